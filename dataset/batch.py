@@ -1,0 +1,70 @@
+"""What travels from a data set to a loss: one sample, one batch, nothing positional."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training or test image as the network sees it.
+
+    Attributes:
+        image: (3, H, W) float32, normalised.
+        mask: (H, W) int64, channels of the network, 255 where a pixel must not count.
+        image_labels: (C - 1,) float32, 1 for each foreground class that the image holds and the step may know.
+        is_replay: the image stands for old classes (rehearsal), it is a negative for the new ones.
+        name: what to call the image when it has to be named to a person.
+    """
+
+    image: Tensor
+    mask: Tensor
+    image_labels: Tensor
+    is_replay: bool
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples side by side: images (B, 3, H, W), masks (B, H, W), image_labels (B, C - 1), is_replay (B,), names."""
+
+    images: Tensor
+    masks: Tensor
+    image_labels: Tensor
+    is_replay: Tensor
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
+        """The batch on ``device``, floating point tensors as ``dtype``."""
+        return replace(
+            self,
+            images=self.images.to(device, dtype, non_blocking=True),
+            masks=self.masks.to(device, non_blocking=True),
+            image_labels=self.image_labels.to(device, dtype, non_blocking=True),
+            is_replay=self.is_replay.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Called by the data loader: page-locked copies, so that the transfer to a GPU overlaps with work."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            masks=self.masks.pin_memory(),
+            image_labels=self.image_labels.pin_memory(),
+            is_replay=self.is_replay.pin_memory(),
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size into a batch."""
+    return Batch(
+        images=torch.stack([s.image for s in samples]),
+        masks=torch.stack([s.mask for s in samples]),
+        image_labels=torch.stack([s.image_labels for s in samples]),
+        is_replay=torch.tensor([s.is_replay for s in samples]),
+        names=tuple(s.name for s in samples),
+    )

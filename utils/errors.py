@@ -1,0 +1,8 @@
+"""The one exception a user may meet: bad input, told in one line."""
+
+
+class UserError(Exception):
+    """Input that the program cannot work with: a missing file, a contradictory option, an unreadable image.
+
+    The message names the file, option or value and says what to do. Entry scripts print it alone and exit with 2.
+    """
