@@ -29,3 +29,14 @@ def golden() -> Path:
 def shared_data() -> Path:
     """Folder with real images, masks and published lists (``SHARED_DATA_DIR``)."""
     return _folder("SHARED_DATA_DIR", "../shared/data")
+
+
+@pytest.fixture(scope="session")
+def small_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn data set of a few images, rendered once."""
+    from dataset import shapes
+
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    for split in ("train", "val"):
+        shapes.make(folder, split, size=64, train=48, val=12)
+    return folder

@@ -1,0 +1,238 @@
+"""Says of a data set on disk what is there, what is missing and what is wrong.
+
+``python -m dataset.check --dataset voc [--data_root data] [--dataset_dir DIR] [--sample N|--all]``.
+Exit code 0: fine; 1: something is missing or wrong; 2: bad arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from dataset import SOURCES, default_folder, make_source
+from dataset.files import IMAGE_SUFFIXES
+from dataset.source import Source
+from tasks import BACKGROUND, IGNORE
+from utils.errors import UserError
+
+SPLITS = ("train", "val")
+SHOWN = 5
+
+
+@dataclass
+class Findings:
+    """What a check found, in lines for a person."""
+
+    there: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing is missing and nothing is wrong."""
+        return not self.missing and not self.wrong
+
+    def text(self) -> str:
+        """The lines under their headings."""
+        lines = []
+        for heading, entries in (("there", self.there), ("missing", self.missing), ("wrong", self.wrong)):
+            lines += [heading, *(f"  {entry}" for entry in entries or ["nothing"])]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a split keeps its images, masks and, if it may have one, its list; relative to the data set's folder."""
+
+    images: str
+    masks: str
+    list_file: str | None = None
+
+
+def layouts(dataset: str, folder: Path) -> dict[str, Layout]:
+    """The layout of each split of a data set's tree."""
+    if dataset == "voc":
+        lists = {"train": "splits/train_aug.txt", "val": "splits/val.txt"}
+        return {split: Layout("JPEGImages", "SegmentationClassAug", lists[split]) for split in SPLITS}
+    if dataset == "coco":
+        return {split: Layout(f"images/{split}2017", f"annotations/{split}2017") for split in SPLITS}
+    if dataset == "folder" and (folder / "images").is_dir() and not (folder / "images" / "train").is_dir():
+        return {split: Layout("images", "masks", f"splits/{split}.txt") for split in SPLITS}
+    return {split: Layout(f"images/{split}", f"masks/{split}") for split in SPLITS}
+
+
+def few(names: Iterable[str], what: str) -> list[str]:
+    """At most one line: how many there are, the first few by name."""
+    ordered = sorted(names)
+    if not ordered:
+        return []
+    more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
+    return [f"{len(ordered)} {what}: {', '.join(ordered[:SHOWN])}{more}"]
+
+
+def _stems(folder: Path) -> set[str]:
+    files = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return {path.stem for path in files if not path.name.startswith(".")}
+
+
+def check_list(folder: Path, layout: Layout, stems: set[str], findings: Findings) -> None:
+    """Every line of a split's list must name files that exist: by path from ``folder`` or by name out of ``stems``."""
+    path = folder / str(layout.list_file)
+    if not path.is_file():
+        findings.there.append(f"{layout.list_file} is absent (optional: the list is made from the files)")
+        return
+    try:
+        lines = [tuple(line.split()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        findings.wrong.append(f"{layout.list_file}: cannot be read ({error})")
+        return
+    named = {name for line in lines for name in line}
+    absent = (n for n in named if not ((folder / n.lstrip("/")).is_file() if "/" in n else Path(n).stem in stems))
+    findings.missing += few(absent, f"files that {layout.list_file} names")
+    repeated = (line[0] for line, count in Counter(lines).items() if count > 1)
+    findings.wrong += few(repeated, f"lines that {layout.list_file} holds more than once")
+    findings.there.append(f"{layout.list_file}: {len(lines)} lines")
+
+
+def check_tree(dataset: str, folder: Path, findings: Findings) -> None:
+    """Folders, lists, and whether images and masks come in pairs; opens no image."""
+    plan = layouts(dataset, folder)
+    wanted = dict.fromkeys(name for layout in plan.values() for name in (layout.images, layout.masks))
+    absent = [name for name in wanted if not (folder / name).is_dir()]
+    findings.missing += [f"folder {folder / name}" for name in absent]
+    stems = {name: _stems(folder / name) for name in wanted if name not in absent}
+    for images, masks in dict.fromkeys((layout.images, layout.masks) for layout in plan.values()):
+        if images in absent or masks in absent:
+            continue
+        findings.there.append(f"{images}: {len(stems[images])} images; {masks}: {len(stems[masks])} masks")
+        findings.missing += few(stems[masks] - stems[images], f"images to masks in {masks}")
+        # Most of VOC's photographs have no mask of classes.
+        if dataset != "voc":
+            findings.missing += few(stems[images] - stems[masks], f"masks to images in {images}")
+    for layout in plan.values():
+        if layout.list_file is not None and layout.images not in absent and layout.masks not in absent:
+            check_list(folder, layout, stems[layout.images] & stems[layout.masks], findings)
+
+
+def check_number_drawn(folder: Path, split: str, count: int, findings: Findings) -> None:
+    """A drawn data set must have as many pictures as its ``shapes.json`` says."""
+    try:
+        expected = dict(json.loads((folder / "shapes.json").read_text(encoding="utf-8"))).get(split)
+    except (OSError, ValueError, TypeError) as error:
+        findings.wrong.append(f"shapes.json cannot be read ({error})")
+        return
+    if expected != count:
+        findings.missing.append(
+            f"pictures of {split}: {count} instead of {expected}; remove {folder} to have it drawn again"
+        )
+
+
+def sampled(count: int, sample: int | None) -> list[int]:
+    """``sample`` indices spread evenly over ``count``, or all."""
+    if sample is None or sample >= count:
+        return list(range(count))
+    return sorted({round(i) for i in np.linspace(0, count - 1, sample)})
+
+
+def check_pictures(source: Source, title: str, sample: int | None, findings: Findings) -> None:
+    """Open images and masks: are they readable, of one size, and do the masks hold known classes only."""
+    holds: Counter[int] = Counter()
+    sizes: set[tuple[int, int]] = set()
+    faults: list[str] = []
+    chosen = sampled(len(source), sample)
+    for i in tqdm(chosen, title, disable=None):
+        try:
+            image, mask = source.pair(i)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        sizes.add(image.size)
+        values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+        holds.update(int(value) for value in values if value not in (BACKGROUND, IGNORE))
+    shown = faults[:SHOWN] + ([f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else [])
+    findings.wrong += [f"{title}: {fault}" for fault in shown]
+    opened = "all opened" if len(chosen) == len(source) else f"{len(chosen)} opened, --all opens all"
+    findings.there.append(f"{title}: {len(source)} images ({opened}){_span(sizes)}")
+    labels = ", ".join(f"{name} {holds[i]}" for i, name in sorted(source.class_names.items()) if i != BACKGROUND)
+    findings.there.append(f"{title}: images that hold a class: {labels}")
+
+
+def _span(sizes: set[tuple[int, int]]) -> str:
+    if not sizes:
+        return ""
+    smallest, largest = min(sizes, key=lambda s: s[0] * s[1]), max(sizes, key=lambda s: s[0] * s[1])
+    if smallest == largest:
+        return f", {smallest[0]} x {smallest[1]} pixels"
+    return f", {smallest[0]} x {smallest[1]} to {largest[0]} x {largest[1]} pixels"
+
+
+def check(dataset: str, folder: Path, sample: int | None = 200) -> Findings:
+    """Look at a whole data set.
+
+    Args:
+        dataset: a key of ``dataset.SOURCES``.
+        folder: its folder.
+        sample: how many images of each split to open; None for all.
+
+    Returns:
+        What is there, missing and wrong. Nothing is written: missing ``shapes`` are reported, not drawn.
+    """
+    findings = Findings()
+    # coco-voc is made of two trees: step 0 reads the first, later steps the second.
+    parts = {"coco": 0, "voc": 1} if dataset == "coco-voc" else {"": 0}
+    for part, step in parts.items():
+        if not (folder / part).is_dir():
+            findings.missing.append(f"folder {folder / part}")
+            continue
+        before = len(findings.missing)
+        check_tree(part or dataset, folder / part, findings)
+        if dataset in ("folder", "shapes") and not (folder / "classes.txt").is_file():
+            findings.missing.append(f"file {folder / 'classes.txt'}")
+        for split in SPLITS:
+            try:
+                # Drawn data are read as any folder: the check must not draw what is missing.
+                source = make_source("folder" if dataset == "shapes" else dataset, folder, split, step)
+            except UserError as error:
+                # What is missing has been said already, unless the loader alone knows it.
+                if len(findings.missing) == before:
+                    findings.wrong.append(str(error))
+                continue
+            if dataset == "shapes":
+                check_number_drawn(folder, split, len(source), findings)
+            check_pictures(source, f"{part} {split}".strip(), sample, findings)
+    return findings
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: parse, check, report."""
+    parser = argparse.ArgumentParser(prog="python -m dataset.check", description="Look at a data set on disk.")
+    parser.add_argument("--dataset", required=True, choices=list(SOURCES))
+    parser.add_argument("--data_root", default="data", help="folder of all data sets [data]")
+    parser.add_argument("--dataset_dir", help="folder of this data set, wherever it is")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--sample", type=_positive, default=200, metavar="N", help="images to open per split [200]")
+    amount.add_argument("--all", action="store_true", help="open every image and mask")
+    options = parser.parse_args(arguments)
+    folder = default_folder(options.dataset, options.data_root, options.dataset_dir)
+    findings = check(options.dataset, folder, None if options.all else options.sample)
+    print(f"{options.dataset} in {folder}\n{findings.text()}")
+    return 0 if findings.fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

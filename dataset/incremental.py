@@ -1,0 +1,102 @@
+"""A data set as one step of a task sees it: some of the images, and of the masks only the labels that the step may know."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from dataset.batch import Sample
+from dataset.decode import check_pair, load_mask
+from dataset.source import Source
+from dataset.transform import Transform
+from tasks import Task
+from utils.errors import UserError
+
+
+def sample_seed(seed: int, epoch: int, index: int) -> int:
+    """Seed of one image's augmentation in one epoch."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {epoch} {index}".encode()).digest()[:7])
+
+
+class IncrementalView(Dataset[Sample]):
+    """Samples of ``source[indices]`` under the protocol of ``task`` at ``step``.
+
+    Args:
+        source: images and masks.
+        task: which classes are learned when.
+        step: the step.
+        indices: images of the source, in order.
+        train: training masks (255 and unknown classes are background) or test masks.
+        mask_old: whether old classes lose their label.
+        unknown: what classes not yet learned become in test masks: 255 or 0.
+        transform: image and mask to tensors.
+        seed: seed of the augmentation, which depends on (seed, epoch, image) alone.
+        pseudo: folder of pseudo-label PNGs ``<id>.png`` in class ids, used in place of the masks.
+
+    Raises:
+        UserError: a pseudo-label is missing.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        task: Task,
+        step: int,
+        indices: NDArray[np.int64],
+        *,
+        train: bool,
+        mask_old: bool,
+        unknown: int,
+        transform: Transform,
+        seed: int,
+        pseudo: Path | None = None,
+    ) -> None:
+        self.source, self.indices, self.transform, self.seed = source, np.asarray(indices), transform, seed
+        self.lookup = np.array(task.lookup(step, train=train, mask_old=mask_old, unknown=unknown), dtype=np.uint8)
+        self.pseudo = pseudo
+        if pseudo is not None:
+            missing = [source.ids[i] for i in self.indices if not (pseudo / f"{source.ids[i]}.png").is_file()]
+            if missing:
+                raise UserError(f"--pseudo {pseudo}: no pseudo-label for {len(missing)} images: {missing[0]}.png ...")
+        shown = np.array(task.image_label_mask(step, mask_old=mask_old), dtype=np.float32)
+        columns = task.image_label_columns(step)
+        self.image_labels = source.image_labels()[self.indices][:, columns].astype(np.float32) * shown
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def holding(self, classes: tuple[int, ...]) -> NDArray[np.int64]:
+        """Positions of the images that hold one of the foreground ``classes`` (ids)."""
+        columns = [i - 1 for i in classes if i > 0]
+        return np.flatnonzero(self.source.image_labels()[self.indices][:, columns].any(axis=1))
+
+    def _pair(self, index: int) -> tuple:
+        if self.pseudo is None:
+            return self.source.pair(index)
+        image, path = self.source.image(index), self.pseudo / f"{self.source.ids[index]}.png"
+        mask = load_mask(path)
+        check_pair(image.size, mask, self.source.image_path(index), path)
+        return image, mask
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """The sample at a position, or at (epoch, position)."""
+        epoch, position = key if isinstance(key, tuple) else (0, key)
+        index = int(self.indices[position])
+        image, mask = self._pair(index)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(sample_seed(self.seed, epoch, index))
+            pixels, labels = self.transform(image, self.lookup[mask])
+        return Sample(
+            image=pixels,
+            mask=labels.long(),
+            image_labels=torch.from_numpy(self.image_labels[position]),
+            is_replay=False,
+            name=self.source.ids[index],
+        )
+
+

@@ -1,0 +1,99 @@
+"""The three views of a data set that a step needs: its training images, its validation images, all test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dataset import make_source
+from dataset.incremental import IncrementalView
+from dataset.protocol import load_index_list, select, validation_indices
+from dataset.transform import train_transform, val_transform
+from tasks import Task
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Views:
+    """Data sets of one step; ``train`` is None where the step is only tested."""
+
+    train: IncrementalView | None
+    val: IncrementalView
+    test: IncrementalView
+
+
+def make_views(
+    task: Task,
+    step: int,
+    folder: Path,
+    *,
+    protocol: str,
+    mask_old: bool,
+    crop_size: int,
+    crop_size_val: int | None,
+    stats: str,
+    unknown: int,
+    seed: int,
+    train: bool = True,
+    train_list: str | None = None,
+    pseudo: str | None = None,
+    val_on_trainset: bool = False,
+) -> Views:
+    """Views of ``step`` of ``task`` on the data in ``folder``.
+
+    Args:
+        task: which classes are learned when.
+        step: the step.
+        folder: the data set's folder.
+        protocol: disjoint, overlap or partitioned.
+        mask_old: whether training masks and image labels hide the old classes.
+        crop_size: side of the training crops, pixels.
+        crop_size_val: side of validation and test crops; None for whole images.
+        stats: name of the normalisation constants.
+        unknown: what classes not yet learned are in validation and test masks: 255 or 0.
+        seed: seed of the augmentation.
+        train: whether the training view is wanted at all.
+        train_list: published index list (.npy) in place of the computed one.
+        pseudo: folder of pseudo-label PNGs in place of the masks.
+        val_on_trainset: validate on the training images.
+
+    Raises:
+        UserError: the data are missing or wrong, or the step has no images.
+    """
+    evaluation = val_transform(crop_size_val, stats)
+
+    def view(split: str, indices: np.ndarray) -> IncrementalView:
+        source = sources[split]
+        return IncrementalView(
+            source, task, step, indices, train=False, mask_old=False, unknown=unknown, transform=evaluation, seed=seed
+        )
+
+    sources = {"val": make_source(task.dataset, folder, "val", step)}
+    training = None
+    if train:
+        sources["train"] = source = make_source(task.dataset, folder, "train", step)
+        if train_list is not None:
+            chosen = load_index_list(train_list, len(source))
+        else:
+            chosen = select(source.image_labels(), task, step, protocol)
+        if not len(chosen):
+            raise UserError(f"{folder}: no training image for step {step} of task {task.name} ({protocol})")
+        training = IncrementalView(
+            source,
+            task,
+            step,
+            chosen,
+            train=True,
+            mask_old=mask_old,
+            unknown=unknown,
+            transform=train_transform(crop_size, stats),
+            seed=seed,
+            pseudo=None if pseudo is None else Path(pseudo),
+        )
+    if val_on_trainset and training is not None:
+        validation = view("train", training.indices)
+    else:
+        validation = view("val", validation_indices(sources["val"].image_labels(), task, step))
+    return Views(training, validation, view("val", np.arange(len(sources["val"]))))

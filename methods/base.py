@@ -1,0 +1,68 @@
+"""What every method sees and gives: the student's outputs, the teacher's, and a dictionary of named losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from argparser import Options
+from dataset.batch import Batch
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a batch.
+
+    Attributes:
+        logits: (B, C, h, w) of the classifiers, at feature size.
+        body: (B, D, h, w) last feature map of the body.
+        localizer: (B, C, h, w) localizer logits in training mode; None where there is no localizer.
+        localizer_eval: (B, C, h, w) localizer logits in evaluation mode, detached; None likewise.
+    """
+
+    logits: Tensor
+    body: Tensor
+    localizer: Tensor | None = None
+    localizer_eval: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a loss is computed, and among how many.
+
+    Attributes:
+        epoch: epoch, from 0.
+        average: mean of a tensor over the ranks, without gradient. A loss that is a weighted mean over images divides by
+            the average of the weights, so that the mean of the ranks' losses is the loss of the whole batch.
+        world: number of ranks.
+    """
+
+    epoch: int
+    average: Callable[[Tensor], Tensor]
+    world: int = 1
+
+
+class Method(Protocol):
+    """A family of losses."""
+
+    needs_teacher: bool
+    needs_localizer: bool
+
+    @classmethod
+    def from_options(
+        cls, options: Options, old: int, total: int, image_mean: tuple[float, ...], image_std: tuple[float, ...]
+    ) -> Method:
+        """The method as the options describe it."""
+        ...
+
+    def losses(self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment) -> dict[str, Tensor]:
+        """Named scalar losses, whose sum is minimised."""
+        ...
+
+
+def weighted_mean(values: Tensor, weights: Tensor, moment: Moment, eps: float = 0.0) -> Tensor:
+    """Mean of ``values`` (B,) weighted by ``weights`` (B,) over the images of all ranks, ``eps`` added to the sum of weights."""
+    return (values * weights).sum() / (moment.average(weights.sum()) + eps / moment.world)

@@ -1,0 +1,151 @@
+"""Learning new classes from image labels: WILSON (arXiv 2112.01882), METHOD section 4.
+
+A localizer on the student's features learns the new classes from image labels and the old ones from the teacher; from epoch
+``pseudo_ep`` on, its masks (refined by pixel affinity for its own training) teach the segmenter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from argparser import Options
+from dataset.batch import Batch
+from methods.base import Moment, Prediction, weighted_mean
+from modules.affinity import PAMR
+from utils import losses
+
+# Thresholds of the localizer's pseudo mask: share of a channel's maximum, the same for background, and the least value.
+MASK_TOP, MASK_BACKGROUND, MASK_LOW = 0.6, 0.7, 0.2
+# Keeps L_seg finite where no image of the batch counts.
+NO_IMAGE_EPS = 1e-5
+
+
+class WeakTargets(NamedTuple):
+    """What the localizer's masks teach from ``pseudo_ep`` on.
+
+    Attributes:
+        refined: (B, C, h, w) probabilities R, absent classes zero.
+        pseudo_mask: (B, C, h, w) 0 or 1, what the localizer is refined towards.
+        soft: (B, C, h, w) q, between the hard and the soft mask.
+        segmenter: (B, C, h, w) target of the segmenter: the teacher for old channels, q for new ones.
+        image_weight: (B,) 1 where all new labels of the image appear in q.
+    """
+
+    refined: Tensor
+    pseudo_mask: Tensor
+    soft: Tensor
+    segmenter: Tensor
+    image_weight: Tensor
+
+
+def weak_targets(
+    masks: Tensor, refined: Tensor, image_labels: Tensor, old_probabilities: Tensor, *, alpha: float, background: float
+) -> WeakTargets:
+    """Targets of the weak step (METHOD section 4, from ``pseudo_ep`` on).
+
+    Args:
+        masks: (B, C, h, w) P, softmax of the localizer in evaluation mode.
+        refined: (B, C, h, w) R, the same after pixel affinity (or P itself).
+        image_labels: (B, C - 1) labels of the foreground classes.
+        old_probabilities: (B, O, h, w) sigmoids of the teacher.
+        alpha: hardness of the soft target, 0 to 1.
+        background: mix of the background target; -1 for the minimum of teacher and q.
+    """
+    old = old_probabilities.shape[1]
+    present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
+    masks, refined = masks * present, refined * present
+    pseudo = losses.pseudo_mask(refined, top=MASK_TOP, bkg=MASK_BACKGROUND, low=MASK_LOW, drop_ambiguous=True)
+    soft = losses.soft_target(masks, alpha)
+    appears = soft[:, old:].flatten(2).sum(dim=-1) > 0
+    weight = (appears == image_labels[:, old - 1 :].bool()).all(dim=1).to(soft.dtype)
+    segmenter = losses.mix_background(old_probabilities, soft, background)
+    return WeakTargets(refined, pseudo, soft, segmenter, weight)
+
+
+@dataclass(frozen=True)
+class Weak:
+    """The weak step's losses; ``old`` channels come from the teacher, ``total`` are the student's."""
+
+    old: int
+    total: int
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    alpha: float = 0.5
+    affinity: PAMR | None = None
+    pseudo_epoch: int = 5
+    pooling: str = "ngwp"
+    positive_weight: float = 1.0
+    feature_weight: float = 0.0
+    segmentation_weight: float = 1.0
+    background: float = -1.0
+    old_labels: bool = False
+    needs_teacher: bool = True
+    needs_localizer: bool = True
+
+    @classmethod
+    def from_options(
+        cls, options: Options, old: int, total: int, image_mean: tuple[float, ...], image_std: tuple[float, ...]
+    ) -> Weak:
+        """WILSON as the options tune it."""
+        return cls(
+            old=old,
+            total=total,
+            image_mean=image_mean,
+            image_std=image_std,
+            alpha=options.alpha,
+            affinity=PAMR() if options.affinity else None,
+            pseudo_epoch=options.pseudo_ep,
+            pooling=options.cam,
+            positive_weight=options.pos_w,
+            feature_weight=options.loss_de,
+            segmentation_weight=options.l_seg,
+            background=options.icarl_bkg,
+            old_labels=options.no_mask,
+        )
+
+    def losses(self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment) -> dict[str, Tensor]:
+        """``cls``, ``loc``, ``de`` and, from ``pseudo_epoch`` on, ``ref`` and ``seg``."""
+        assert teacher is not None and student.localizer is not None and student.localizer_eval is not None
+        old_probabilities = torch.sigmoid(teacher.logits)
+        # With --no_mask the image labels hold the old classes too, and the localizer learns them from there as well.
+        labels = batch.image_labels if self.old_labels else batch.image_labels[:, self.old - 1 :]
+
+        terms = {
+            "cls": losses.image_level_bce(
+                student.localizer, labels, mode=self.pooling, reduction="mean", pos_weight=self.positive_weight
+            ),
+            "loc": F.binary_cross_entropy_with_logits(student.localizer[:, : self.old], old_probabilities),
+        }
+        if self.feature_weight > 0:
+            terms["de"] = self.feature_weight * F.mse_loss(student.body, teacher.body)
+        if moment.epoch < self.pseudo_epoch:
+            return terms
+
+        masks = student.localizer_eval.softmax(dim=1)
+        targets = weak_targets(
+            masks,
+            self._refine(batch.images, masks),
+            batch.image_labels,
+            old_probabilities,
+            alpha=self.alpha,
+            background=self.background,
+        )
+        terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
+        per_pixel = F.binary_cross_entropy_with_logits(student.logits, targets.segmenter, reduction="none").sum(dim=1)
+        per_image = per_pixel.flatten(1).mean(dim=1)
+        terms["seg"] = self.segmentation_weight * weighted_mean(per_image, targets.image_weight, moment, NO_IMAGE_EPS)
+        return terms
+
+    def _refine(self, images: Tensor, masks: Tensor) -> Tensor:
+        """R: the masks after pixel affinity on the image at their size, or as they are without ``--affinity``."""
+        if self.affinity is None:
+            return masks
+        mean = images.new_tensor(self.image_mean)[:, None, None]
+        std = images.new_tensor(self.image_std)[:, None, None]
+        small = F.interpolate(images * std + mean, masks.shape[-2:], mode="bilinear", align_corners=True)
+        return self.affinity(small, masks)

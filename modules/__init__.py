@@ -1,0 +1,1 @@
+"""Parts of networks: norms, bodies, head, localizer, affinity, pretrained weights."""

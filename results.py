@@ -1,0 +1,158 @@
+"""What a run ends with: the test on all seen classes, the results table, sample predictions and the page that shows them."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from dataset.incremental import IncrementalView
+from dataset.transform import STATS
+from train import Trainer
+from utils.logger import append_results
+from utils.metrics import Scores
+from utils.report import Sample as ReportSample
+from utils.report import write_report
+from utils.visualise import colourise, confusion_figure, denormalise, panel
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """Scores of the step's model and, where it was asked for, of the previous step's on the same images."""
+
+    after: Scores
+    before: Scores | None
+
+
+def test(trainer: Trainer, view: IncrementalView) -> TestResult:
+    """Test on all test images and all seen classes; log it and append it to the results table."""
+    options = trainer.options
+    after, matrix = trainer.evaluate(view, trainer.model, "Test")
+    trainer.log_scores("test", after, options.step)
+    before = None
+    if options.report and trainer.teacher is not None:
+        before, _ = trainer.evaluate(view, trainer.teacher, "Test of the previous step's model")
+        trainer.log_scores("test_before", before, options.step)
+    if trainer.runtime.main:
+        figure = confusion_figure(matrix.numpy(), trainer.names)
+        trainer.logger.figure("test/confusion", figure, options.step)
+        append_results(Path(options.logdir) / "results" / f"{trainer.task.dataset}-{trainer.task.name}.csv", _row(trainer, after))
+    return TestResult(after, before)
+
+
+def _row(trainer: Trainer, result: Scores) -> dict[str, object]:
+    options, progress = trainer.options, trainer.progress
+    row: dict[str, object] = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": options.name,
+        "step": options.step,
+        "protocol": options.protocol,
+        "method": options.method,
+        "seed": options.random_seed,
+        "epochs": progress.epoch,
+        "iterations": progress.epoch * trainer.iters_per_epoch,
+    }
+    row |= {key: round(value, 6) for key, value in result.summary().items()}
+    row |= {f"iou {name}": round(value, 6) for name, value in result.by_name().items()}
+    return row
+
+
+def samples(trainer: Trainer, view: IncrementalView) -> list[ReportSample]:
+    """Predictions on ``sample_num`` images, spread evenly over the test images that hold a class of the task."""
+    count = trainer.options.sample_num
+    foreground = view.holding(trainer.task.new(trainer.options.step))
+    if not count or not len(foreground):
+        return []
+    chosen = foreground[np.unique(np.linspace(0, len(foreground) - 1, min(count, len(foreground))).round().astype(int))]
+    mean, std = STATS[trainer.stats]
+    found = []
+    models: list[nn.Module | None] = [trainer.teacher if trainer.options.report else None, trainer.model]
+    for index in chosen:
+        sample = view[int(index)]
+        image = sample.image[None].to(trainer.runtime.device)
+        before, after = (_predict(trainer, model, image) for model in models)
+        assert after is not None
+        picture = denormalise(image.cpu(), mean, std)[0]
+        found.append(ReportSample(sample.name, picture, sample.mask.numpy().astype(np.uint8), before, after))
+    return found
+
+
+def _predict(trainer: Trainer, model: nn.Module | None, image: Tensor) -> np.ndarray | None:
+    if model is None:
+        return None
+    model.eval()
+    prediction: np.ndarray = trainer.predict(model, image)[0].cpu().numpy().astype(np.uint8)
+    return prediction
+
+
+def show(trainer: Trainer, result: TestResult, view: IncrementalView) -> str:
+    """Log sample predictions, write the page where ``--report`` asks for it, and give the table to print."""
+    options = trainer.options
+    if not trainer.runtime.main:
+        return ""
+    shown = samples(trainer, view)
+    if shown:
+        columns = [[s.image for s in shown], [colourise(s.truth) for s in shown]]
+        if shown[0].before is not None:
+            columns.append([colourise(s.before) for s in shown if s.before is not None])
+        columns.append([colourise(s.after) for s in shown])
+        trainer.logger.images("test/samples", panel(columns)[None], options.step)
+    rows = _table(result)
+    lines = [f"{'':12}" + "".join(f"{key:>10}" for key in rows[0] if key != "model")]
+    for row in rows:
+        lines.append(f"{row['model']:12}" + "".join(f"{_number(value):>10}" for key, value in row.items() if key != "model"))
+    if options.report:
+        page = options.log_folder / f"report_{options.step}.html"
+        write_report(
+            page,
+            title=f"{options.name}: step {options.step} of {trainer.task.dataset} {trainer.task.name} ({options.protocol})",
+            intro=_intro(trainer),
+            table=rows,
+            per_class=_per_class(trainer, result),
+            samples=shown,
+            class_names=trainer.names,
+            options=options.plain(),
+            command=shlex.join(sys.argv),
+        )
+        lines.append(f"Page with predictions: {page}")
+    return "\n".join(lines)
+
+
+def _number(value: object) -> str:
+    return "-" if not isinstance(value, float) or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _intro(trainer: Trainer) -> str:
+    step, names = trainer.options.step, trainer.names
+    base = ", ".join(names[1:] if step == 0 else names[1 : trainer.old])
+    if step == 0:
+        return f"The base step learned {base} from pixel labels."
+    source = "image labels" if trainer.method.needs_localizer else "pixel labels"
+    return f"The model knew {base}. Step {step} added {', '.join(names[trainer.old :])} from {source}."
+
+
+def _table(result: TestResult) -> list[dict[str, object]]:
+    """mIoU over old, new and all classes, and the harmonic mean of old and new, before and after the step."""
+    rows = [("before", result.before), ("after", result.after)]
+    return [
+        {"model": name, "old": s.old_iou, "new": s.new_iou, "all": s.all_iou, "harmonic": s.harmonic}
+        for name, s in rows
+        if s is not None
+    ]
+
+
+def _per_class(trainer: Trainer, result: TestResult) -> list[dict[str, object]]:
+    rows = []
+    for channel, name in enumerate(trainer.names):
+        row: dict[str, object] = {"class": name}
+        if result.before is not None:
+            row["before"] = result.before.class_iou[channel]
+        row["after"] = result.after.class_iou[channel]
+        rows.append(row)
+    return rows

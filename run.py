@@ -1,0 +1,76 @@
+"""Train and test one step of class-incremental semantic segmentation: ``python run.py --help``.
+
+One process, or many under torchrun or torch.distributed.launch; base steps, weak and pixel-supervised incremental steps, and
+tests alike.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import argparser
+from argparser import Options
+from utils.errors import UserError
+
+
+def main(options: Options) -> int:
+    """Run what the options ask for; the exit code."""
+    # Imported here, so that a refused command line answers before torch is loaded.
+    import results
+    from dataset import class_names, default_folder
+    from dataset.views import make_views
+    from tasks import IGNORE, load_task
+    from train import Stopped, Trainer
+    from utils import distributed
+    from utils.logger import Logger
+
+    runtime = distributed.start(options.device, options.precision, options.local_rank)
+    folder = default_folder(options.dataset, options.data_root, options.dataset_dir)
+    names = class_names(options.dataset, folder)
+    task = load_task(options.dataset, options.task, set(names))
+    own_checkpoint = options.checkpoint_path(options.step)
+    logger = Logger(
+        options.log_folder,
+        main=runtime.main,
+        name=f"{options.experiment}_{options.name}",
+        options=options.plain(),
+        wandb_mode=options.wandb,
+        debug=options.debug,
+    )
+    try:
+        trainer = Trainer(options, task, names, runtime, logger)
+        views = make_views(
+            task,
+            options.step,
+            folder,
+            protocol=options.protocol,
+            mask_old=not options.no_mask,
+            crop_size=options.crop_size,
+            crop_size_val=options.crop_size_val if options.crop_val else None,
+            stats=trainer.stats,
+            unknown=IGNORE if options.test_unknown == "ignore" else 0,
+            seed=options.random_seed,
+            train=not options.test,
+            train_list=options.train_list,
+            pseudo=options.pseudo,
+            val_on_trainset=options.val_on_trainset,
+        )
+        trainer.begin(views.train)
+        if views.train is not None and not trainer.progress.finished:
+            trainer.fit(views.train, views.val, own_checkpoint)
+        print(results.show(trainer, results.test(trainer, views.test), views.test), flush=True)
+    except Stopped as stopped:
+        logger.warning(str(stopped))
+        return 128 + (trainer.stop_requested or 0)
+    finally:
+        logger.close()
+        distributed.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(argparser.parse()))
+    except UserError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,155 @@
+"""Command lines: the published ones work, contradictions are refused in one line before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import argparser
+from tests.conftest import ROOT
+from utils.errors import UserError
+
+BASE = "--name Base --step 0 --lr 0.01 --bce --dataset voc --task 15-5 --batch_size 24 --epochs 30 --val_interval 2"
+WEAK = (
+    "--name ours --step 1 --weakly --lr 0.001 --alpha 0.5 --loss_de 1 --lr_policy warmup --affinity --dataset voc --task 15-5 "
+    "--batch_size 24 --epochs 40"
+)
+
+
+def parse(line: str) -> argparser.Options:
+    return argparser.parse(line.split())
+
+
+@pytest.fixture
+def previous(tmp_path: Path) -> Path:
+    path = tmp_path / "Base_0.pth"
+    path.write_bytes(b"x")
+    return path
+
+
+def test_published_base_line() -> None:
+    options = parse(BASE)
+    assert (options.step, options.lr, options.bce, options.batch_size, options.epochs) == (0, 0.01, True, 24, 30)
+    assert (options.backbone, options.output_stride, options.crop_size, options.pooling) == ("resnet101", 16, 512, 32)
+    assert options.lr_head == 1.0 and options.method == "supervised" and options.pretrained == "imagenet"
+    assert options.checkpoint_path(0) == Path("checkpoints/step/voc-15-5/Base_0.pth")
+    assert parse(BASE + " --overlap").checkpoint_path(0) == Path("checkpoints/step/voc-15-5-ov/Base_0.pth")
+
+
+def test_published_weak_line(previous: Path) -> None:
+    options = parse(f"{WEAK} --step_ckpt {previous} --overlap")
+    assert options.method == "weak" and options.affinity and options.loss_de == 1
+    assert options.lr_head == 10 and options.lr_pseudo == 0.01 and options.pseudo_ep == 5 and options.pretrained == "none"
+    assert options.protocol == "overlap"
+
+
+def test_coco_voc_presets() -> None:
+    options = parse("--dataset coco-voc --task voc")
+    assert (options.backbone, options.output_stride, options.crop_size) == ("wider_resnet38_a2", 8, 448)
+    assert options.pooling == 56
+    assert parse("--dataset coco-voc --task voc --crop_size 321").crop_size == 321, "a given value wins over the preset"
+
+
+@pytest.mark.parametrize("spelling", ["--local_rank", "--local-rank"])
+def test_both_spellings_of_local_rank(spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert parse(f"{BASE} {spelling}=3").local_rank == 3
+
+
+def test_every_published_option_is_known() -> None:
+    published = """local_rank random_seed num_workers device data_root dataset weakly num_classes epochs batch_size crop_size
+        crop_size_val lr momentum weight_decay lr_policy lr_decay_step lr_decay_factor lr_power bce val_on_trainset crop_val logdir
+        name sample_num debug visualize print_interval val_interval backbone output_stride no_pretrained norm_act pooling test ckpt
+        continue_ckpt ckpt_interval freeze loss_de loss_kd icarl icarl_importance icarl_disjoint icarl_bkg init_balanced unkd unce
+        task step no_mask overlap step_ckpt pseudo pl_ckpt alpha pos_w affinity pseudo_ep lr_pseudo lr_head cam ss_dist l_seg
+        replay replay_path replay_num web web_num web_path dataset_dir precision compile iters_per_epoch resume protocol
+        pretrained"""
+    known = {action.dest for action in argparser.get_argparser()._actions}
+    assert not set(published.split()) - known
+
+
+REFUSED = [
+    (BASE.replace("--step 0", "--step 2"), "--step 2 is outside --task 15-5, whose steps are 0 to 1"),
+    (BASE.replace("15-5", "7-7"), "--task 7-7"),
+    (BASE + " --weakly", "--weakly needs a previous step"),
+    (BASE + " --loss_kd 1", "--loss_kd needs a previous step"),
+    (BASE + " --overlap --protocol disjoint", "--overlap contradicts --protocol disjoint"),
+    (BASE + " --affinity", "--affinity needs --weakly"),
+    (BASE + " --precision fp16 --device cpu", "--precision fp16 needs a GPU"),
+    (BASE + " --no_pretrained --pretrained imagenet", "--no_pretrained contradicts --pretrained"),
+    (BASE + " --pretrained nowhere.pth", "--pretrained nowhere.pth"),
+    (BASE + " --num_classes 20", "--num_classes 20: --task 15-5 has 21"),
+    (BASE + " --replay", "--replay needs --weakly"),
+    (BASE + " --web_num 5", "--web_num needs --web"),
+    (BASE + " --test", "no such checkpoint; train it first"),
+    (BASE + " --continue_ckpt", "no such checkpoint; train it first"),
+    (BASE + " --ckpt missing.pth", "--ckpt missing.pth: no such file"),
+    (BASE + " --dataset_dir missing", "--dataset_dir missing: no such folder"),
+    (BASE + " --name a/b", "--name 'a/b'"),
+    (WEAK, "no checkpoint of step 0"),
+    (WEAK + " --bce", "--bce is for pixel labels"),
+    (WEAK + " --ss_dist", "--ss_dist"),
+    (WEAK + " --no_pretrained", "belong to --step 0"),
+    (WEAK + " --pseudo_ep 40", "leaves none of --epochs 40"),
+    (WEAK + " --freeze", "--freeze contradicts --loss_de"),
+    (WEAK + " --icarl_bkg 2", "--icarl_bkg 2.0"),
+    (WEAK + " --replay", "--replay needs --replay_path"),
+    (WEAK + " --replay --replay_path nowhere", "the replay images are missing"),
+    (WEAK + " --web --web_path nowhere --web_num 500", "the web images are missing"),
+    (BASE.replace("--step 0", "--step 1") + " --unkd", "--unkd needs --loss_kd"),
+    (BASE.replace("--step 0", "--step 1") + " --unce", "--unce contradicts --bce"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
+def test_refused_with_one_line(line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        parse(line)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["--alpha 2", "--epochs 0", "--lr -1", "--device gpu", "--backbone vgg", "--task", "--step one", "--epoch 3"])
+def test_malformed_values_exit_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(line)
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_json_task(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('{"0": [1, 2], "1": [3]}')
+    options = parse(f"--dataset voc --task {path} --step 0")
+    assert options.experiment == "voc-mine"
+    path.write_text('{"0": [1, 2], "1": [2]}')
+    with pytest.raises(UserError, match=r"classes \[2\] are listed more than once"):
+        parse(f"--dataset voc --task {path}")
+    path.write_text("{")
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        parse(f"--dataset voc --task {path}")
+
+
+def test_batch_must_divide_by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(UserError, match="--batch_size 24 cannot be shared by 5 processes"):
+        parse(BASE)
+
+
+def test_torch_is_not_imported_to_parse() -> None:
+    """What keeps --help fast, tested by cause and not by a clock."""
+    code = "import sys, run, argparser; argparser.get_argparser().format_help(); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_run_refuses_with_exit_code_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "run.py", "--task", "15-5", "--step", "7"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "run.py: --step 7 is outside --task 15-5, whose steps are 0 to 1"

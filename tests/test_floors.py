@@ -1,0 +1,44 @@
+"""The house has floors: a file imports from its own floor and from those below, never upwards."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# The options' type and tasks' plain data are read on every floor above the ground.
+FLOORS = {
+    "tasks": 1, "utils": 1,
+    "modules": 2, "dataset": 2, "segmentation_module": 2,
+    "argparser": 2.5, "methods": 3,
+    "train": 4,
+    "results": 5, "run": 5,
+}  # fmt: skip
+FILES = sorted(
+    path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in FLOORS
+)
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
+def test_imports_go_down(path: Path) -> None:
+    own = FLOORS[path.relative_to(ROOT).parts[0].removesuffix(".py")]
+    above = {name for name in imported(path) if FLOORS.get(name, 0) > own}
+    assert not above, f"{path.name} imports from a floor above: {above}"
+
+
+def test_nobody_calls_cuda() -> None:
+    for path in FILES:
+        assert ".cuda()" not in path.read_text(encoding="utf-8"), path

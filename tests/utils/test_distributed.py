@@ -1,0 +1,38 @@
+"""One place chooses device, dtype and ranks; what it cannot give it says in one line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from utils import distributed
+from utils.errors import UserError
+
+
+def test_single_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    runtime = distributed.start("cpu")
+    assert (runtime.device.type, runtime.rank, runtime.world, runtime.main) == ("cpu", 0, 1, True)
+    module = nn.Linear(2, 2)
+    assert runtime.wrap(module) is module
+    value = torch.ones(3, requires_grad=True)
+    assert torch.equal(runtime.average(value), torch.ones(3)) and not runtime.average(value).requires_grad
+    assert not torch.distributed.is_initialized()
+
+
+def test_precision() -> None:
+    runtime = distributed.start("cpu", "bf16")
+    with runtime.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with distributed.start("cpu").autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    assert not runtime.scaler().is_enabled()
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        distributed.start("cpu", "fp16")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_missing_gpu_is_named() -> None:
+    with pytest.raises(UserError, match="--device cuda:1: no CUDA device"):
+        distributed.start("cuda:1")

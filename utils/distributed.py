@@ -1,0 +1,119 @@
+"""Devices, dtypes and ranks: the one place that chooses them. Everybody else is handed a ``Runtime``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from utils.errors import UserError
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a process computes and who computes beside it."""
+
+    device: torch.device
+    precision: str = "fp32"
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes logs and checkpoints."""
+        return self.rank == 0
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Mixed precision for the forward pass of a network; nothing under fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=_AUTOCAST[self.precision])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which only fp16 needs."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """``module``, with its gradients averaged over the ranks where there are several."""
+        if self.world == 1:
+            return module
+        # Synchronised norms keep the buffers of all ranks equal, so nothing has to be broadcast.
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Sum of ``value`` over the ranks (no gradient)."""
+        value = value.detach().clone()
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
+    def average(self, value: Tensor) -> Tensor:
+        """Mean of ``value`` over the ranks (no gradient)."""
+        return self.sum(value) / self.world
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            dist.barrier()
+
+    def memory(self) -> float:
+        """Peak memory of the accelerator in MiB, 0 on the CPU."""
+        return torch.cuda.max_memory_allocated(self.device) / 2**20 if self.device.type == "cuda" else 0.0
+
+    def synchronise(self) -> None:
+        """Wait until the accelerator has done all that was asked of it (for timing)."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _choose(device: str, local_rank: int) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {device}: no CUDA device is available; use --device cpu")
+        index = int(device.partition(":")[2] or local_rank)
+        if index >= torch.cuda.device_count():
+            raise UserError(f"--device: GPU {index} does not exist, this machine has {torch.cuda.device_count()}; start fewer processes")
+        return torch.device("cuda", index)
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: not available here; use --device cpu")
+    return torch.device(device)
+
+
+def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) -> Runtime:
+    """Choose the device and, where a launcher started several processes, join their group.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: fp32, bf16 or fp16 (GPU only).
+        local_rank: number of this process on its machine, as the launcher gave it.
+
+    Raises:
+        UserError: a device or precision that this machine cannot give.
+    """
+    chosen = _choose(device, local_rank)
+    if precision == "fp16" and chosen.type == "cpu":
+        raise UserError("--precision fp16 needs a GPU; on the CPU use fp32 or bf16")
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        return Runtime(chosen, precision)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return Runtime(chosen, precision, dist.get_rank(), world)
+
+
+def stop() -> None:
+    """Leave the process group, where one was joined."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

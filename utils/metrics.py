@@ -1,0 +1,139 @@
+"""Segmentation scores from a confusion matrix (METHOD 1; PASCAL VOC's intersection over union)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Added to every count of pixels that divides, as in the published scores: they agree to the last digit, and a class
+# of n pixels moves by less than 1e-6 / n.
+EPSILON = 1e-6
+
+
+class ConfusionMatrix:
+    """Counts pixels by true class (row) and predicted class (column)."""
+
+    def __init__(self, classes: int) -> None:
+        """An empty matrix of ``classes`` channels, background included."""
+        self.classes = classes
+        self.matrix = torch.zeros(classes, classes, dtype=torch.int64)
+
+    def update(self, target: Tensor, prediction: Tensor) -> None:
+        """Add pixels; the counting happens on the tensors' device.
+
+        Args:
+            target: integers of any shape; a value that is no channel (255) is left out.
+            prediction: channels, same shape.
+
+        Raises:
+            ValueError: shapes differ, or a predicted value is no channel.
+        """
+        if target.shape != prediction.shape:
+            raise ValueError(f"target {tuple(target.shape)} and prediction {tuple(prediction.shape)} differ in shape")
+        target, prediction = target.flatten().long(), prediction.flatten().long()
+        valid = (target >= 0) & (target < self.classes)
+        target, prediction = target[valid], prediction[valid]
+        if bool(((prediction < 0) | (prediction >= self.classes)).any()):
+            raise ValueError(f"a predicted channel lies outside 0..{self.classes - 1}")
+        counts = torch.bincount(target * self.classes + prediction, minlength=self.classes**2)
+        self.matrix = self.matrix.to(counts.device) + counts.view(self.classes, self.classes)
+
+    def all_reduce(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
+        """Replace the matrix by its sum over ranks; ``sum_over_ranks`` takes an int64 tensor and returns the sum."""
+        self.matrix = sum_over_ranks(self.matrix)
+
+    def reset(self) -> None:
+        """Forget all pixels."""
+        self.matrix = torch.zeros_like(self.matrix)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix says; all in [0, 1], NaN where nothing can be said."""
+
+    overall_acc: float
+    """Share of the pixels that are right."""
+    mean_acc: float
+    """Mean of ``class_acc`` over the classes with ground truth."""
+    mean_precision: float
+    """Mean of ``class_precision`` over all classes; without ground truth the precision is 0."""
+    mean_iou: float
+    """Mean of ``class_iou`` over the classes with ground truth."""
+    class_iou: list[float]
+    """Intersection over union by channel; NaN without ground truth, as are the next two."""
+    class_acc: list[float]
+    """Recall by channel."""
+    class_precision: list[float]
+    """Precision by channel."""
+    old_iou: float
+    """Mean over the old foreground classes: background is left out (METHOD 1). At step 0: the base classes."""
+    new_iou: float
+    """Mean over the new classes; NaN at step 0."""
+    all_iou: float
+    """Mean over all classes, background included."""
+    harmonic: float
+    """Harmonic mean of ``old_iou`` and ``new_iou``."""
+    names: tuple[str, ...]
+    """Class names by channel."""
+
+    def by_name(self) -> dict[str, float]:
+        """``class_iou`` under the class names, in channel order."""
+        return dict(zip(self.names, self.class_iou, strict=True))
+
+    def summary(self) -> dict[str, float]:
+        """The scores that are single numbers, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, float)}
+
+
+def _mean(values: list[float]) -> float:
+    """Mean without the NaN; NaN where nothing is left."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def harmonic_mean(a: float, b: float) -> float:
+    """2ab / (a + b): 0 where both are 0, NaN where one is."""
+    return 0.0 if a == b == 0 else 2 * a * b / (a + b)
+
+
+def scores(matrix: Tensor, first_new: int | None = None, names: list[str] | None = None) -> Scores:
+    """All scores of a confusion matrix.
+
+    Args:
+        matrix: (C, C) pixel counts, rows are the true classes.
+        first_new: number of old channels, background included, which is the first new channel; 0 or None at step 0,
+            where ``old_iou`` covers the base classes and ``new_iou`` and ``harmonic`` are NaN.
+        names: C class names; channel numbers where left out.
+    """
+    counts = matrix.detach().to("cpu", torch.float64)
+    classes = len(counts)
+    truth, predicted, right = counts.sum(1), counts.sum(0), counts.diagonal()
+    absent = truth == 0
+    precision = right / (predicted + EPSILON)
+
+    def by_class(values: Tensor) -> list[float]:
+        return values.masked_fill(absent, math.nan).tolist()
+
+    class_acc = by_class(right / (truth + EPSILON))
+    class_iou = by_class(right / (truth + predicted - right + EPSILON))
+    all_iou = _mean(class_iou)
+    split = first_new or classes
+    old_iou, new_iou = _mean(class_iou[1:split]), _mean(class_iou[split:])
+    return Scores(
+        overall_acc=float(right.sum() / truth.sum()),
+        mean_acc=_mean(class_acc),
+        mean_precision=_mean(precision.tolist()),
+        mean_iou=all_iou,
+        class_iou=class_iou,
+        class_acc=class_acc,
+        class_precision=by_class(precision),
+        old_iou=old_iou,
+        new_iou=new_iou,
+        all_iou=all_iou,
+        harmonic=harmonic_mean(old_iou, new_iou),
+        names=tuple(names) if names is not None else tuple(str(i) for i in range(classes)),
+    )
