@@ -52,6 +52,7 @@ class Options:
     image_stats: str
     test_unknown: str
     train_list: str | None
+    val_list: str | None
     pseudo: str | None
     # task
     task: str
@@ -221,6 +222,7 @@ def get_argparser() -> argparse.ArgumentParser:
     g.add_argument("--image_stats", choices=("auto", "imagenet", "half"), default="auto", help="mean and deviation of the normalisation; auto asks the backbone")
     g.add_argument("--test_unknown", choices=("ignore", "background"), default="ignore", help="what pixels of classes not yet learned are in test; background is the published code's way")
     g.add_argument("--train_list", default=None, help="published index list (.npy) to use in place of the computed one")
+    g.add_argument("--val_list", default=None, help="the same for validation during training; the test is always on all images")
     g.add_argument("--pseudo", default=None, help="folder of pseudo-label PNGs (ID.png, data set ids) that replace the masks at step 1 and later")
 
     g = parser.add_argument_group("task")
@@ -355,7 +357,7 @@ def _check_method(given: argparse.Namespace) -> None:
 
 
 def _check_files(given: argparse.Namespace) -> None:
-    for option in ("ckpt", "step_ckpt", "pl_ckpt", "train_list"):
+    for option in ("ckpt", "step_ckpt", "pl_ckpt", "train_list", "val_list"):
         path = getattr(given, option)
         _refuse(path is not None and not Path(path).is_file(), f"--{option} {path}: no such file")
     for option in ("pseudo", "dataset_dir"):
@@ -374,6 +376,7 @@ def _resolve(given: argparse.Namespace) -> Options:
         if values[option] is None:
             values[option] = default
 
+    _refuse(given.val_on_trainset and given.val_list is not None, "--val_on_trainset contradicts --val_list")
     _refuse(given.overlap and given.protocol not in (None, "overlap"), f"--overlap contradicts --protocol {given.protocol}")
     values["protocol"] = "overlap" if given.overlap else given.protocol or "disjoint"
     _check_method(given)

@@ -10,7 +10,7 @@ import sys
 
 import argparser
 from argparser import Options
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 
 
 def main(options: Options) -> int:
@@ -53,6 +53,7 @@ def main(options: Options) -> int:
             train=not options.test,
             train_list=options.train_list,
             pseudo=options.pseudo,
+            val_list=options.val_list,
             val_on_trainset=options.val_on_trainset,
         )
         trainer.begin(views.train)
@@ -72,5 +73,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(argparser.parse()))
     except UserError as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        print(f"run.py: {one_line(error)}", file=sys.stderr)
         sys.exit(2)

@@ -46,11 +46,6 @@ _STALE_SECONDS = 3600.0
 Parameters = dict[str, object]
 
 
-def class_names(folder: Path) -> dict[int, str]:
-    """id -> name; the same in every folder."""
-    return {0: "background", **dict(enumerate(SHAPES, start=1))}
-
-
 def make(
     folder: Path,
     split: str,

@@ -38,6 +38,7 @@ def make_views(
     seed: int,
     train: bool = True,
     train_list: str | None = None,
+    val_list: str | None = None,
     pseudo: str | None = None,
     val_on_trainset: bool = False,
 ) -> Views:
@@ -56,6 +57,7 @@ def make_views(
         seed: seed of the augmentation.
         train: whether the training view is wanted at all.
         train_list: published index list (.npy) in place of the computed one.
+        val_list: the same for validation during training.
         pseudo: folder of pseudo-label PNGs in place of the masks.
         val_on_trainset: validate on the training images.
 
@@ -94,6 +96,8 @@ def make_views(
         )
     if val_on_trainset and training is not None:
         validation = view("train", training.indices)
+    elif val_list is not None:
+        validation = view("val", load_index_list(val_list, len(sources["val"])))
     else:
         validation = view("val", validation_indices(sources["val"].image_labels(), task, step))
     return Views(training, validation, view("val", np.arange(len(sources["val"]))))

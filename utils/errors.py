@@ -6,3 +6,10 @@ class UserError(Exception):
 
     The message names the file, option or value and says what to do. Entry scripts print it alone and exit with 2.
     """
+
+
+def one_line(error: UserError) -> str:
+    """The message alone, also where a data loading process has wrapped it into the text of its traceback."""
+    last = str(error).strip().splitlines()[-1]
+    head, colon, rest = last.partition("Error: ")
+    return rest if colon and " " not in head else last

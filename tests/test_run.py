@@ -1,0 +1,243 @@
+"""run.py from end to end on small drawn data: every method trains, is refused where it must be, and leaves what it should."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import argparser
+import run
+from tests.conftest import ROOT
+from train import Trainer
+from utils import checkpoint
+from utils.errors import UserError
+
+EXPERIMENT = "shapes-5-3-ov"
+
+
+def common(folder: Path, data: Path) -> str:
+    return (
+        f"--dataset shapes --task 5-3 --overlap --dataset_dir {data} --checkpoints {folder}/checkpoints --logdir {folder}/logs "
+        "--backbone timm:resnet10t --crop_size 64 --crop_size_val 64 --batch_size 4 --iters_per_epoch 2 --num_workers 0 "
+        "--device cpu --epochs 1 --sample_num 2"
+    )
+
+
+def execute(line: str) -> int:
+    return run.main(argparser.parse(line.split()))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
+    """A folder with a trained base step named ``run``."""
+    folder = tmp_path_factory.mktemp("run")
+    assert execute(f"{common(folder, small_shapes)} --name run --step 0 --bce --no_pretrained") == 0
+    return folder
+
+
+def path_of(folder: Path, name: str, step: int) -> Path:
+    return folder / "checkpoints/step" / EXPERIMENT / f"{name}_{step}.pth"
+
+
+METHODS = {
+    "ft": "",
+    "ft-bce": "--bce",
+    "lwf": "--loss_kd 100",
+    "ilt": "--loss_kd 100 --loss_de 100",
+    "mib": "--unce --unkd --loss_kd 10 --init_balanced",
+    "icarl": "--icarl --icarl_importance 10",
+    "icarl-disjoint": "--icarl --icarl_disjoint --icarl_bkg 0.3",
+    "freeze": "--freeze --bce",
+    "wilson": "--weakly --affinity --loss_de 1 --pseudo_ep 0 --report",
+    "wilson-att": "--weakly --cam att --pseudo_ep 0 --icarl_bkg 0.5 --pos_w 2 --l_seg 0.5",
+    "wilson-mean": "--weakly --cam mean --no_mask --freeze",
+    "bf16": "--bce --precision bf16",
+    "one-cycle": "--bce --lr_policy one_cycle --momentum 0",
+    "step-policy": "--bce --lr_policy step --lr_decay_step 1",
+}
+TERMS = {
+    "ft": {"seg"}, "lwf": {"seg", "kd"}, "ilt": {"seg", "kd", "de"}, "mib": {"seg", "kd"}, "icarl": {"seg", "icarl"},
+    "icarl-disjoint": {"seg"}, "wilson": {"cls", "loc", "de", "ref", "seg"}, "wilson-mean": {"cls", "loc"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains(name: str, base: Path, small_shapes: Path) -> None:
+    line = f"{common(base, small_shapes)} --name {name} --step 1 --lr 0.001 --step_ckpt {path_of(base, 'run', 0)} {METHODS[name]}"
+    assert execute(line) == 0
+    before, after = (checkpoint.load(path_of(base, n, s)) for n, s in (("run", 0), (name, 1)))
+    assert after["finished"] and after["class_names"][0] == "background" and len(after["class_names"]) == 9
+    assert after["model_state"]["cls.1.weight"].shape[0] == 3
+    moved = not torch.equal(before["model_state"]["body.model.conv1.0.weight"], after["model_state"]["body.model.conv1.0.weight"])
+    assert moved == ("--freeze" not in METHODS[name])
+    assert (after["localizer"] is not None) == ("--weakly" in METHODS[name])
+    if name in TERMS:
+        lines = (base / "logs" / EXPERIMENT / name / "scalars.jsonl").read_text().splitlines()
+        tags = {json.loads(text)["tag"] for text in lines}
+        assert {tag[5:] for tag in tags if tag.startswith("loss/")} == TERMS[name] | {"total"}
+
+
+def test_what_a_run_leaves(base: Path, small_shapes: Path) -> None:
+    folder = base / "logs" / EXPERIMENT / "run"
+    assert list(folder.glob("**/events.out.tfevents*")) and (folder / "log.txt").is_file()
+    with (base / "logs/results/shapes-5-3.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    row = next(r for r in rows if r["name"] == "run")
+    assert row["step"] == "0" and float(row["mean_iou"]) >= 0 and "iou circle" in row
+    page = base / "logs" / EXPERIMENT / "wilson" / "report_1.html"
+    text = page.read_text(encoding="utf-8")
+    assert "before" in text and "after" in text and "data:image/png;base64," in text and "http" not in text.split("<body")[1]
+
+
+def test_test_only_gives_the_same_scores(base: Path, small_shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"{common(base, small_shapes)} --name run --step 0 --bce --no_pretrained"
+    execute(f"{line} --test")
+    first = capsys.readouterr().out
+    execute(f"{line} --test --ckpt {path_of(base, 'run', 0)}")
+    assert capsys.readouterr().out == first
+    with (base / "logs/results/shapes-5-3.csv").open(newline="") as file:
+        scores = {r["mean_iou"] for r in csv.DictReader(file) if r["name"] == "run"}
+    assert len(scores) == 1
+
+
+def test_fresh_run_keeps_the_old_checkpoint(base: Path, small_shapes: Path) -> None:
+    line = f"{common(base, small_shapes)} --name again --step 0 --bce --no_pretrained"
+    execute(line)
+    old = path_of(base, "again", 0).read_bytes()
+    execute(line)
+    assert path_of(base, "again", 0).with_suffix(".pth.bak").read_bytes() == old
+
+
+def test_same_seed_same_weights(base: Path, small_shapes: Path) -> None:
+    states = []
+    for workers in (0, 2):
+        name = f"workers{workers}"
+        line = common(base, small_shapes).replace("--num_workers 0", f"--num_workers {workers}")
+        execute(f"{line} --name {name} --step 0 --bce --no_pretrained")
+        states.append(checkpoint.load(path_of(base, name, 0))["model_state"])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_published_checkpoint_starts_a_step(base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    """``model_state`` with ``module.`` before each key and a NumPy score, nothing else that is ours."""
+    state = checkpoint.load(path_of(base, "run", 0))
+    published = tmp_path / "published.pth"
+    weights = {f"module.{key}": value for key, value in state["model_state"].items()}
+    torch.save({"epoch": 29, "model_state": weights, "best_score": np.float64(0.7)}, published)
+    line = f"{common(base, small_shapes)} --name published --step 1 --weakly --step_ckpt {published}"
+    assert execute(line) == 0
+    with pytest.raises(UserError, match="a published checkpoint can be tested or start a step"):
+        execute(f"{common(base, small_shapes)} --name p --step 0 --bce --no_pretrained --ckpt {published}")
+    assert execute(f"{common(base, small_shapes)} --name p --step 0 --bce --no_pretrained --test --ckpt {published}") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--task 5-1", "its task is 5-3, this run's at step 0 is 5-1"),
+        ("--protocol disjoint", "its protocol is overlap, this run's at step 0 is disjoint"),
+        ("--backbone timm:resnet18", "made for another network"),
+        ("--norm_act abn", None),
+    ],
+)
+def test_checkpoint_of_something_else(change: str, message: str | None, base: Path, small_shapes: Path) -> None:
+    line = common(base, small_shapes)
+    option = change.split()[0]
+    if option == "--protocol":
+        line = line.replace(" --overlap", "")
+    line = f"{line} {change} --name other --step 1 --bce --step_ckpt {path_of(base, 'run', 0)}"
+    if message is None:
+        assert execute(line) == 0, "in-place ABN weights convert to plain batch norm"
+        return
+    with pytest.raises(UserError, match=message):
+        execute(line)
+
+
+def test_other_class_order_is_refused(base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    task = tmp_path / "5-3.json"
+    task.write_text('{"0": [2, 1, 3, 4, 5], "1": [6, 7, 8]}')
+    line = f"{common(base, small_shapes)} --name order --step 1 --bce --step_ckpt {path_of(base, 'run', 0)}".replace("5-3 ", f"{task} ")
+    with pytest.raises(UserError, match="its classes is"):
+        execute(line)
+
+
+def test_loss_that_is_not_finite_stops_the_run(base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Trainer.train_step
+
+    def poisoned(self: Trainer, batch, epoch):  # type: ignore[no-untyped-def]
+        batch.images[0] = float("nan")
+        return original(self, batch, epoch)
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+    line = f"{common(base, small_shapes)} --name nan --step 1 --weakly --step_ckpt {path_of(base, 'run', 0)}"
+    with pytest.raises(UserError, match=r"loss cls = nan.* at epoch 0, iteration 0, images \S+, ") as caught:
+        execute(line)
+    assert "\n" not in str(caught.value)
+    assert not path_of(base, "nan", 1).is_file()
+
+
+def own_data(folder: Path) -> Path:
+    """A practitioner's folder: three classes of coloured squares."""
+    rng = np.random.default_rng(0)
+    (folder / "classes.txt").parent.mkdir(parents=True, exist_ok=True)
+    (folder / "classes.txt").write_text("cow\nsheep\ngoat\n")
+    for split, count in (("train", 12), ("val", 6)):
+        for part in ("images", "masks"):
+            (folder / part / split).mkdir(parents=True)
+        for i in range(count):
+            mask = np.zeros((50, 60), np.uint8)
+            mask[10:30, 10:40] = 1 + i % 3
+            picture = rng.integers(0, 255, (50, 60, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / "images" / split / f"{i}.jpg")
+            Image.fromarray(mask).save(folder / "masks" / split / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_own_folder_and_its_faults_in_one_line(workers: int, tmp_path: Path) -> None:
+    data = own_data(tmp_path / "mine")
+    task = tmp_path / "mine.json"
+    task.write_text('{"0": [1, 2], "1": [3]}')
+    line = (
+        f"run.py --dataset folder --dataset_dir {data} --task {task} --backbone timm:resnet10t --no_pretrained --crop_size 32 "
+        f"--crop_size_val 32 --batch_size 2 --epochs 1 --num_workers {workers} --device cpu --sample_num 0 --name own "
+        f"--checkpoints {tmp_path}/c --logdir {tmp_path}/l --bce"
+    )
+
+    def call() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, *line.split()], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = call()
+    assert done.returncode == 0, done.stderr
+    (data / "images/train/4.jpg").write_bytes((data / "images/train/4.jpg").read_bytes()[:300])
+    done = call()
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith(f"run.py: {data}/images/train/4.jpg: is damaged")
+
+
+def test_bytes_of_a_page_given_as_mask(tmp_path: Path) -> None:
+    data = own_data(tmp_path / "mine")
+    (data / "masks/train/0.png").write_text("<html></html>")
+    line = f"--dataset folder --dataset_dir {data} --task offline --backbone timm:resnet10t --no_pretrained --device cpu"
+    with pytest.raises(UserError, match=r"0\.png: is a web page, not an image"):
+        execute(f"{line} --logdir {tmp_path}/l --checkpoints {tmp_path}/c")
+
+
+def test_dry_run_prints_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """run.sh's experiments, without running them; the virtual environment is the one of this test."""
+    venv = Path(sys.prefix)
+    if not (venv / ".installed-dev").is_file():
+        pytest.skip("not inside run.sh's own environment")
+    environment = {"PATH": "/usr/bin:/bin", "DRY_RUN": "1", "VENV": str(venv), "EXTRA": "dev", "GPUS": "2"}
+    for arguments, lines in ((["voc", "15-5", "--overlap"], 2), (["voc", "15-5s"], 6), (["coco"], 2)):
+        done = subprocess.run(["bash", "run.sh", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        found = [text for text in done.stdout.splitlines() if text.startswith("+")]
+        assert len(found) == lines and all("torch.distributed.run" in text and "--nproc_per_node 2" in text for text in found)

@@ -1,0 +1,77 @@
+"""Tasks are plain data: ids to channels and back, equal to the reference's mappings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tasks
+from utils.errors import UserError
+
+
+@pytest.mark.golden
+def test_label_maps_equal_the_reference(golden: Path) -> None:
+    entries = json.loads((golden / "label_maps.json").read_text())
+    assert entries
+    for key, expected in entries.items():
+        dataset, name, step_text, split, mask = key.split("|")
+        task, step, mask_old = tasks.load_task(dataset, name), int(step_text.removeprefix("step")), mask == "mask1"
+        table = task.lookup(step, train=split == "train", mask_old=mask_old)
+        assert {str(value): channel for value, channel in enumerate(table) if channel} == expected["mapping"], key
+        assert task.image_label_columns(step) == expected["one_hot_channels"], key
+        assert task.image_label_mask(step, mask_old=mask_old) == expected["one_hot_mask"], key
+
+
+def test_unknown_classes_can_be_left_out_of_the_test() -> None:
+    """METHOD section 1: in test unknown classes are 255; the published mapping calls them background."""
+    task = tasks.load_task("voc", "15-5")
+    table = task.lookup(0, train=False, mask_old=False, unknown=255)
+    assert table[:16] == list(range(16)) and set(table[16:]) == {255}
+    assert task.lookup(0, train=False, mask_old=False)[16] == 0
+    assert task.lookup(0, train=True, mask_old=True, unknown=255)[255] == 0, "in training 255 is background"
+
+
+@pytest.mark.parametrize(("dataset", "name"), [(d, n) for d, names in tasks.TASKS.items() for n in names])
+def test_every_task_is_one(dataset: str, name: str) -> None:
+    task = tasks.load_task(dataset, name)
+    seen = task.seen(len(task) - 1)
+    assert seen[0] == 0 and len(set(seen)) == len(seen)
+    for step in range(len(task)):
+        assert task.old(step) + task.new(step) == task.seen(step)
+        assert set(task.seen(step)).isdisjoint(task.future(step))
+        assert sum(task.classes_per_step(step)) == len(task.seen(step))
+
+
+def test_sizes_of_the_published_tasks() -> None:
+    sizes = {"19-1": [20, 1], "15-5": [16, 5], "15-5s": [16, 1, 1, 1, 1, 1], "10-5-5": [11, 5, 5], "10-10s": [11] + [1] * 10}
+    for name, expected in sizes.items():
+        task = tasks.load_task("voc", name)
+        assert task.classes_per_step(len(task) - 1) == expected
+    assert tasks.load_task("coco-voc", "voc").classes_per_step(1) == [61, 20]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"0": [1], "2": [3]}', "steps numbered from 0"),
+        ('{"0": [1], "1": []}', "no step may be empty"),
+        ('{"0": [1], "1": [300]}', r"classes \[300\]"),
+        ('{"0": [1], "1": ["cow"]}', "whole numbers"),
+        ("[1, 2]", "expected"),
+        ('{"0": [1], "1": [9]}', r"classes \[9\] are not in the data set"),
+    ],
+)
+def test_bad_task_files(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "task.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        tasks.load_task("folder", str(path), known={1, 2, 3})
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UserError, match="--dataset ade: unknown"):
+        tasks.load_task("ade", "x")
+    with pytest.raises(UserError, match="--task 1-1: unknown for --dataset voc; choose one of offline"):
+        tasks.load_task("voc", "1-1")
