@@ -53,8 +53,9 @@ class IncrementalSegmentationModule(nn.Module):
 
     @torch.no_grad()
     def init_new_classifier(self) -> None:
-        """Start the last classifier from background, whose probability it shares out (MiB, section 3.3; ``--init_balanced``).
+        """Start the last classifier from background, whose probability it shares out (MiB, section 3.3).
 
+        Called for ``--init_balanced`` and kept to the published arithmetic:
         With N new classes their weights are background's, their bias and background's own are b - log(N + 1).
         """
         first, new = self.cls[0], self.cls[-1]

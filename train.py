@@ -125,6 +125,7 @@ class Trainer:
         self.progress = Progress()
         self.stop_requested: int | None = None
 
+        torch.manual_seed(options.random_seed)
         self.model = self._make_model(step)
         self.stats = self.model.body.image_stats if options.image_stats == "auto" else options.image_stats
         mean, std = STATS[self.stats]

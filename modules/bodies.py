@@ -1,7 +1,7 @@
 """Bodies by name. A new one is a file with ``make(name, output_stride, norm)`` and one line in ``BODIES``.
 
-A body has ``out_channels``, ``mid_channels`` and ``image_stats`` (a key of ``dataset.transform.STATS``), and turns images
-(B, 3, H, W) into its last feature map and a finer one.
+A body has ``out_channels``, ``mid_channels`` and ``image_stats`` (a key of ``dataset.transform.STATS``), and turns
+images (B, 3, H, W) into its last feature map and a finer one.
 """
 
 from __future__ import annotations

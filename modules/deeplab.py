@@ -1,4 +1,4 @@
-"""The head of DeepLabV3 (arXiv 1706.05587) with activated batch norm, in the published layout of keys (METHOD section 2)."""
+"""The head of DeepLabV3 (arXiv 1706.05587) with activated batch norm, in the published layout of keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
 
 HEAD_CHANNELS = 256
 DILATIONS = {16: (6, 12, 18), 8: (12, 24, 32)}
@@ -20,8 +19,8 @@ class DeeplabV3(nn.Module):
         channels: channels of the body's feature map.
         norm: constructor of the norm layers.
         output_stride: 8 or 16, of the body.
-        pooling: side of the sliding average in evaluation, feature pixels: a training crop's, so that large images behave
-            as training crops do.
+        pooling: side of the sliding average in evaluation, feature pixels: a training crop's, so that large images
+            behave as training crops do.
     """
 
     def __init__(self, channels: int, norm: Callable[[int], nn.Module], output_stride: int, pooling: int) -> None:
@@ -51,5 +50,3 @@ class DeeplabV3(nn.Module):
         height, width = min(self.pooling, x.shape[2]), min(self.pooling, x.shape[3])
         padding = ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
         return F.pad(F.avg_pool2d(x, (height, width), stride=1), padding, mode="replicate")
-
-

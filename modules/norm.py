@@ -1,7 +1,7 @@
 """Activated batch norm: batch norm and leaky ReLU in one layer, synchronised over all ranks where asked for.
 
-In-Place ABN 1.x (arXiv 1712.02616) scales by |weight| + eps, plain ABN by weight; the arithmetic is the layer's name. Our own
-layers run on CPU and GPU alike, under autocast and torch.compile; ``inplace_abn`` uses the package of that name.
+In-Place ABN 1.x (arXiv 1712.02616) scales by |weight| + eps, plain ABN by weight; the layer's name tells which. Our
+own layers run on CPU and GPU alike, under autocast and torch.compile; ``inplace_abn`` uses the package of that name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from utils.errors import UserError
 
@@ -53,6 +54,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         return y, mean, var, total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, rstd, total = ctx.saved_tensors
         precise = x.to(mean.dtype)
@@ -62,7 +64,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         normalised = (precise - mean.view(shape)) * rstd.view(shape)
         grad_bias = grad_precise.sum(dims)
         grad_weight = (grad_precise * normalised).sum(dims)
-        # The gradients of weight and bias stay local, they are averaged with all others; the input needs the sums of all ranks.
+        # The gradients of weight and bias stay local, DDP averages them with all others; the input's needs all ranks' sums.
         sums = torch.stack([grad_bias, grad_weight])
         dist.all_reduce(sums)
         mean_grad, mean_product = (sums / total).unbind(0)
@@ -151,8 +153,8 @@ def _package(synchronised: bool) -> Callable[[int], nn.Module]:
     except ImportError as error:
         raise UserError(
             "--norm_act inplace_abn: the package inplace-abn is not installed "
-            '(pip install "setuptools<81" "setuptools_scm<9" wheel, then pip install --no-build-isolation --no-deps inplace-abn); '
-            "iabn_sync computes the same without it"
+            '(pip install "setuptools<81" "setuptools_scm<9" wheel, then '
+            "pip install --no-build-isolation --no-deps inplace-abn); iabn_sync computes the same without it"
         ) from error
     layer = inplace_abn.InPlaceABNSync if synchronised else inplace_abn.InPlaceABN
 
@@ -179,7 +181,13 @@ NORMS: dict[str, Callable[[], Callable[[int], nn.Module]]] = {
 
 
 def make_norm(name: str) -> Callable[[int], nn.Module]:
-    """Constructor of the norm layer called ``name`` in ``NORMS``: channels -> layer."""
+    """Constructor of the norm layer called ``name`` in ``NORMS``: channels -> layer.
+
+    Raises:
+        UserError: no such norm, or its package is not installed.
+    """
+    if name not in NORMS:
+        raise UserError(f"--norm_act {name}: unknown; choose one of {', '.join(NORMS)}")
     return NORMS[name]()
 
 
@@ -224,5 +232,6 @@ def convert_sync(module: nn.Module) -> nn.Module:
     for child in module.modules():
         if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm2d):
             # The layers differ from their parents in forward alone.
-            child.__class__ = SyncBatchNormAct2d if hasattr(child, "act") and hasattr(child, "drop") else SyncBatchNorm2d
+            activated = hasattr(child, "act") and hasattr(child, "drop")
+            child.__class__ = SyncBatchNormAct2d if activated else SyncBatchNorm2d
     return module

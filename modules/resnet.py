@@ -45,7 +45,8 @@ class Bottleneck(nn.Module):
         """(B, C, H, W) to (B, C', H / stride, W / stride)."""
         shortcut = self.proj_bn(self.proj_conv(x)) if self.projects else x
         slope = float(self.convs.bn1.activation_param)  # type: ignore[arg-type]
-        return F.leaky_relu(self.convs(x) + shortcut, slope)
+        # In place: the backward pass needs neither the sum nor its terms.
+        return F.leaky_relu_(self.convs(x) + shortcut, slope)
 
 
 class ResNet(nn.Module):

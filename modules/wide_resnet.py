@@ -1,4 +1,4 @@
-"""WiderResNet-38 A2 (arXiv 1611.10080) with activated batch norm, in the published layout of keys (METHOD section 2)."""
+"""WiderResNet-38 A2 (arXiv 1611.10080) with activated batch norm, in the published layout of keys."""
 
 from __future__ import annotations
 
@@ -67,7 +67,13 @@ def _in_place(norm: nn.Module) -> bool:
 
 
 class WiderResNetA2(nn.Module):
-    """The body: (B, 3, H, W) to (B, 4096, H / 8, W / 8) and (B, 256, H / 4, W / 4), module 4's input after its first norm."""
+    """The body: (B, 3, H, W) to its last feature map (B, 4096, H / 8, W / 8) and a finer one (B, 256, H / 4, W / 4).
+
+    The finer one is the input of module 4 after its first norm. Training draws channel dropout in modules 6 and 7.
+
+    Args:
+        norm: constructor of the norm layers.
+    """
 
     out_channels = 4096
     mid_channels = 256
