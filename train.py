@@ -137,6 +137,8 @@ class Trainer:
             norm = make_norm(options.norm_act)
             self.localizer = make_localizer(self.model.body.out_channels, len(self.names), norm)
         self.learner = Learner(self.model, self.localizer, options.freeze).to(runtime.device)
+        # Channels last is what convolutions like best: 1.3 times as fast on a CPU (benchmarks/results/step.md).
+        self.learner.to(memory_format=torch.channels_last)
         self.forward: nn.Module = self.learner
 
     # ---- construction -------------------------------------------------------------------------------------------------
@@ -157,7 +159,7 @@ class Trainer:
     def _make_teacher(self, step: int) -> IncrementalSegmentationModule | None:
         if step == 0:
             return None
-        teacher = self._make_model(step - 1).to(self.runtime.device)
+        teacher = self._make_model(step - 1).to(self.runtime.device, memory_format=torch.channels_last)
         return teacher.requires_grad_(False).eval()
 
     def _make_optimizer(self) -> torch.optim.SGD:

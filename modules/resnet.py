@@ -1,4 +1,4 @@
-"""ResNet-50 and -101 with activated batch norm and dilation, in the published layout of keys (METHOD section 2)."""
+"""ResNet-50 and -101 with activated batch norm and dilation (arXiv 1512.03385), in the published layout of keys."""
 
 from __future__ import annotations
 

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import timm
 from torch import Tensor, nn
 
 from utils.errors import UserError
 
+OUTPUT_STRIDES = (8, 16)
 # Stride of the features that are handed out beside the last ones.
 MID_STRIDE = 8
 
 
+def _extractor(name: str, output_stride: int) -> Any:
+    """timm's feature extractor of the model if its last feature map has this stride, else None."""
+    try:
+        model: Any = timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=False)
+        stride = model.feature_info.reduction()[-1]
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
+        # What timm's model files raise for an output stride, or for features, that they do not provide.
+        return None
+    return model if stride == output_stride else None
+
+
 class TimmBody(nn.Module):
-    """A timm model's last feature map, and the one of stride 8.
+    """A timm model's last feature map, and the first one of stride 8 (a ResNet's ``layer2``, our module 3).
 
     Args:
         name: timm's name of the model.
-        output_stride: 8 or 16; models that cannot dilate to it are refused.
+        output_stride: 8 or 16.
+
+    Raises:
+        UserError: timm has no such model, or it cannot be dilated to this stride.
     """
 
     def __init__(self, name: str, output_stride: int) -> None:
@@ -26,17 +42,18 @@ class TimmBody(nn.Module):
         self.name = name
         if not timm.is_model(name):
             raise UserError(f"--backbone timm:{name}: timm knows no model of this name")
-        try:
-            self.model = timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=False)
-        except (RuntimeError, TypeError, AssertionError, NotImplementedError, AttributeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"--backbone timm:{name}: no feature maps of stride {output_stride} ({reason}); choose another model") from error
-        strides = self.model.feature_info.reduction()
-        if strides[-1] != output_stride:
-            raise UserError(f"--backbone timm:{name}: its stride is {strides[-1]}, not --output_stride {output_stride}; choose another model")
-        channels = self.model.feature_info.channels()
-        mids = [i for i, stride in enumerate(strides) if stride == MID_STRIDE]
-        self.mid_index = mids[-1] if mids and mids[-1] != len(strides) - 1 else max(len(strides) - 2, 0)
+        model = _extractor(name, output_stride)
+        if model is None:
+            others = [s for s in OUTPUT_STRIDES if s != output_stride and _extractor(name, s) is not None]
+            advice = (
+                f"it allows --output_stride {others[0]}" if others else "it allows neither 8 nor 16, choose another"
+            )
+            raise UserError(
+                f"--backbone timm:{name}: this model has no feature maps of stride {output_stride}; {advice}"
+            )
+        self.model: nn.Module = model
+        channels, strides = model.feature_info.channels(), model.feature_info.reduction()
+        self.mid_index: int = strides.index(MID_STRIDE) if MID_STRIDE in strides else max(len(strides) - 2, 0)
         self.out_channels: int = channels[-1]
         self.mid_channels: int = channels[self.mid_index]
         self.image_stats = self._image_stats()
