@@ -19,6 +19,13 @@ from utils.errors import UserError
 NORMS = ("iabn_sync", "iabn", "abn_sync", "abn", "inplace_abn", "inplace_abn_sync")
 BACKBONES = ("resnet50", "resnet101", "wider_resnet38_a2")
 
+# Options that may change between a run and its continuation, because the trained weights do not depend on them.
+NEUTRAL = frozenset(
+    "name num_workers device local_rank compile logdir checkpoints wandb debug visualize sample_num print_interval report data_root "
+    "dataset_dir num_classes crop_size_val crop_val val_on_trainset test_unknown val_list val_interval pretrained pooling test ckpt "
+    "continue_ckpt resume ckpt_interval step_ckpt pl_ckpt train_list pseudo task".split()
+)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -122,6 +129,15 @@ class Options:
     def log_folder(self) -> Path:
         """Where the run's log, scalars and pages go."""
         return Path(self.logdir) / self.experiment / self.name
+
+    def changed(self, earlier: dict[str, Any]) -> list[str]:
+        """What differs from the options of an earlier run in a way that changes the training: ``--epochs 30 (was 20)``."""
+        own = self.plain()
+        return [
+            f"--{key} {own[key]} (was {earlier[key]})"
+            for key in own
+            if key not in NEUTRAL and key in earlier and earlier[key] != own[key]
+        ]
 
     def plain(self) -> dict[str, Any]:
         """All options as a dictionary of plain Python values, for checkpoints and logs."""

@@ -55,7 +55,8 @@ class IncrementalSegmentationModule(nn.Module):
     def init_new_classifier(self) -> None:
         """Start the last classifier from background, whose probability it shares out (MiB, section 3.3).
 
-        With N new classes (``--init_balanced``) their weights are background's, their bias and background's own are b - log(N + 1).
+        With N new classes (``--init_balanced``) their weights are background's; their bias and background's own become
+        b - log(N + 1).
         """
         first, new = self.cls[0], self.cls[-1]
         bias = first.bias[0] - math.log(new.weight.shape[0] + 1)

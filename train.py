@@ -348,7 +348,7 @@ class Trainer:
         """Go on from ``path``, or with ``weights_only`` take its networks alone (for a test, or a published file).
 
         Raises:
-            UserError: the checkpoint belongs to another run, or its epochs are of another length.
+            UserError: the checkpoint belongs to another run, or to one with other training options.
         """
         state = checkpoint.load(path)
         self.model.load_state_dict(self._checked_weights(state, path, self.options.step))
@@ -359,17 +359,16 @@ class Trainer:
             return
         if "identity" not in state:
             raise UserError(f"{path}: a published checkpoint can be tested or start a step (--step_ckpt), not be trained further")
-        if state["iters_per_epoch"] != self.iters_per_epoch and not state["finished"]:
-            raise UserError(
-                f"{path}: its epochs have {state['iters_per_epoch']} iterations, this run's {self.iters_per_epoch}; "
-                "go on with the same data, batch size and --iters_per_epoch"
-            )
+        changed = self.options.changed(state["options"])
+        if state["iters_per_epoch"] != self.iters_per_epoch:
+            changed.append(f"iterations per epoch {self.iters_per_epoch} (was {state['iters_per_epoch']}): other data or images?")
+        if changed:
+            raise UserError(f"{path}: cannot go on with other settings: {', '.join(changed)}; change them back or give another --name")
         self.optimizer.load_state_dict(state["optimizer_state"])
         self.scheduler.load_state_dict(state["scheduler_state"])
         self.scaler.load_state_dict(state["scaler"])
         checkpoint.restore_random_states(state["random_states"])
-        finished = state["finished"] and state["epoch"] >= self.options.epochs
-        self.progress = Progress(state["epoch"], state["iteration"], state["best_score"], finished)
+        self.progress = Progress(state["epoch"], state["iteration"], state["best_score"], state["finished"])
         self.logger.info(f"Restored from {path}: epoch {state['epoch']}, iteration {state['iteration']}")
 
     # ---- training -----------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         normalised = (precise - mean.view(shape)) * rstd.view(shape)
         grad_bias = grad_precise.sum(dims)
         grad_weight = (grad_precise * normalised).sum(dims)
-        # The gradients of weight and bias stay local, DDP averages them with all others; the input's needs all ranks' sums.
+        # The gradients of weight and bias stay local, DDP averages them; the input's needs the sums of all ranks.
         sums = torch.stack([grad_bias, grad_weight])
         dist.all_reduce(sums)
         mean_grad, mean_product = (sums / total).unbind(0)

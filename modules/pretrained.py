@@ -163,9 +163,9 @@ def from_torchvision(state: Mapping[str, Tensor], *, absolute: bool, eps: float 
 
     Strides lie on the same 3x3 convolutions; torchvision's activation is ReLU, ours leaky with slope 0.01.
 
-    |w| + eps cannot be negative. A channel whose w is negative is therefore turned round: its convolution, running mean
-    and w change sign, which leaves its output as it was. Then every w becomes w - eps; where |w| < eps the nearest scale
-    that can be had is eps itself.
+    |w| + eps cannot be negative. A channel whose w is negative is therefore turned round: its convolution, running
+    mean and w change sign, which leaves its output as it was. Then every w becomes w - eps; where |w| < eps the
+    nearest scale that can be had is eps itself.
 
     Args:
         state: torchvision's (or timm's) state dict of a ResNet with bottlenecks.

@@ -161,6 +161,13 @@ def test_checkpoint_of_something_else(change: str, message: str | None, base: Pa
         execute(line)
 
 
+def test_going_on_with_other_settings_is_refused(base: Path, small_shapes: Path) -> None:
+    line = f"{common(base, small_shapes)} --name run --step 0 --bce --no_pretrained --resume auto"
+    with pytest.raises(UserError, match=r"cannot go on with other settings: --lr 0.5 \(was 0.01\); change them back"):
+        execute(f"{line} --lr 0.5")
+    assert execute(f"{line} --val_interval 1 --sample_num 0") == 0, "what does not touch the weights may change"
+
+
 def test_other_class_order_is_refused(base: Path, small_shapes: Path, tmp_path: Path) -> None:
     task = tmp_path / "5-3.json"
     task.write_text('{"0": [2, 1, 3, 4, 5], "1": [6, 7, 8]}')

@@ -1,0 +1,143 @@
+"""Fetch published ImageNet weights of bodies into this folder and check them by hash.
+
+    python pretrained/fetch.py                       what can be fetched
+    python pretrained/fetch.py resnet101 [--dry-run]
+
+A download that was broken off goes on where it was. A file becomes visible under its name only when it is whole and its hash is right.
+Where no hash was published, the one of the first download is kept beside the file and checked from then on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+FOLDER = Path(__file__).resolve().parent
+CHUNK = 1 << 20
+TIMEOUT = 60
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published file: where it is, what it is called here, and the beginning of its sha256 (empty: none was published)."""
+
+    url: str
+    file: str
+    sha256: str
+    note: str
+
+
+SOURCES = {
+    "resnet101": Weights(
+        "https://drive.usercontent.google.com/download?id=1rQd-NoZuCsGZ7_l_X9GO1GGiXeXHE8CT&export=download&confirm=t",
+        "resnet101_iabn_sync.pth.tar",
+        "",
+        "In-Place ABN, what the published results start from",
+    ),
+    # torchvision's file names end in the first eight digits of their sha256.
+    "resnet50-torchvision": Weights(
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth", "resnet50-0676ba61.pth", "0676ba61", "give it to --pretrained"
+    ),
+    "resnet101-torchvision": Weights(
+        "https://download.pytorch.org/models/resnet101-63fe2227.pth", "resnet101-63fe2227.pth", "63fe2227", "give it to --pretrained"
+    ),
+}
+
+
+class FetchError(Exception):
+    """A download that failed; one line."""
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(url: str, part: Path) -> None:
+    """Fetch ``url`` into ``part``, going on where an earlier download was broken off.
+
+    Raises:
+        FetchError: the server cannot be reached or answers with an error or a web page.
+    """
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "web-wilss", **({"Range": f"bytes={have}-"} if have else {})})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            if "text/html" in answer.headers.get("Content-Type", ""):
+                raise FetchError(f"{url}: answered with a web page, not a file; fetch it by hand (pretrained/README.md)")
+            goes_on = answer.status == 206
+            length = answer.headers.get("Content-Length")
+            total = int(length) + (have if goes_on else 0) if length else None
+            bar = tqdm(total=total, initial=have if goes_on else 0, unit="B", unit_scale=True, desc=part.stem, disable=None)
+            with part.open("ab" if goes_on else "wb") as file, bar:
+                while block := answer.read(CHUNK):
+                    file.write(block)
+                    bar.update(len(block))
+            if total is not None and part.stat().st_size != total:
+                raise FetchError(f"{url}: broken off at {part.stat().st_size} of {total} bytes; run the line again to go on")
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left to fetch
+            return
+        raise FetchError(f"{url}: the server answered {error.code} {error.reason}") from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
+        raise FetchError(f"{url}: cannot be fetched ({getattr(error, 'reason', error)})") from error
+
+
+def fetch(weights: Weights, folder: Path = FOLDER) -> Path:
+    """The file of ``weights`` in ``folder``, fetched where it is not there yet, its hash checked either way.
+
+    Raises:
+        FetchError: the download failed, or the hash is wrong; a wrong download is removed.
+    """
+    path = folder / weights.file
+    note = folder / f"{weights.file}.sha256"
+    expected = weights.sha256 or (note.read_text().split()[0] if note.is_file() else "")
+    fetched = path if path.is_file() else path.with_name(f"{path.name}.part")
+    if fetched != path:
+        folder.mkdir(parents=True, exist_ok=True)
+        download(weights.url, fetched)
+    found = sha256(fetched)
+    if not found.startswith(expected):
+        if fetched != path:
+            fetched.unlink()
+        raise FetchError(f"{fetched}: its sha256 is {found}, not {expected}...; delete what is there and fetch it again")
+    os.replace(fetched, path)
+    note.write_text(f"{found}  {path.name}\n")
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, fetch, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", choices=tuple(SOURCES))
+    parser.add_argument("--dry-run", action="store_true", help="say what would be fetched")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to fetch into")
+    given = parser.parse_args(arguments)
+    chosen = SOURCES if given.name is None else {given.name: SOURCES[given.name]}
+    if given.name is None or given.dry_run:
+        for name, weights in chosen.items():
+            print(f"{name}: {weights.url} -> {given.out / weights.file}, sha256 {weights.sha256 or 'not published'} ({weights.note})")
+        return 0
+    try:
+        path = fetch(chosen[given.name], given.out)
+    except FetchError as error:
+        print(f"fetch.py: {error}", file=sys.stderr)
+        return 1
+    print(f"{path}: sha256 {sha256(path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
