@@ -212,96 +212,223 @@ def get_argparser() -> argparse.ArgumentParser:
     g = parser.add_argument_group("run")
     g.add_argument("--name", default="Experiment", help="name of the run, in checkpoints, logs and results")
     g.add_argument("--random_seed", type=_count, default=42, help="seed of everything random")
-    g.add_argument("--num_workers", type=_count, default=1, help="data loading processes per rank; 0 loads in the process")
-    g.add_argument("--device", type=_device, default="auto", help="auto (cuda if there is one), cpu, cuda, mps or a GPU's number")
+    g.add_argument(
+        "--num_workers", type=_count, default=1, help="data loading processes per rank; 0 loads in the process"
+    )
+    g.add_argument(
+        "--device", type=_device, default="auto", help="auto (cuda if there is one), cpu, cuda, mps or a GPU's number"
+    )
     g.add_argument("--local_rank", "--local-rank", type=int, default=None, help="set by torch.distributed.launch")
-    g.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the networks; losses are always fp32")
+    g.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="arithmetic of the networks; losses are always fp32",
+    )
     g.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
     g.add_argument("--logdir", default="logs", help="folder of logs, results and pages")
     g.add_argument("--checkpoints", default="checkpoints", help="folder of checkpoints")
     g.add_argument("--wandb", choices=("off", "offline", "online"), default="off", help="also log to Weights & Biases")
     g.add_argument("--debug", action="store_true", help="log more, each loss term at every print_interval")
-    g.add_argument("--visualize", action="store_false", help="log no pictures (as published: the flag switches them off)")
+    g.add_argument(
+        "--visualize", action="store_false", help="log no pictures (as published: the flag switches them off)"
+    )
     g.add_argument("--sample_num", type=_count, default=8, help="sample predictions to log and to show in the report")
     g.add_argument("--print_interval", type=_positive, default=10, help="iterations between logged losses")
-    g.add_argument("--report", action="store_true", help="at the end test the previous step's model too, print a before/after table and write an HTML page")
+    g.add_argument(
+        "--report",
+        action="store_true",
+        help="at the end test the previous step's model too, print a before/after table and write an HTML page",
+    )
 
     g = parser.add_argument_group("data")
     g.add_argument("--data_root", default="data", help="folder that holds one folder per data set")
     g.add_argument("--dataset", default="voc", choices=tuple(tasks.TASKS), help="data set")
     g.add_argument("--dataset_dir", default=None, help="the data set's folder, where it is not DATA_ROOT/DATASET")
-    g.add_argument("--num_classes", type=_positive, default=None, help="number of classes of the task with background; checked, never needed")
+    g.add_argument(
+        "--num_classes",
+        type=_positive,
+        default=None,
+        help="number of classes of the task with background; checked, never needed",
+    )
     g.add_argument("--crop_size", type=_positive, default=None, help="training crop [512; coco-voc 448; shapes 128]")
     g.add_argument("--crop_size_val", type=_positive, default=None, help="validation and test crop [512; shapes 128]")
-    g.add_argument("--crop_val", action="store_false", help="validate and test on whole images, one at a time (as published: the flag switches cropping off)")
-    g.add_argument("--val_on_trainset", action="store_true", help="validate on the step's training images during training")
-    g.add_argument("--image_stats", choices=("auto", "imagenet", "half"), default="auto", help="mean and deviation of the normalisation; auto asks the backbone")
-    g.add_argument("--test_unknown", choices=("ignore", "background"), default="ignore", help="what pixels of classes not yet learned are in test; background is the published code's way")
+    g.add_argument(
+        "--crop_val",
+        action="store_false",
+        help="validate and test on whole images, one at a time (as published: the flag switches cropping off)",
+    )
+    g.add_argument(
+        "--val_on_trainset", action="store_true", help="validate on the step's training images during training"
+    )
+    g.add_argument(
+        "--image_stats",
+        choices=("auto", "imagenet", "half"),
+        default="auto",
+        help="mean and deviation of the normalisation; auto asks the backbone",
+    )
+    g.add_argument(
+        "--test_unknown",
+        choices=("ignore", "background"),
+        default="ignore",
+        help="what pixels of classes not yet learned are in test; background is the published code's way",
+    )
     g.add_argument("--train_list", default=None, help="published index list (.npy) to use in place of the computed one")
-    g.add_argument("--val_list", default=None, help="the same for validation during training; the test is always on all images")
-    g.add_argument("--pseudo", default=None, help="folder of pseudo-label PNGs (ID.png, data set ids) that replace the masks at step 1 and later")
+    g.add_argument(
+        "--val_list", default=None, help="the same for validation during training; the test is always on all images"
+    )
+    g.add_argument(
+        "--pseudo",
+        default=None,
+        help="folder of pseudo-label PNGs (ID.png, data set ids) that replace the masks at step 1 and later",
+    )
 
     g = parser.add_argument_group("task")
-    g.add_argument("--task", default=None, help='task name, or a JSON file {"0": [...], "1": [...]} [voc 19-1; coco and coco-voc voc; shapes 5-3; folder offline]')
+    g.add_argument(
+        "--task",
+        default=None,
+        help='task name, or a JSON file {"0": [...], "1": [...]} [voc 19-1; coco and coco-voc voc; shapes 5-3; folder offline]',
+    )
     g.add_argument("--step", type=_count, default=0, help="step to train or test")
     g.add_argument("--overlap", action="store_true", help="overlap protocol: same as --protocol overlap")
-    g.add_argument("--protocol", choices=("disjoint", "overlap", "partitioned"), default=None, help="which images a step sees [disjoint]")
+    g.add_argument(
+        "--protocol",
+        choices=("disjoint", "overlap", "partitioned"),
+        default=None,
+        help="which images a step sees [disjoint]",
+    )
     g.add_argument("--no_mask", action="store_true", help="keep the labels of old classes in the step's training data")
 
     g = parser.add_argument_group("training")
     g.add_argument("--epochs", type=_positive, default=30, help="epochs")
-    g.add_argument("--iters_per_epoch", type=_positive, default=None, help="iterations of an epoch [one pass over the images]")
+    g.add_argument(
+        "--iters_per_epoch", type=_positive, default=None, help="iterations of an epoch [one pass over the images]"
+    )
     g.add_argument("--batch_size", type=_positive, default=24, help="batch size over all ranks")
     g.add_argument("--lr", type=_rate, default=0.01, help="learning rate of the body")
     g.add_argument("--momentum", type=_fraction, default=0.9, help="momentum (nesterov, where above 0)")
     g.add_argument("--weight_decay", type=_weight, default=1e-4, help="weight decay")
-    g.add_argument("--lr_policy", choices=("poly", "step", "none", "warmup", "one_cycle"), default="poly", help="schedule; warmup stays constant until pseudo_ep, then poly")
-    g.add_argument("--lr_decay_step", type=_positive, default=5000, help="iterations between decays of --lr_policy step")
+    g.add_argument(
+        "--lr_policy",
+        choices=("poly", "step", "none", "warmup", "one_cycle"),
+        default="poly",
+        help="schedule; warmup stays constant until pseudo_ep, then poly",
+    )
+    g.add_argument(
+        "--lr_decay_step", type=_positive, default=5000, help="iterations between decays of --lr_policy step"
+    )
     g.add_argument("--lr_decay_factor", type=_rate, default=0.1, help="factor of --lr_policy step")
     g.add_argument("--lr_power", type=_rate, default=0.9, help="power of the poly curve")
-    g.add_argument("--lr_head", type=_rate, default=None, help="learning rate of head and classifier, times --lr [1 at step 0, 10 later]")
+    g.add_argument(
+        "--lr_head",
+        type=_rate,
+        default=None,
+        help="learning rate of head and classifier, times --lr [1 at step 0, 10 later]",
+    )
     g.add_argument("--lr_pseudo", type=_rate, default=0.01, help="learning rate of the localizer")
     g.add_argument("--val_interval", type=_positive, default=5, help="epochs between validations")
 
     g = parser.add_argument_group("network")
-    g.add_argument("--backbone", type=_backbone, default=None, help="resnet50, resnet101, wider_resnet38_a2 or timm:<name> [resnet101; coco-voc wider_resnet38_a2; shapes timm:tf_efficientnet_lite0]")
-    g.add_argument("--output_stride", type=int, choices=(8, 16), default=None, help="stride of the body [16; coco-voc 8]")
-    g.add_argument("--norm_act", choices=NORMS, default="iabn_sync", help="activated batch norm; _sync over all ranks, inplace_abn from the package of that name")
-    g.add_argument("--pooling", type=_positive, default=None, help="size of the head's pooling in evaluation [crop_size / output_stride]")
-    g.add_argument("--pretrained", default=None, help="weights of the body at step 0: imagenet, none, or a file [imagenet]")
+    g.add_argument(
+        "--backbone",
+        type=_backbone,
+        default=None,
+        help="resnet50, resnet101, wider_resnet38_a2 or timm:<name> "
+        "[resnet101; coco-voc wider_resnet38_a2; shapes timm:tf_efficientnet_lite0]",
+    )
+    g.add_argument(
+        "--output_stride", type=int, choices=(8, 16), default=None, help="stride of the body [16; coco-voc 8]"
+    )
+    g.add_argument(
+        "--norm_act",
+        choices=NORMS,
+        default="iabn_sync",
+        help="activated batch norm; _sync over all ranks, inplace_abn from the package of that name",
+    )
+    g.add_argument(
+        "--pooling",
+        type=_positive,
+        default=None,
+        help="size of the head's pooling in evaluation [crop_size / output_stride]",
+    )
+    g.add_argument(
+        "--pretrained", default=None, help="weights of the body at step 0: imagenet, none, or a file [imagenet]"
+    )
     g.add_argument("--no_pretrained", action="store_true", help="same as --pretrained none")
-    g.add_argument("--freeze", action="store_true", help="do not train the body; its norms use their running statistics")
+    g.add_argument(
+        "--freeze", action="store_true", help="do not train the body; its norms use their running statistics"
+    )
     g.add_argument("--init_balanced", action="store_true", help="new classifiers start from the background's (MiB)")
 
     g = parser.add_argument_group("checkpoints")
     g.add_argument("--test", action="store_true", help="test only")
     g.add_argument("--ckpt", default=None, help="checkpoint to test, or to go on from")
     g.add_argument("--continue_ckpt", action="store_true", help="go on from the run's own checkpoint, which must exist")
-    g.add_argument("--resume", choices=("never", "auto"), default="never", help="auto: go on from the run's own checkpoint where there is one")
+    g.add_argument(
+        "--resume",
+        choices=("never", "auto"),
+        default="never",
+        help="auto: go on from the run's own checkpoint where there is one",
+    )
     g.add_argument("--ckpt_interval", type=_positive, default=1, help="epochs between checkpoints")
-    g.add_argument("--step_ckpt", default=None, help="checkpoint of the previous step [CHECKPOINTS/step/<dataset>-<task>/<name>_<step-1>.pth]")
+    g.add_argument(
+        "--step_ckpt",
+        default=None,
+        help="checkpoint of the previous step [CHECKPOINTS/step/<dataset>-<task>/<name>_<step-1>.pth]",
+    )
     g.add_argument("--pl_ckpt", default=None, help="checkpoint whose localizer the weak step starts from")
 
     g = parser.add_argument_group("method: pixel labels")
-    g.add_argument("--method", default=None, help="a method of methods/__init__.py by name [weak with --weakly, else supervised]")
+    g.add_argument(
+        "--method", default=None, help="a method of methods/__init__.py by name [weak with --weakly, else supervised]"
+    )
     g.add_argument("--bce", action="store_true", help="binary cross entropy in place of cross entropy")
     g.add_argument("--unce", action="store_true", help="unbiased cross entropy (MiB)")
-    g.add_argument("--loss_kd", type=_weight, default=0.0, help="weight of the distillation of the previous model's output (LwF, ILT, MiB)")
+    g.add_argument(
+        "--loss_kd",
+        type=_weight,
+        default=0.0,
+        help="weight of the distillation of the previous model's output (LwF, ILT, MiB)",
+    )
     g.add_argument("--unkd", action="store_true", help="that distillation unbiased (MiB)")
-    g.add_argument("--loss_de", type=_weight, default=0.0, help="weight of the distillation of the body's features (ILT, WILSON)")
-    g.add_argument("--icarl", action="store_true", help="binary cross entropy plus distillation of the old classes' sigmoids")
+    g.add_argument(
+        "--loss_de", type=_weight, default=0.0, help="weight of the distillation of the body's features (ILT, WILSON)"
+    )
+    g.add_argument(
+        "--icarl", action="store_true", help="binary cross entropy plus distillation of the old classes' sigmoids"
+    )
     g.add_argument("--icarl_importance", type=_weight, default=1.0, help="weight of that distillation")
-    g.add_argument("--icarl_disjoint", action="store_true", help="one binary cross entropy whose old channels come from the previous model")
-    g.add_argument("--icarl_bkg", type=float, default=-1.0, help="background target: share of the new label, 0 to 1; -1 takes the minimum")
+    g.add_argument(
+        "--icarl_disjoint",
+        action="store_true",
+        help="one binary cross entropy whose old channels come from the previous model",
+    )
+    g.add_argument(
+        "--icarl_bkg",
+        type=float,
+        default=-1.0,
+        help="background target: share of the new label, 0 to 1; -1 takes the minimum",
+    )
 
     g = parser.add_argument_group("method: image labels (WILSON)")
     g.add_argument("--weakly", action="store_true", help="learn the new classes from image labels")
-    g.add_argument("--alpha", type=_fraction, default=0.5, help="hardness of the soft targets; with --loss_kd the distillation's temperature factor")
+    g.add_argument(
+        "--alpha",
+        type=_fraction,
+        default=0.5,
+        help="hardness of the soft targets; with --loss_kd the distillation's temperature factor",
+    )
     g.add_argument("--pos_w", type=_rate, default=1.0, help="weight of the positive images in the image-level loss")
     g.add_argument("--affinity", action="store_true", help="refine the localizer's masks by pixel affinity (PAMR)")
-    g.add_argument("--pseudo_ep", type=_count, default=5, help="epoch from which the segmenter learns from the localizer")
+    g.add_argument(
+        "--pseudo_ep", type=_count, default=5, help="epoch from which the segmenter learns from the localizer"
+    )
     g.add_argument("--cam", choices=("ngwp", "att", "mean"), default="ngwp", help="pooling of the localizer's scores")
-    g.add_argument("--ss_dist", action="store_true", help="not available: the published option changes nothing and no paper defines it")
+    g.add_argument(
+        "--ss_dist",
+        action="store_true",
+        help="not available: the published option changes nothing and no paper defines it",
+    )
     g.add_argument("--l_seg", type=_weight, default=1.0, help="weight of the segmentation loss")
 
     g = parser.add_argument_group("replay and web images")
@@ -341,18 +468,36 @@ def _check_side_data(given: argparse.Namespace) -> None:
         _refuse(not given.weakly, f"--{flag} needs --weakly: {flag} images have no pixel labels of the new classes")
         _refuse(path is None, f"--{flag} needs --{flag}_path, the folder of the {flag} images")
         _refuse(not Path(path).is_dir(), f"--{flag}_path {path}: the {flag} images are missing (no such folder)")
-        _refuse(True, f"--{flag}_path {path}: the {flag} data set is not part of this version yet; run without --{flag}")
+        _refuse(
+            True, f"--{flag}_path {path}: the {flag} data set is not part of this version yet; run without --{flag}"
+        )
 
 
 def _check_method(given: argparse.Namespace) -> None:
     """Options that contradict each other, or that would change nothing."""
     _refuse(given.ss_dist, "--ss_dist: the published option changes nothing and no paper defines it; remove it")
     if given.step == 0:
-        for option in ("weakly", "unce", "unkd", "loss_kd", "loss_de", "icarl", "init_balanced", "step_ckpt", "pl_ckpt", "pseudo"):
-            _refuse(bool(getattr(given, option)), f"--{option} needs a previous step: remove it, or give --step 1 or later")
+        for option in (
+            "weakly",
+            "unce",
+            "unkd",
+            "loss_kd",
+            "loss_de",
+            "icarl",
+            "init_balanced",
+            "step_ckpt",
+            "pl_ckpt",
+            "pseudo",
+        ):
+            _refuse(
+                bool(getattr(given, option)), f"--{option} needs a previous step: remove it, or give --step 1 or later"
+            )
     else:
         given_weights = given.pretrained is not None or given.no_pretrained
-        _refuse(given_weights, "--pretrained and --no_pretrained belong to --step 0: later steps start from the previous step's checkpoint")
+        _refuse(
+            given_weights,
+            "--pretrained and --no_pretrained belong to --step 0: later steps start from the previous step's checkpoint",
+        )
     if given.weakly:
         for option in ("bce", "unce", "unkd", "loss_kd", "icarl", "icarl_disjoint", "pseudo"):
             _refuse(bool(getattr(given, option)), f"--{option} is for pixel labels: it contradicts --weakly")
@@ -364,10 +509,20 @@ def _check_method(given: argparse.Namespace) -> None:
     _refuse(given.unkd and not given.loss_kd, "--unkd needs --loss_kd above 0")
     _refuse(given.unce and (given.bce or given.icarl), "--unce contradicts --bce and --icarl: choose one loss")
     _refuse(given.icarl_disjoint and not given.icarl, "--icarl_disjoint needs --icarl")
-    _refuse(given.icarl_disjoint and given.icarl_importance != 1, "--icarl_importance belongs to the combined --icarl, not to --icarl_disjoint")
-    _refuse(given.icarl_bkg != -1 and not 0 <= given.icarl_bkg <= 1, f"--icarl_bkg {given.icarl_bkg}: -1, or from 0 to 1")
-    _refuse(given.icarl_bkg != -1 and not (given.weakly or given.icarl_disjoint), "--icarl_bkg needs --weakly or --icarl_disjoint")
-    _refuse(given.freeze and given.loss_de > 0, "--freeze contradicts --loss_de: a frozen body's features cannot change")
+    _refuse(
+        given.icarl_disjoint and given.icarl_importance != 1,
+        "--icarl_importance belongs to the combined --icarl, not to --icarl_disjoint",
+    )
+    _refuse(
+        given.icarl_bkg != -1 and not 0 <= given.icarl_bkg <= 1, f"--icarl_bkg {given.icarl_bkg}: -1, or from 0 to 1"
+    )
+    _refuse(
+        given.icarl_bkg != -1 and not (given.weakly or given.icarl_disjoint),
+        "--icarl_bkg needs --weakly or --icarl_disjoint",
+    )
+    _refuse(
+        given.freeze and given.loss_de > 0, "--freeze contradicts --loss_de: a frozen body's features cannot change"
+    )
     _refuse(given.lr_policy == "warmup" and not given.test and given.pseudo_ep >= given.epochs,
             f"--pseudo_ep {given.pseudo_ep} leaves none of --epochs {given.epochs} for the decay of --lr_policy warmup")  # fmt: skip
 
@@ -379,10 +534,15 @@ def _check_files(given: argparse.Namespace) -> None:
     for option in ("pseudo", "dataset_dir"):
         path = getattr(given, option)
         # The procedural data set is made where it is missing.
-        missing = path is not None and not Path(path).is_dir() and not (option == "dataset_dir" and given.dataset == "shapes")
+        missing = (
+            path is not None and not Path(path).is_dir() and not (option == "dataset_dir" and given.dataset == "shapes")
+        )
         _refuse(missing, f"--{option} {path}: no such folder")
     weights = given.pretrained
-    _refuse(weights not in (None, "imagenet", "none") and not Path(weights).is_file(), f"--pretrained {weights}: neither imagenet, none nor a file")
+    _refuse(
+        weights not in (None, "imagenet", "none") and not Path(weights).is_file(),
+        f"--pretrained {weights}: neither imagenet, none nor a file",
+    )
 
 
 def _resolve(given: argparse.Namespace) -> Options:
@@ -393,41 +553,68 @@ def _resolve(given: argparse.Namespace) -> Options:
             values[option] = default
 
     _refuse(given.val_on_trainset and given.val_list is not None, "--val_on_trainset contradicts --val_list")
-    _refuse(given.overlap and given.protocol not in (None, "overlap"), f"--overlap contradicts --protocol {given.protocol}")
+    _refuse(
+        given.overlap and given.protocol not in (None, "overlap"), f"--overlap contradicts --protocol {given.protocol}"
+    )
     values["protocol"] = "overlap" if given.overlap else given.protocol or "disjoint"
     _check_method(given)
     _check_side_data(given)
     _check_files(given)
-    _refuse(given.continue_ckpt and given.resume == "auto", "--continue_ckpt and --resume auto say different things: choose one")
-    _refuse(given.ckpt is not None and (given.continue_ckpt or given.resume == "auto"), "--ckpt contradicts --continue_ckpt and --resume: choose one")
+    _refuse(
+        given.continue_ckpt and given.resume == "auto",
+        "--continue_ckpt and --resume auto say different things: choose one",
+    )
+    _refuse(
+        given.ckpt is not None and (given.continue_ckpt or given.resume == "auto"),
+        "--ckpt contradicts --continue_ckpt and --resume: choose one",
+    )
     _refuse(given.no_pretrained and given.pretrained not in (None, "none"), "--no_pretrained contradicts --pretrained")
-    _refuse(given.precision == "fp16" and given.device == "cpu", "--precision fp16 needs a GPU; on the CPU use fp32 or bf16")
+    _refuse(
+        given.precision == "fp16" and given.device == "cpu", "--precision fp16 needs a GPU; on the CPU use fp32 or bf16"
+    )
     _refuse(not given.name or "/" in given.name, f"--name {given.name!r}: a name without slashes is needed")
 
     if not (given.dataset == "folder" and values["task"] == "offline"):
         task = tasks.load_task(given.dataset, values["task"])
-        _refuse(given.step >= len(task), f"--step {given.step} is outside --task {task.name}, whose steps are 0 to {len(task) - 1}")
+        _refuse(
+            given.step >= len(task),
+            f"--step {given.step} is outside --task {task.name}, whose steps are 0 to {len(task) - 1}",
+        )
         total = sum(task.classes_per_step(len(task) - 1))
-        _refuse(given.num_classes not in (None, total), f"--num_classes {given.num_classes}: --task {task.name} has {total}")
+        _refuse(
+            given.num_classes not in (None, total), f"--num_classes {given.num_classes}: --task {task.name} has {total}"
+        )
 
     values["lr_head"] = given.lr_head or (1.0 if given.step == 0 else 10.0)
     values["pooling"] = given.pooling or values["crop_size"] // values["output_stride"]
-    _refuse(values["pooling"] < 1, f"--crop_size {values['crop_size']} is smaller than --output_stride {values['output_stride']}")
+    _refuse(
+        values["pooling"] < 1,
+        f"--crop_size {values['crop_size']} is smaller than --output_stride {values['output_stride']}",
+    )
     values["pretrained"] = "none" if given.no_pretrained or given.step > 0 else given.pretrained or "imagenet"
     values["method"] = given.method or ("weak" if given.weakly else "supervised")
     values["sample_num"] = given.sample_num if given.visualize else 0
     values["local_rank"] = int(os.environ.get("LOCAL_RANK", given.local_rank or 0))
     world = int(os.environ.get("WORLD_SIZE", 1))
-    _refuse(given.batch_size % world != 0, f"--batch_size {given.batch_size} cannot be shared by {world} processes: give a multiple of {world}")
+    _refuse(
+        given.batch_size % world != 0,
+        f"--batch_size {given.batch_size} cannot be shared by {world} processes: give a multiple of {world}",
+    )
 
     own = Options.__dataclass_fields__
     options = Options(**{key: value for key, value in values.items() if key in own})
     if options.step > 0 and (options.report or not options.test) and options.step_ckpt is None:
         path = options.checkpoint_path(options.step - 1)
-        _refuse(not path.is_file(), f"{path}: no checkpoint of step {options.step - 1}; train it first, or name one with --step_ckpt")
+        _refuse(
+            not path.is_file(),
+            f"{path}: no checkpoint of step {options.step - 1}; train it first, or name one with --step_ckpt",
+        )
     own_checkpoint = options.checkpoint_path(options.step)
     needs_own = options.continue_ckpt or (options.test and options.ckpt is None)
-    _refuse(needs_own and not own_checkpoint.is_file(), f"{own_checkpoint}: no such checkpoint; train it first, or name one with --ckpt")
+    _refuse(
+        needs_own and not own_checkpoint.is_file(),
+        f"{own_checkpoint}: no such checkpoint; train it first, or name one with --ckpt",
+    )
     return options
 
 

@@ -42,7 +42,9 @@ def test(trainer: Trainer, view: IncrementalView) -> TestResult:
     if trainer.runtime.main:
         figure = confusion_figure(matrix.numpy(), trainer.names)
         trainer.logger.figure("test/confusion", figure, options.step)
-        append_results(Path(options.logdir) / "results" / f"{trainer.task.dataset}-{trainer.task.name}.csv", _row(trainer, after))
+        append_results(
+            Path(options.logdir) / "results" / f"{trainer.task.dataset}-{trainer.task.name}.csv", _row(trainer, after)
+        )
     return TestResult(after, before)
 
 
@@ -106,7 +108,9 @@ def show(trainer: Trainer, result: TestResult, view: IncrementalView) -> str:
     rows = _table(result)
     lines = [f"{'':12}" + "".join(f"{key:>10}" for key in rows[0] if key != "model")]
     for row in rows:
-        lines.append(f"{row['model']:12}" + "".join(f"{_number(value):>10}" for key, value in row.items() if key != "model"))
+        lines.append(
+            f"{row['model']:12}" + "".join(f"{_number(value):>10}" for key, value in row.items() if key != "model")
+        )
     if options.report:
         page = options.log_folder / f"report_{options.step}.html"
         write_report(

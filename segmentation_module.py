@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.bodies import make_body
+from modules.bodies import Body, make_body
 from modules.deeplab import HEAD_CHANNELS, DeeplabV3
 from modules.norm import make_norm
 
@@ -36,7 +36,7 @@ class IncrementalSegmentationModule(nn.Module):
         classes: channels of each step's classifier, background in the first.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, classes: Sequence[int]) -> None:
+    def __init__(self, body: Body, head: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
         self.body = body
         self.head = head
@@ -59,6 +59,8 @@ class IncrementalSegmentationModule(nn.Module):
         b - log(N + 1).
         """
         first, new = self.cls[0], self.cls[-1]
+        assert isinstance(first, nn.Conv2d) and isinstance(new, nn.Conv2d)
+        assert first.bias is not None and new.bias is not None
         bias = first.bias[0] - math.log(new.weight.shape[0] + 1)
         new.weight.copy_(first.weight[:1].expand_as(new.weight))
         new.bias.fill_(float(bias))
@@ -82,5 +84,5 @@ def make_model(
     """
     norm = make_norm(norm_act)
     body = make_body(backbone, output_stride, norm)
-    head = DeeplabV3(int(body.out_channels), norm, output_stride, pooling)  # type: ignore[arg-type]
+    head = DeeplabV3(body.out_channels, norm, output_stride, pooling)
     return IncrementalSegmentationModule(body, head, classes)

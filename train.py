@@ -83,7 +83,9 @@ def _full_precision(prediction: Prediction) -> Prediction:
     def up(value: Tensor | None) -> Any:
         return value.float() if value is not None and value.dtype in (torch.float16, torch.bfloat16) else value
 
-    return Prediction(up(prediction.logits), up(prediction.body), up(prediction.localizer), up(prediction.localizer_eval))
+    return Prediction(
+        up(prediction.logits), up(prediction.body), up(prediction.localizer), up(prediction.localizer_eval)
+    )
 
 
 @dataclass
@@ -159,7 +161,7 @@ class Trainer:
     def _make_teacher(self, step: int) -> IncrementalSegmentationModule | None:
         if step == 0:
             return None
-        teacher = self._make_model(step - 1).to(self.runtime.device, memory_format=torch.channels_last)
+        teacher = self._make_model(step - 1).to(self.runtime.device).to(memory_format=torch.channels_last)
         return teacher.requires_grad_(False).eval()
 
     def _make_optimizer(self) -> torch.optim.SGD:
@@ -203,7 +205,10 @@ class Trainer:
             train: the training images; None for a run that only tests.
         """
         options = self.options
-        own, previous = options.checkpoint_path(options.step), Path(options.step_ckpt or options.checkpoint_path(options.step - 1))
+        own, previous = (
+            options.checkpoint_path(options.step),
+            Path(options.step_ckpt or options.checkpoint_path(options.step - 1)),
+        )
         if train is not None:
             self.build(len(self.sampler(train)))
         if train is None:
@@ -293,13 +298,17 @@ class Trainer:
         found, wanted = state.get("identity"), self._identity(step)
         if found is not None and found != wanted:
             key = next(k for k in wanted if found.get(k) != wanted[k])
-            raise UserError(f"{path}: its {key} is {found.get(key)}, this run's at step {step} is {wanted[key]}; give another checkpoint")
+            raise UserError(
+                f"{path}: its {key} is {found.get(key)}, this run's at step {step} is {wanted[key]}; give another checkpoint"
+            )
         weights: dict[str, Tensor] = state["model_state"]
         for index, classes in enumerate(self.task.classes_per_step(step)):
             classifier = weights.get(f"cls.{index}.weight")
             if classifier is None or classifier.shape[0] != classes:
                 count = "none" if classifier is None else classifier.shape[0]
-                raise UserError(f"{path}: classifier {index} should have {classes} channels, it has {count}; is it of another task?")
+                raise UserError(
+                    f"{path}: classifier {index} should have {classes} channels, it has {count}; is it of another task?"
+                )
         # Published files say nothing of their norm: they are in-place ABN.
         saved = arithmetic(state.get("options", {}).get("norm_act", "iabn_sync"))
         wanted_arithmetic = arithmetic(self.options.norm_act)
@@ -358,12 +367,18 @@ class Trainer:
         if weights_only:
             return
         if "identity" not in state:
-            raise UserError(f"{path}: a published checkpoint can be tested or start a step (--step_ckpt), not be trained further")
+            raise UserError(
+                f"{path}: a published checkpoint can be tested or start a step (--step_ckpt), not be trained further"
+            )
         changed = self.options.changed(state["options"])
         if state["iters_per_epoch"] != self.iters_per_epoch:
-            changed.append(f"iterations per epoch {self.iters_per_epoch} (was {state['iters_per_epoch']}): other data or images?")
+            changed.append(
+                f"iterations per epoch {self.iters_per_epoch} (was {state['iters_per_epoch']}): other data or images?"
+            )
         if changed:
-            raise UserError(f"{path}: cannot go on with other settings: {', '.join(changed)}; change them back or give another --name")
+            raise UserError(
+                f"{path}: cannot go on with other settings: {', '.join(changed)}; change them back or give another --name"
+            )
         self.optimizer.load_state_dict(state["optimizer_state"])
         self.scheduler.load_state_dict(state["scheduler_state"])
         self.scaler.load_state_dict(state["scaler"])
@@ -484,7 +499,9 @@ class Trainer:
         with bar:
             for batch in loader:
                 # Dropout must not depend on how often the run was stopped.
-                torch.manual_seed(hash((options.random_seed, options.step, epoch, progress.iteration, self.runtime.rank)) % 2**63)
+                torch.manual_seed(
+                    hash((options.random_seed, options.step, epoch, progress.iteration, self.runtime.rank)) % 2**63
+                )
                 values = self.train_step(batch.to(self.runtime.device), epoch)
                 progress.iteration += 1
                 count += 1
@@ -523,7 +540,10 @@ class Trainer:
 
     def _stop(self, path: Path) -> None:
         self.save(path)
-        raise Stopped(f"stopped by signal {self.stop_requested} at epoch {self.progress.epoch}, iteration {self.progress.iteration}; {path} holds the state, go on with --resume auto")
+        raise Stopped(
+            f"stopped by signal {self.stop_requested} at epoch {self.progress.epoch}, iteration "
+            f"{self.progress.iteration}; {path} holds the state, go on with --resume auto"
+        )
 
     # ---- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -537,8 +557,13 @@ class Trainer:
             yield batch.to(runtime.device)
 
     @torch.no_grad()
-    def evaluate(self, view: IncrementalView, model: nn.Module, desc: str, localizer: nn.Module | None = None) -> tuple[Scores, Tensor]:
-        """Scores and confusion matrix of ``model`` on ``view``; with ``localizer`` those of its masks, which know only new classes and background."""
+    def evaluate(
+        self, view: IncrementalView, model: nn.Module, desc: str, localizer: nn.Module | None = None
+    ) -> tuple[Scores, Tensor]:
+        """Scores and confusion matrix of ``model`` on ``view``.
+
+        With ``localizer`` those of its masks, where old classes count as background: image labels taught it the new ones.
+        """
         model.eval()
         confusion = ConfusionMatrix(len(self.names))
         for batch in self.batches(view, desc):

@@ -31,7 +31,10 @@ BASE_EPOCHS, STEP_EPOCHS = 12, 20
 LINES = {
     "base": ("base", f"--task 4-2 --step 0 --bce --lr 0.02 --epochs {BASE_EPOCHS}"),
     "fine-tuning": ("ft", f"--task 4-2 --step 1 --bce --lr 0.002 --epochs {STEP_EPOCHS}"),
-    "MiB": ("mib", f"--task 4-2 --step 1 --unce --unkd --loss_kd 10 --alpha 1 --init_balanced --lr 0.002 --epochs {STEP_EPOCHS}"),
+    "MiB": (
+        "mib",
+        f"--task 4-2 --step 1 --unce --unkd --loss_kd 10 --alpha 1 --init_balanced --lr 0.002 --epochs {STEP_EPOCHS}",
+    ),
     "WILSON": (
         "wilson",
         "--task 4-2 --step 1 --weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 5 --lr 0.002 "
@@ -142,7 +145,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("animals"), help="folder of checkpoints and logs")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/animals.md")
-    parser.add_argument("--only", nargs="+", choices=tuple(LINES), default=tuple(LINES), help="run these lines only, write no page")
+    parser.add_argument(
+        "--only", nargs="+", choices=tuple(LINES), default=tuple(LINES), help="run these lines only, write no page"
+    )
     arguments = parser.parse_args()
     if not Path(arguments.data).is_dir():
         raise UserError(f"--data {arguments.data}: no such folder")

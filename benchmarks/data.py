@@ -32,7 +32,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="shapes")
-    parser.add_argument("--dataset_dir", type=Path, default=None, help="the data set's folder [shapes are drawn into a temporary one]")
+    parser.add_argument(
+        "--dataset_dir", type=Path, default=None, help="the data set's folder [shapes are drawn into a temporary one]"
+    )
     parser.add_argument("--task", default="offline")
     parser.add_argument("--crop_size", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")

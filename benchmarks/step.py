@@ -105,13 +105,17 @@ def main() -> None:
     for step in (0, 1):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             results.append(pool.submit(measure, step, settings).result())
-    print(f"{settings.backbone}, crop {settings.crop_size}, batch {settings.batch_size}, {settings.precision}, device {settings.device}\n")
+    print(
+        f"{settings.backbone}, crop {settings.crop_size}, batch {settings.batch_size}, {settings.precision}, device {settings.device}\n"
+    )
     print("| step | s / iteration | images / s | " + " | ".join(f"{p} %" for p in PARTS) + " | peak MiB |")
     print("|---" * (len(PARTS) + 4) + "|")
     for name, row in zip(("base", "weak"), results, strict=True):
         parts = sum(row.get(p, 0.0) for p in PARTS)
         shares = " | ".join(f"{100 * row[p] / parts:.1f}" if p in row else "-" for p in PARTS)
-        print(f"| {name} | {row['seconds']:.3f} | {settings.batch_size / row['seconds']:.1f} | {shares} | {row['memory']:.0f} |")
+        print(
+            f"| {name} | {row['seconds']:.3f} | {settings.batch_size / row['seconds']:.1f} | {shares} | {row['memory']:.0f} |"
+        )
     base, weak = results
     print(f"| weak / base | {weak['seconds'] / base['seconds']:.2f} | {base['seconds'] / weak['seconds']:.2f} "
           + "| " * len(PARTS) + f"| {weak['memory'] / base['memory']:.2f} |")  # fmt: skip

@@ -112,7 +112,9 @@ def load_mask(path: Path | str) -> NDArray[np.uint8]:
     return np.array(image, dtype=np.uint8)
 
 
-def check_pair(image_size: tuple[int, int], mask: NDArray[np.uint8], image_path: Path | str, mask_path: Path | str) -> None:
+def check_pair(
+    image_size: tuple[int, int], mask: NDArray[np.uint8], image_path: Path | str, mask_path: Path | str
+) -> None:
     """Raise DecodeError unless the mask (H, W) is of the image's size (width, height)."""
     if mask.shape != (image_size[1], image_size[0]):
         raise _fail(

@@ -32,7 +32,9 @@ def class_names(folder: Path) -> dict[int, str]:
     if not path.is_file():
         raise UserError(f"{path}: missing; write one class name a line")
     names = {0: "background"}
-    for number, line in enumerate(line for line in read_lines(path) if line.lower() not in ("background", "0 background")):
+    for number, line in enumerate(
+        line for line in read_lines(path) if line.lower() not in ("background", "0 background")
+    ):
         match = re.fullmatch(r"(\d+)\s*[:\s]\s*(.+)", line)
         class_id, name = (int(match[1]), match[2]) if match else (number + 1, line)
         if class_id == 0:

@@ -98,5 +98,3 @@ class IncrementalView(Dataset[Sample]):
             is_replay=False,
             name=self.source.ids[index],
         )
-
-

@@ -20,7 +20,8 @@ PARTITION_SEED = 0
 
 def _holds(labels: NDArray[np.bool_], classes: tuple[int, ...]) -> NDArray[np.bool_]:
     """(N,) whether an image holds one of the foreground ``classes``."""
-    return labels[:, [i - 1 for i in classes if i != BACKGROUND]].any(axis=1)
+    held: NDArray[np.bool_] = labels[:, [i - 1 for i in classes if i != BACKGROUND]]
+    return np.asarray(held.any(axis=1))
 
 
 def select(image_labels: NDArray[np.bool_], task: Task, step: int, protocol: str) -> NDArray[np.int64]:

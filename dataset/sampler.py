@@ -34,7 +34,9 @@ class GlobalBatchSampler(Sampler[list[Key]]):
         self, length: int, global_batch: int, rank: int, world: int, seed: int, iters_per_epoch: int | None = None
     ) -> None:
         if global_batch % world:
-            raise UserError(f"--batch_size {global_batch} cannot be shared by {world} processes: give a multiple of {world}")
+            raise UserError(
+                f"--batch_size {global_batch} cannot be shared by {world} processes: give a multiple of {world}"
+            )
         if iters_per_epoch is None and length < global_batch:
             raise UserError(
                 f"the step has {length} training images, fewer than --batch_size {global_batch}: "

@@ -61,7 +61,13 @@ def _listed(folder: Path, line: str) -> tuple[Path, Path]:
     return folder / "JPEGImages" / f"{name}.jpg", folder / "SegmentationClassAug" / f"{name}.png"
 
 
-def make(folder: Path, split: str, step: int = 0, value_map: NDArray[np.uint8] | None = None, names: dict[int, str] | None = None) -> Source:
+def make(
+    folder: Path,
+    split: str,
+    step: int = 0,
+    value_map: NDArray[np.uint8] | None = None,
+    names: dict[int, str] | None = None,
+) -> Source:
     """The split ``train`` or ``val``; ``value_map`` and ``names`` give the masks other ids (COCO's)."""
     found = pairs(folder, split)
     return Source(f"voc {split}", names or CLASS_NAMES, found, [image.stem for image, _ in found], value_map)

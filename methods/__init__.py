@@ -17,7 +17,9 @@ METHODS = {
 }
 
 
-def make_method(options: Options, old: int, total: int, image_mean: tuple[float, ...], image_std: tuple[float, ...]) -> Method:
+def make_method(
+    options: Options, old: int, total: int, image_mean: tuple[float, ...], image_std: tuple[float, ...]
+) -> Method:
     """The method that the options name.
 
     Args:

@@ -58,7 +58,9 @@ class Method(Protocol):
         """The method as the options describe it."""
         ...
 
-    def losses(self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment) -> dict[str, Tensor]:
+    def losses(
+        self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment
+    ) -> dict[str, Tensor]:
         """Named scalar losses, whose sum is minimised."""
         ...
 

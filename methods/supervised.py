@@ -66,7 +66,9 @@ class Supervised:
         """Whether a loss looks at the previous step's model."""
         return self.kd > 0 or self.de > 0 or self.icarl
 
-    def losses(self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment) -> dict[str, Tensor]:
+    def losses(
+        self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment
+    ) -> dict[str, Tensor]:
         """``seg`` and, as the options ask, ``icarl``, ``de`` and ``kd``."""
         logits = _to_size(student.logits, batch.masks)
         old_logits = None

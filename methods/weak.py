@@ -108,7 +108,9 @@ class Weak:
             old_labels=options.no_mask,
         )
 
-    def losses(self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment) -> dict[str, Tensor]:
+    def losses(
+        self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment
+    ) -> dict[str, Tensor]:
         """``cls``, ``loc``, ``de`` and, from ``pseudo_epoch`` on, ``ref`` and ``seg``."""
         assert teacher is not None and student.localizer is not None and student.localizer_eval is not None
         old_probabilities = torch.sigmoid(teacher.logits)

@@ -22,7 +22,15 @@ BODIES = {
 }
 
 
-def make_body(name: str, output_stride: int, norm: Callable[[int], nn.Module]) -> nn.Module:
+class Body(nn.Module):
+    """What the segmenter asks of a body, besides ``forward(images) -> (features, finer features)``."""
+
+    out_channels: int
+    mid_channels: int
+    image_stats: str
+
+
+def make_body(name: str, output_stride: int, norm: Callable[[int], nn.Module]) -> Body:
     """The body called ``name`` with random weights.
 
     Raises:
@@ -31,5 +39,5 @@ def make_body(name: str, output_stride: int, norm: Callable[[int], nn.Module]) -
     module = BODIES.get(name.partition(":")[0])
     if module is None:
         raise UserError(f"--backbone {name}: unknown; choose one of {', '.join(BODIES)}:<name>")
-    body: nn.Module = import_module(module).make(name, output_stride, norm)
+    body: Body = import_module(module).make(name, output_stride, norm)
     return body

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.bodies import Body
+
 Norm = Callable[[int], nn.Module]
 
 STRUCTURES = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -44,12 +46,12 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H / stride, W / stride)."""
         shortcut = self.proj_bn(self.proj_conv(x)) if self.projects else x
-        slope = float(self.convs.bn1.activation_param)  # type: ignore[arg-type]
+        slope: float = self.convs.get_submodule("bn1").activation_param  # type: ignore[assignment]
         # In place: the backward pass needs neither the sum nor its terms.
         return F.leaky_relu_(self.convs(x) + shortcut, slope)
 
 
-class ResNet(nn.Module):
+class ResNet(Body):
     """The body: (B, 3, H, W) to its last feature map (B, 2048, h, w) and module 3's (B, 512, H / 8, W / 8).
 
     Args:
@@ -61,6 +63,10 @@ class ResNet(nn.Module):
     out_channels = 2048
     mid_channels = 512
     image_stats = "imagenet"
+    mod2: nn.Sequential
+    mod3: nn.Sequential
+    mod4: nn.Sequential
+    mod5: nn.Sequential
 
     def __init__(self, blocks: tuple[int, ...], norm: Norm, output_stride: int) -> None:
         super().__init__()

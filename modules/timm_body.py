@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from modules.bodies import Body
 from utils.errors import UserError
 
 OUTPUT_STRIDES = (8, 16)
@@ -26,7 +27,7 @@ def _extractor(name: str, output_stride: int) -> Any:
     return model if stride == output_stride else None
 
 
-class TimmBody(nn.Module):
+class TimmBody(Body):
     """A timm model's last feature map, and the first one of stride 8 (a ResNet's ``layer2``, our module 3).
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from modules.bodies import Body
 from utils.errors import UserError
 
 Norm = Callable[[int], nn.Module]
@@ -66,7 +67,7 @@ def _in_place(norm: nn.Module) -> bool:
     return type(norm).__module__.startswith("inplace_abn")
 
 
-class WiderResNetA2(nn.Module):
+class WiderResNetA2(Body):
     """The body: (B, 3, H, W) to its last feature map (B, 4096, H / 8, W / 8) and a finer one (B, 256, H / 4, W / 4).
 
     The finer one is the input of module 4 after its first norm. Training draws channel dropout in modules 6 and 7.
@@ -78,6 +79,14 @@ class WiderResNetA2(nn.Module):
     out_channels = 4096
     mid_channels = 256
     image_stats = "imagenet"
+    pool2: nn.Module
+    pool3: nn.Module
+    mod2: nn.Sequential
+    mod3: nn.Sequential
+    mod4: nn.Sequential
+    mod5: nn.Sequential
+    mod6: nn.Sequential
+    mod7: nn.Sequential
 
     def __init__(self, norm: Norm) -> None:
         super().__init__()
@@ -102,9 +111,9 @@ class WiderResNetA2(nn.Module):
         x = self.mod2(self.pool2(x))
         x = self.mod3(self.pool3(x))
         first = self.mod4[0]
+        assert isinstance(first, PreActivationBlock)
         mid = first.bn1(x)
-        x = first.proj_conv(mid) + first.convs(mid)
-        x = self.mod4[1:](x)
+        x = self.mod4[1:](first.proj_conv(mid) + first.convs(mid))
         return self.bn_out(self.mod7(self.mod6(self.mod5(x)))), mid
 
 

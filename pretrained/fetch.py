@@ -15,7 +15,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,27 +27,55 @@ TIMEOUT = 60
 
 @dataclass(frozen=True)
 class Weights:
-    """A published file: where it is, what it is called here, and the beginning of its sha256 (empty: none was published)."""
+    """A published file: where it is, what it is called here, the beginning of its sha256 and its md5 (empty: not published)."""
 
     url: str
     file: str
     sha256: str
     note: str
+    md5: str = ""
+
+
+def _drive(key: str) -> str:
+    """Address of a large file on Google Drive, past the page that asks for a confirmation."""
+    return f"https://drive.usercontent.google.com/download?id={key}&export=download&confirm=t"
 
 
 SOURCES = {
+    # In-Place ABN: addresses and md5 sums of the table of ImageNet models in the README of github.com/mapillary/inplace_abn.
     "resnet101": Weights(
-        "https://drive.usercontent.google.com/download?id=1rQd-NoZuCsGZ7_l_X9GO1GGiXeXHE8CT&export=download&confirm=t",
+        _drive("1oFVSIUYAxa_uNDq2OLkbhyiFmKwnYzpt"),
         "resnet101_iabn_sync.pth.tar",
         "",
         "In-Place ABN, what the published results start from",
+        "1552ae0f3d610108df702135f56bd27b",
+    ),
+    "resnet50": Weights(
+        _drive("1N7kjWrnUbD_aBOUNi9ZLGnI3E_1ATH8U"),
+        "resnet50_iabn_sync.pth.tar",
+        "",
+        "In-Place ABN",
+        "2522ca639f7fdfd7c0089ba1f5f6c2e8",
+    ),
+    "wider_resnet38_a2": Weights(
+        _drive("1Y0McSz9InDSxMEcBylAbCv1gvyeaz8Ij"),
+        "wider_resnet38_a2_iabn_sync.pth.tar",
+        "",
+        "In-Place ABN, published as wide_resnet38_ipabn_lr_256.pth.tar",
+        "1c085ab70b789cc1d6c1594f7a761007",
     ),
     # torchvision's file names end in the first eight digits of their sha256.
     "resnet50-torchvision": Weights(
-        "https://download.pytorch.org/models/resnet50-0676ba61.pth", "resnet50-0676ba61.pth", "0676ba61", "give it to --pretrained"
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        "resnet50-0676ba61.pth",
+        "0676ba61",
+        "torchvision",
     ),
     "resnet101-torchvision": Weights(
-        "https://download.pytorch.org/models/resnet101-63fe2227.pth", "resnet101-63fe2227.pth", "63fe2227", "give it to --pretrained"
+        "https://download.pytorch.org/models/resnet101-63fe2227.pth",
+        "resnet101-63fe2227.pth",
+        "63fe2227",
+        "torchvision",
     ),
 }
 
@@ -56,9 +84,9 @@ class FetchError(Exception):
     """A download that failed; one line."""
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file, in hexadecimal."""
-    digest = hashlib.sha256()
+def sha256(path: Path, algorithm: str = "sha256") -> str:
+    """Hash of a file, in hexadecimal; sha256 unless another algorithm of ``hashlib`` is named."""
+    digest = hashlib.new(algorithm)
     with path.open("rb") as file:
         while block := file.read(CHUNK):
             digest.update(block)
@@ -72,21 +100,29 @@ def download(url: str, part: Path) -> None:
         FetchError: the server cannot be reached or answers with an error or a web page.
     """
     have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "web-wilss", **({"Range": f"bytes={have}-"} if have else {})})
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "web-wilss", **({"Range": f"bytes={have}-"} if have else {})}
+    )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             if "text/html" in answer.headers.get("Content-Type", ""):
-                raise FetchError(f"{url}: answered with a web page, not a file; fetch it by hand (pretrained/README.md)")
+                raise FetchError(
+                    f"{url}: answered with a web page, not a file; fetch it by hand (pretrained/README.md)"
+                )
             goes_on = answer.status == 206
             length = answer.headers.get("Content-Length")
             total = int(length) + (have if goes_on else 0) if length else None
-            bar = tqdm(total=total, initial=have if goes_on else 0, unit="B", unit_scale=True, desc=part.stem, disable=None)
+            bar = tqdm(
+                total=total, initial=have if goes_on else 0, unit="B", unit_scale=True, desc=part.stem, disable=None
+            )
             with part.open("ab" if goes_on else "wb") as file, bar:
                 while block := answer.read(CHUNK):
                     file.write(block)
                     bar.update(len(block))
             if total is not None and part.stat().st_size != total:
-                raise FetchError(f"{url}: broken off at {part.stat().st_size} of {total} bytes; run the line again to go on")
+                raise FetchError(
+                    f"{url}: broken off at {part.stat().st_size} of {total} bytes; run the line again to go on"
+                )
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing is left to fetch
             return
@@ -109,10 +145,13 @@ def fetch(weights: Weights, folder: Path = FOLDER) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         download(weights.url, fetched)
     found = sha256(fetched)
-    if not found.startswith(expected):
+    fault = "" if found.startswith(expected) else f"its sha256 is {found}, not {expected}..."
+    if weights.md5 and (md5 := sha256(fetched, "md5")) != weights.md5:
+        fault = f"its md5 is {md5}, published is {weights.md5}"
+    if fault:
         if fetched != path:
             fetched.unlink()
-        raise FetchError(f"{fetched}: its sha256 is {found}, not {expected}...; delete what is there and fetch it again")
+        raise FetchError(f"{fetched}: {fault}; delete what is there and fetch it again")
     os.replace(fetched, path)
     note.write_text(f"{found}  {path.name}\n")
     return path
@@ -124,14 +163,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", choices=tuple(SOURCES))
     parser.add_argument("--dry-run", action="store_true", help="say what would be fetched")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to fetch into")
+    parser.add_argument("--sha256", help="refuse a file with another sha256")
     given = parser.parse_args(arguments)
     chosen = SOURCES if given.name is None else {given.name: SOURCES[given.name]}
     if given.name is None or given.dry_run:
         for name, weights in chosen.items():
-            print(f"{name}: {weights.url} -> {given.out / weights.file}, sha256 {weights.sha256 or 'not published'} ({weights.note})")
+            hashes = f"sha256 {weights.sha256 or 'not published'}" + (f", md5 {weights.md5}" if weights.md5 else "")
+            print(f"{name}: {weights.url} -> {given.out / weights.file}, {hashes} ({weights.note})")
         return 0
     try:
-        path = fetch(chosen[given.name], given.out)
+        weights = chosen[given.name]
+        path = fetch(replace(weights, sha256=given.sha256.lower()) if given.sha256 else weights, given.out)
     except FetchError as error:
         print(f"fetch.py: {error}", file=sys.stderr)
         return 1

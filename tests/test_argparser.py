@@ -42,7 +42,9 @@ def test_published_base_line() -> None:
 def test_published_weak_line(previous: Path) -> None:
     options = parse(f"{WEAK} --step_ckpt {previous} --overlap")
     assert options.method == "weak" and options.affinity and options.loss_de == 1
-    assert options.lr_head == 10 and options.lr_pseudo == 0.01 and options.pseudo_ep == 5 and options.pretrained == "none"
+    assert (
+        options.lr_head == 10 and options.lr_pseudo == 0.01 and options.pseudo_ep == 5 and options.pretrained == "none"
+    )
     assert options.protocol == "overlap"
 
 
@@ -113,7 +115,10 @@ def test_refused_with_one_line(line: str, message: str, tmp_path: Path, monkeypa
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("line", ["--alpha 2", "--epochs 0", "--lr -1", "--device gpu", "--backbone vgg", "--task", "--step one", "--epoch 3"])
+@pytest.mark.parametrize(
+    "line",
+    ["--alpha 2", "--epochs 0", "--lr -1", "--device gpu", "--backbone vgg", "--task", "--step one", "--epoch 3"],
+)
 def test_malformed_values_exit_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(line)
@@ -149,7 +154,11 @@ def test_torch_is_not_imported_to_parse() -> None:
 
 def test_run_refuses_with_exit_code_2() -> None:
     done = subprocess.run(
-        [sys.executable, "run.py", "--task", "15-5", "--step", "7"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "run.py", "--task", "15-5", "--step", "7"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert done.stderr.strip() == "run.py: --step 7 is outside --task 15-5, whose steps are 0 to 1"

@@ -37,7 +37,9 @@ def compare(folder: Path, step: int) -> None:
             continue
         assert one.keys() == two.keys()
         for key, value in one.items():
-            torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+            torch.testing.assert_close(
+                two[key], value, rtol=1e-5, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
+            )
     one, two = losses(folder, "one"), losses(folder, "two")
     assert one.keys() == two.keys() and one
     for key, value in one.items():
@@ -46,13 +48,36 @@ def compare(folder: Path, step: int) -> None:
 
 def test_two_ranks_equal_one(tmp_path: Path, small_shapes: Path) -> None:
     """Base step and weak step, past the epoch in which the segmenter starts to learn from the localizer."""
-    few = ("--iters_per_epoch", "2", "--print_interval", "1", "--num_workers", "0", "--norm_act", "iabn_sync", "--lr_pseudo", "0.001")
+    few = (
+        "--iters_per_epoch",
+        "2",
+        "--print_interval",
+        "1",
+        "--num_workers",
+        "0",
+        "--norm_act",
+        "iabn_sync",
+        "--lr_pseudo",
+        "0.001",
+    )
     for name, ranks in (("one", 1), ("two", 2)):
         run([*command(tmp_path, small_shapes, name, *BASE), *few], ranks)
     compare(tmp_path, 0)
     previous = str(tmp_path / "checkpoints/step/shapes-5-3-ov/one_0.pth")
     for name, ranks in (("one", 1), ("two", 2)):
-        run([*command(tmp_path, small_shapes, name, *WEAK), *few, "--epochs", "2", "--lr", "0.001", "--step_ckpt", previous], ranks)
+        run(
+            [
+                *command(tmp_path, small_shapes, name, *WEAK),
+                *few,
+                "--epochs",
+                "2",
+                "--lr",
+                "0.001",
+                "--step_ckpt",
+                previous,
+            ],
+            ranks,
+        )
     compare(tmp_path, 1)
 
 

@@ -50,7 +50,7 @@ class Server:
 class _Handler(BaseHTTPRequestHandler):
     def __init__(self, server: Server, *args: object) -> None:
         self.shelf = server
-        super().__init__(*args)  # type: ignore[arg-type]
+        super().__init__(*args)
 
     def log_message(self, format: str, *args: object) -> None:
         del format, args

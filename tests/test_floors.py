@@ -17,9 +17,7 @@ FLOORS = {
     "train": 4,
     "results": 5, "run": 5,
 }  # fmt: skip
-FILES = sorted(
-    path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in FLOORS
-)
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in FLOORS)
 
 
 def imported(path: Path) -> set[str]:

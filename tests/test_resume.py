@@ -26,7 +26,20 @@ def command(folder: Path, data: Path, name: str, *extra: str) -> list[str]:
 
 
 BASE = ("--step", "0", "--bce", "--epochs", "1", "--no_pretrained")
-WEAK = ("--step", "1", "--weakly", "--affinity", "--loss_de", "1", "--lr_policy", "warmup", "--pseudo_ep", "1", "--epochs", "3")
+WEAK = (
+    "--step",
+    "1",
+    "--weakly",
+    "--affinity",
+    "--loss_de",
+    "1",
+    "--lr_policy",
+    "warmup",
+    "--pseudo_ep",
+    "1",
+    "--epochs",
+    "3",
+)
 
 
 def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:

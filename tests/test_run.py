@@ -76,7 +76,9 @@ def test_every_method_trains(name: str, base: Path, small_shapes: Path) -> None:
     before, after = (checkpoint.load(path_of(base, n, s)) for n, s in (("run", 0), (name, 1)))
     assert after["finished"] and after["class_names"][0] == "background" and len(after["class_names"]) == 9
     assert after["model_state"]["cls.1.weight"].shape[0] == 3
-    moved = not torch.equal(before["model_state"]["body.model.conv1.0.weight"], after["model_state"]["body.model.conv1.0.weight"])
+    moved = not torch.equal(
+        before["model_state"]["body.model.conv1.0.weight"], after["model_state"]["body.model.conv1.0.weight"]
+    )
     assert moved == ("--freeze" not in METHODS[name])
     assert (after["localizer"] is not None) == ("--weakly" in METHODS[name])
     if name in TERMS:
@@ -94,7 +96,12 @@ def test_what_a_run_leaves(base: Path, small_shapes: Path) -> None:
     assert row["step"] == "0" and float(row["mean_iou"]) >= 0 and "iou circle" in row
     page = base / "logs" / EXPERIMENT / "wilson" / "report_1.html"
     text = page.read_text(encoding="utf-8")
-    assert "before" in text and "after" in text and "data:image/png;base64," in text and "http" not in text.split("<body")[1]
+    assert (
+        "before" in text
+        and "after" in text
+        and "data:image/png;base64," in text
+        and "http" not in text.split("<body")[1]
+    )
 
 
 def test_test_only_gives_the_same_scores(base: Path, small_shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +143,9 @@ def test_published_checkpoint_starts_a_step(base: Path, small_shapes: Path, tmp_
     assert execute(line) == 0
     with pytest.raises(UserError, match="a published checkpoint can be tested or start a step"):
         execute(f"{common(base, small_shapes)} --name p --step 0 --bce --no_pretrained --ckpt {published}")
-    assert execute(f"{common(base, small_shapes)} --name p --step 0 --bce --no_pretrained --test --ckpt {published}") == 0
+    assert (
+        execute(f"{common(base, small_shapes)} --name p --step 0 --bce --no_pretrained --test --ckpt {published}") == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,7 +180,9 @@ def test_going_on_with_other_settings_is_refused(base: Path, small_shapes: Path)
 def test_other_class_order_is_refused(base: Path, small_shapes: Path, tmp_path: Path) -> None:
     task = tmp_path / "5-3.json"
     task.write_text('{"0": [2, 1, 3, 4, 5], "1": [6, 7, 8]}')
-    line = f"{common(base, small_shapes)} --name order --step 1 --bce --step_ckpt {path_of(base, 'run', 0)}".replace("5-3 ", f"{task} ")
+    line = f"{common(base, small_shapes)} --name order --step 1 --bce --step_ckpt {path_of(base, 'run', 0)}".replace(
+        "5-3 ", f"{task} "
+    )
     with pytest.raises(UserError, match="its classes is"):
         execute(line)
 
@@ -233,7 +244,9 @@ def test_own_folder_and_its_faults_in_one_line(workers: int, tmp_path: Path) -> 
 def test_bytes_of_a_page_given_as_mask(tmp_path: Path) -> None:
     data = own_data(tmp_path / "mine")
     (data / "masks/train/0.png").write_text("<html></html>")
-    line = f"--dataset folder --dataset_dir {data} --task offline --backbone timm:resnet10t --no_pretrained --device cpu"
+    line = (
+        f"--dataset folder --dataset_dir {data} --task offline --backbone timm:resnet10t --no_pretrained --device cpu"
+    )
     with pytest.raises(UserError, match=r"0\.png: is a web page, not an image"):
         execute(f"{line} --logdir {tmp_path}/l --checkpoints {tmp_path}/c")
 
@@ -245,6 +258,10 @@ def test_dry_run_prints_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("not inside run.sh's own environment")
     environment = {"PATH": "/usr/bin:/bin", "DRY_RUN": "1", "VENV": str(venv), "EXTRA": "dev", "GPUS": "2"}
     for arguments, lines in ((["voc", "15-5", "--overlap"], 2), (["voc", "15-5s"], 6), (["coco"], 2)):
-        done = subprocess.run(["bash", "run.sh", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["bash", "run.sh", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
         found = [text for text in done.stdout.splitlines() if text.startswith("+")]
-        assert len(found) == lines and all("torch.distributed.run" in text and "--nproc_per_node 2" in text for text in found)
+        assert len(found) == lines and all(
+            "torch.distributed.run" in text and "--nproc_per_node 2" in text for text in found
+        )

@@ -20,7 +20,9 @@ NETWORKS = ("resnet50", "resnet101", "wider_resnet38_a2")
 
 
 def close(found: torch.Tensor, expected: np.ndarray, what: str) -> None:
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(), err_msg=what)
+    np.testing.assert_allclose(
+        found.detach().numpy(), expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(), err_msg=what
+    )
 
 
 def model_for(backbone: str, stride: int, classes: list[int], pooling: int) -> IncrementalSegmentationModule:
@@ -91,14 +93,16 @@ def test_pooling_makes_large_images_behave_as_crops() -> None:
     """In evaluation the pooled branch sees windows of a training crop's size; on a crop itself it is the global mean."""
     model = model_for("resnet50", 16, [3], pooling=4).eval()
     x = torch.randn(1, 2048, 4, 4)
-    pooled = model.head._pool(x)  # type: ignore[operator]
+    pooled = model.head._pool(x)
     torch.testing.assert_close(pooled, x.mean((2, 3), keepdim=True).expand_as(x))
     wide = torch.randn(1, 2048, 9, 7)
-    assert model.head._pool(wide).shape == wide.shape  # type: ignore[operator]
-    torch.testing.assert_close(model.head._pool(wide)[:, :, 1, 1], wide[:, :, :4, :4].mean((2, 3)))  # type: ignore[operator]
+    assert model.head._pool(wide).shape == wide.shape
+    torch.testing.assert_close(model.head._pool(wide)[:, :, 1, 1], wide[:, :, :4, :4].mean((2, 3)))
 
 
-@pytest.mark.parametrize(("name", "stride"), [("timm:tf_efficientnet_lite0", 16), ("timm:resnet10t", 8), ("timm:mobilenetv3_small_050", 16)])
+@pytest.mark.parametrize(
+    ("name", "stride"), [("timm:tf_efficientnet_lite0", 16), ("timm:resnet10t", 8), ("timm:mobilenetv3_small_050", 16)]
+)
 def test_timm_bodies(name: str, stride: int) -> None:
     body = make_body(name, stride, make_norm("iabn")).eval()
     features, mid = body(torch.randn(1, 3, 64, 96))

@@ -45,7 +45,13 @@ def test_every_task_is_one(dataset: str, name: str) -> None:
 
 
 def test_sizes_of_the_published_tasks() -> None:
-    sizes = {"19-1": [20, 1], "15-5": [16, 5], "15-5s": [16, 1, 1, 1, 1, 1], "10-5-5": [11, 5, 5], "10-10s": [11] + [1] * 10}
+    sizes = {
+        "19-1": [20, 1],
+        "15-5": [16, 5],
+        "15-5s": [16, 1, 1, 1, 1, 1],
+        "10-5-5": [11, 5, 5],
+        "10-10s": [11] + [1] * 10,
+    }
     for name, expected in sizes.items():
         task = tasks.load_task("voc", name)
         assert task.classes_per_step(len(task) - 1) == expected

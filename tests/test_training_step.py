@@ -62,7 +62,7 @@ def test_reproduces_the_reference(golden: Path, affinity: int, tmp_path: Path, m
     captured: list[weak.WeakTargets] = []
     original = weak.weak_targets
 
-    def spy(*args, **kwargs):  # type: ignore[no-untyped-def]
+    def spy(*args, **kwargs):
         captured.append(original(*args, **kwargs))
         return captured[-1]
 
@@ -81,7 +81,9 @@ def test_reproduces_the_reference(golden: Path, affinity: int, tmp_path: Path, m
         )
         found = trainer.train_step(batch, int(expected["epoch"]))
         for column, term in TERMS.items():
-            assert found.get(term, 0.0) == pytest.approx(expected[column], rel=1e-6, abs=1e-12), f"iteration {i}, {column}"
+            assert found.get(term, 0.0) == pytest.approx(expected[column], rel=1e-6, abs=1e-12), (
+                f"iteration {i}, {column}"
+            )
         if f"it{i}_grad_norms" in data:
             np.testing.assert_allclose(_norms(trainer), data[f"it{i}_grad_norms"], rtol=1e-6, atol=1e-12)
         if f"it{i}_refined" in data:

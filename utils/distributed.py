@@ -82,7 +82,9 @@ def _choose(device: str, local_rank: int) -> torch.device:
             raise UserError(f"--device {device}: no CUDA device is available; use --device cpu")
         index = int(device.partition(":")[2] or local_rank)
         if index >= torch.cuda.device_count():
-            raise UserError(f"--device: GPU {index} does not exist, this machine has {torch.cuda.device_count()}; start fewer processes")
+            raise UserError(
+                f"--device: GPU {index} does not exist, this machine has {torch.cuda.device_count()}; start fewer processes"
+            )
         return torch.device("cuda", index)
     if device == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps: not available here; use --device cpu")

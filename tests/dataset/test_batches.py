@@ -19,7 +19,13 @@ from utils.errors import UserError
 
 
 def view(folder: Path, step: int, **changes) -> IncrementalView:  # type: ignore[no-untyped-def]
-    settings = {"train": True, "mask_old": True, "unknown": 255, "transform": train_transform(32, "imagenet"), "seed": 5} | changes
+    settings = {
+        "train": True,
+        "mask_old": True,
+        "unknown": 255,
+        "transform": train_transform(32, "imagenet"),
+        "seed": 5,
+    } | changes
     source = make_source("shapes", folder, "train")
     return IncrementalView(source, load_task("shapes", "5-3"), step, np.arange(len(source)), **settings)
 

@@ -43,7 +43,9 @@ def test_modes_become_rgb(mode: str, tmp_path: Path) -> None:
         if mode == "LAB":
             from PIL import ImageCms
 
-            profile = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+            profile = ImageCms.buildTransform(
+                ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+            )
             converted = ImageCms.applyTransform(picture(), profile)
         (converted or picture().convert(mode)).save(path)
     image = load_image(path)
@@ -157,5 +159,8 @@ def test_web_images_are_skipped_counted_and_listed(tmp_path: Path, caplog: pytes
     with caplog.at_level("WARNING", logger="webwilss"):
         readable, skipped = readable_images(paths)
     assert readable == [good]
-    assert [(p.name, fault) for p, fault in skipped] == [("page.jpg", "is a web page, not an image"), ("zero.jpg", "is empty")]
+    assert [(p.name, fault) for p, fault in skipped] == [
+        ("page.jpg", "is a web page, not an image"),
+        ("zero.jpg", "is empty"),
+    ]
     assert "2 of 3 images cannot be read" in caplog.text

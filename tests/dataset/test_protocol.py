@@ -29,7 +29,11 @@ def test_all_published_lists(shared_data: Path) -> None:
             task = load_task("coco-voc", "voc")
             if kind == "train" and step == 0:
                 # COCO's 118,287 masks are not here; what a list of the disjoint rule must be can be said all the same.
-                assert len(expected) == 23274 and (np.diff(expected) > 0).all() and 0 <= expected[0] <= expected[-1] < 118287
+                assert (
+                    len(expected) == 23274
+                    and (np.diff(expected) > 0).all()
+                    and 0 <= expected[0] <= expected[-1] < 118287
+                )
                 continue
             size = 118287 if step == 0 else len(train if kind == "train" else val)
             if kind == "train":

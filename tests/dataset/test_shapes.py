@@ -204,7 +204,7 @@ def test_interrupted_drawing_leaves_nothing_and_starts_again(tmp_path: Path, mon
         drawn += 1
         if drawn > 5:
             raise KeyboardInterrupt
-        return scene(*args)  # type: ignore[arg-type]
+        return scene(*args)
 
     monkeypatch.setattr(shapes, "scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -286,7 +286,7 @@ def test_senseless_web_requests_are_refused(
     tmp_path: Path, classes: list[str], more: dict[str, float], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        shapes.render_web(tmp_path / "web", classes, 2, 0, **more)  # type: ignore[arg-type]
+        shapes.render_web(tmp_path / "web", classes, 2, 0, **more)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

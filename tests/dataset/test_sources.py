@@ -103,7 +103,9 @@ def test_coco_values(tmp_path: Path) -> None:
     put(tmp_path, "images/train2017/1.jpg", "annotations/train2017/1.png", [0, 89, 91, 180, 255])
     source = make_source("coco", tmp_path, "train")
     assert source.mask(0)[0].tolist() == [1, 90, 0, 0, 255, 1]
-    assert len(coco.CLASS_NAMES) == 81 and coco.CLASS_NAMES[90] == "toothbrush" and coco.CLASS_NAMES[67] == "dining table"
+    assert (
+        len(coco.CLASS_NAMES) == 81 and coco.CLASS_NAMES[90] == "toothbrush" and coco.CLASS_NAMES[67] == "dining table"
+    )
     put(tmp_path, "images/train2017/2.jpg", "annotations/train2017/2.png", [11])
     with pytest.raises(DecodeError, match=r"values \[12\]"):
         source = make_source("coco", tmp_path, "train")

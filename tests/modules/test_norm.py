@@ -31,7 +31,11 @@ def filled(name: str, channels: int = 5) -> nn.Module:
 def test_arithmetic(name: str, training: bool) -> None:
     layer = filled(name).train(training)
     x = torch.randn(3, 5, 4, 6, dtype=torch.float64)
-    mean, var = (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)) if training else (layer.running_mean.clone(), layer.running_var.clone())
+    mean, var = (
+        (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
+        if training
+        else (layer.running_mean.clone(), layer.running_var.clone())
+    )
     old_mean = layer.running_mean.clone()
     scale = layer.weight.abs() + 1e-5 if name.startswith("iabn") else layer.weight
     shape = (1, -1, 1, 1)
@@ -41,7 +45,9 @@ def test_arithmetic(name: str, training: bool) -> None:
         torch.testing.assert_close(layer.running_mean, 0.9 * old_mean + 0.1 * mean)
     assert list(layer.state_dict()) == ["weight", "bias", "running_mean", "running_var"]
     layer.activation = "identity"
-    torch.testing.assert_close(layer.eval()(x), F.batch_norm(x, layer.running_mean, layer.running_var, scale, layer.bias))
+    torch.testing.assert_close(
+        layer.eval()(x), F.batch_norm(x, layer.running_mean, layer.running_var, scale, layer.bias)
+    )
 
 
 def test_gradient() -> None:
@@ -97,7 +103,13 @@ def layers() -> dict[str, nn.Module]:
     torch.manual_seed(3)
     timm_layer = norm.convert_sync(nn.Sequential(BatchNormAct2d(5).double()))
     plain = norm.convert_sync(nn.Sequential(nn.BatchNorm2d(5).double()))
-    return {"iabn_sync": filled("iabn_sync"), "abn_sync": filled("abn_sync"), "timm": timm_layer, "torch": plain, "control": filled("iabn")}
+    return {
+        "iabn_sync": filled("iabn_sync"),
+        "abn_sync": filled("abn_sync"),
+        "timm": timm_layer,
+        "torch": plain,
+        "control": filled("iabn"),
+    }
 
 
 def pass_through(layer: nn.Module, x: torch.Tensor, weights: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -116,11 +128,15 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(4)
     shape = (sum(COUNTS), 5, 4, 3)
     scale = torch.tensor([1.0, 1.0, 1.0, 5.0]).view(-1, 1, 1, 1)
-    return torch.randn(shape, generator=g, dtype=torch.float64) * scale, torch.randn(shape, generator=g, dtype=torch.float64)
+    return torch.randn(shape, generator=g, dtype=torch.float64) * scale, torch.randn(
+        shape, generator=g, dtype=torch.float64
+    )
 
 
 def one_rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(COUNTS))
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(COUNTS)
+    )
     x, weights = data()
     begin = sum(COUNTS[:rank])
     mine = slice(begin, begin + COUNTS[rank])

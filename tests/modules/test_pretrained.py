@@ -64,7 +64,9 @@ def test_published_file(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "state_dict": state}, path)
     target = body("resnet50")
     assert str(path) in pretrained.load_pretrained(target, "resnet50", str(path))
-    assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
+    )
 
 
 def test_file_that_does_not_fit(tmp_path: Path) -> None:
@@ -72,7 +74,9 @@ def test_file_that_does_not_fit(tmp_path: Path) -> None:
     state = body("resnet50").state_dict()
     del state["mod1.conv1.weight"]
     torch.save(state | {"stranger": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match=r"1 weights missing, 1 unexpected, 0 of another shape \(mod1.conv1.weight, stranger"):
+    with pytest.raises(
+        UserError, match=r"1 weights missing, 1 unexpected, 0 of another shape \(mod1.conv1.weight, stranger"
+    ):
         pretrained.load_pretrained(body("resnet50"), "resnet50", str(path))
     path.write_bytes(b"<html>")
     with pytest.raises(UserError, match="not a file of weights"):
@@ -103,5 +107,5 @@ def test_none_loads_nothing() -> None:
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
     wide = nn.Module()
-    with pytest.raises(UserError, match="wider_resnet38_a2_iabn_sync.pth.tar is missing"):
+    with pytest.raises(UserError, match=r"wider_resnet38_a2_iabn_sync\.pth\.tar is missing"):
         pretrained.load_pretrained(wide, "wider_resnet38_a2", "imagenet")

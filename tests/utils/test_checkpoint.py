@@ -17,7 +17,10 @@ from utils.errors import UserError
 def test_round_trip_is_exact_and_plain(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run_0.pth"
     weight = torch.randn(3, 4)
-    checkpoint.save(path, {"model_state": {"w": weight}, "best_score": np.float64(0.25), "list": [np.int64(3), (1, "a")], "p": tmp_path})
+    checkpoint.save(
+        path,
+        {"model_state": {"w": weight}, "best_score": np.float64(0.25), "list": [np.int64(3), (1, "a")], "p": tmp_path},
+    )
     state = checkpoint.load(path)
     assert torch.equal(state["model_state"]["w"], weight)
     assert state["best_score"] == 0.25 and type(state["best_score"]) is float
