@@ -18,10 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset import SOURCES, default_folder, make_source
-from dataset.files import IMAGE_SUFFIXES
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
 from utils.errors import UserError
+from utils.manifest import IMAGE_SUFFIXES
 
 SPLITS = ("train", "val")
 SHOWN = 5

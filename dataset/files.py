@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.manifest import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 SHOWN = 3
 
 

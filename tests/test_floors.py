@@ -12,10 +12,10 @@ from tests.conftest import ROOT
 # The options' type and tasks' plain data are read on every floor above the ground.
 FLOORS = {
     "tasks": 1, "utils": 1,
-    "modules": 2, "dataset": 2, "segmentation_module": 2,
+    "modules": 2, "captions": 2, "dataset": 2, "segmentation_module": 2,
     "argparser": 2.5, "methods": 3,
-    "train": 4,
-    "results": 5, "run": 5,
+    "train": 4, "web": 4,
+    "results": 5, "run": 5, "collect_web": 5, "train_discriminator": 5, "select_web": 5,
 }  # fmt: skip
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in FLOORS)
 

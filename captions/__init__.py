@@ -1,0 +1,1 @@
+"""What captions say: WordNet's nouns, and the vocabulary of a class."""

@@ -1,0 +1,1 @@
+"""New classes from the web: collecting images, the domain discriminator, selection."""
