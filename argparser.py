@@ -87,6 +87,7 @@ class Options:
     pooling: int
     pretrained: str
     freeze: bool
+    freeze_norm: bool
     init_balanced: bool
     # checkpoints
     test: bool
@@ -358,6 +359,11 @@ def get_argparser() -> argparse.ArgumentParser:
     g.add_argument(
         "--freeze", action="store_true", help="do not train the body; its norms use their running statistics"
     )
+    g.add_argument(
+        "--freeze_norm",
+        action="store_true",
+        help="the body's norms use their running statistics in training too: for small batches",
+    )
     g.add_argument("--init_balanced", action="store_true", help="new classifiers start from the background's (MiB)")
 
     g = parser.add_argument_group("checkpoints")
@@ -523,6 +529,7 @@ def _check_method(given: argparse.Namespace) -> None:
     _refuse(
         given.freeze and given.loss_de > 0, "--freeze contradicts --loss_de: a frozen body's features cannot change"
     )
+    _refuse(given.freeze and given.freeze_norm, "--freeze_norm is part of --freeze: give one of them")
     _refuse(given.lr_policy == "warmup" and not given.test and given.pseudo_ep >= given.epochs,
             f"--pseudo_ep {given.pseudo_ep} leaves none of --epochs {given.epochs} for the decay of --lr_policy warmup")  # fmt: skip
 

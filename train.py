@@ -30,7 +30,7 @@ from dataset.transform import STATS
 from methods import make_method
 from methods.base import Moment, Prediction
 from modules.localizer import make_localizer
-from modules.norm import arithmetic, convert_sync, make_norm
+from modules.norm import arithmetic, convert_sync, is_norm, make_norm
 from modules.pretrained import load_pretrained, to_batch_norm
 from segmentation_module import IncrementalSegmentationModule, make_model
 from tasks import Task
@@ -49,19 +49,30 @@ class Stopped(Exception):
 class Learner(nn.Module):
     """What a step trains: the segmenter and, for weak steps, the localizer on its features."""
 
-    def __init__(self, model: IncrementalSegmentationModule, localizer: nn.Module | None, frozen_body: bool) -> None:
+    def __init__(
+        self,
+        model: IncrementalSegmentationModule,
+        localizer: nn.Module | None,
+        frozen_body: bool,
+        frozen_norms: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
         self.localizer = localizer
         self.frozen_body = frozen_body
+        self.frozen_norms = frozen_norms
         if frozen_body:
             model.body.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Learner:
-        """Training or evaluation mode; a frozen body always normalises with its running statistics."""
+        """Training or evaluation mode; a frozen body, or frozen norms, always use their running statistics."""
         super().train(mode)
         if self.frozen_body:
             self.model.body.eval()
+        if self.frozen_norms:
+            for module in self.model.body.modules():
+                if is_norm(module):
+                    module.eval()
         return self
 
     def forward(self, images: Tensor) -> Prediction:
@@ -138,7 +149,8 @@ class Trainer:
         if self.method.needs_localizer:
             norm = make_norm(options.norm_act)
             self.localizer = make_localizer(self.model.body.out_channels, len(self.names), norm)
-        self.learner = Learner(self.model, self.localizer, options.freeze).to(runtime.device)
+        frozen = options.freeze, options.freeze_norm
+        self.learner = Learner(self.model, self.localizer, *frozen).to(runtime.device)
         # Channels last is what convolutions like best: 1.3 times as fast on a CPU (benchmarks/results/step.md).
         self.learner.to(memory_format=torch.channels_last)
         self.forward: nn.Module = self.learner

@@ -235,3 +235,8 @@ def convert_sync(module: nn.Module) -> nn.Module:
             activated = hasattr(child, "act") and hasattr(child, "drop")
             child.__class__ = SyncBatchNormAct2d if activated else SyncBatchNorm2d
     return module
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module keeps running statistics: ours, torch's, timm's and those of the package inplace-abn."""
+    return "running_mean" in module._buffers

@@ -232,6 +232,13 @@ def _from_package(name: str, package: str, file: Path) -> dict[str, Tensor]:
     return {key: found[other] for key, other in pairs}
 
 
+def _unfetched(name: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"--pretrained imagenet: timm's weights of {name} cannot be fetched ({reason}); give a file, or --pretrained none"
+    )
+
+
 def _load_timm(body: nn.Module, name: str) -> str:
     import timm
 
@@ -246,10 +253,54 @@ def _load_timm(body: nn.Module, name: str) -> str:
     try:
         state = timm.create_model(name, features_only=True, pretrained=True).state_dict()
     except Exception as error:  # timm's hub raises whatever its many back ends do
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"--pretrained imagenet: timm's weights of {name} cannot be fetched ({reason}); "
-            "give a file, or --pretrained none"
-        ) from error
+        raise _unfetched(name, error) from error
     _fill(body, {f"model.{key}": value for key, value in state.items()}, f"timm {name}")
     return f"timm:{name}: timm's ImageNet weights"
+
+
+def load_classifier(network: nn.Module, name: str, pretrained: str) -> str:
+    """Give a timm classifier its initial weights; its last layer stays as it is.
+
+    Args:
+        network: made by ``timm.create_model(name, ...)``; its input may have other than 3 channels, then the first
+            convolution stays as it is too.
+        name: timm's name.
+        pretrained: ``imagenet``, ``none`` or a file of timm's weights.
+
+    Returns:
+        a sentence that says what was loaded.
+
+    Raises:
+        UserError: the weights cannot be had or do not fit.
+    """
+    if pretrained == "none":
+        return f"{name}: random weights"
+    if pretrained == "imagenet":
+        state, said = _imagenet_classifier(name)
+    else:
+        path = Path(pretrained)
+        state, said = _weights(_read(path), path), str(path)
+    own = network.state_dict()
+    fit = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    missing = [key for key in own if key not in fit and not LEFT_OVER.match(key) and own[key].ndim > 0]
+    first = next(key for key in own if own[key].ndim == 4)
+    if [key for key in missing if key != first]:
+        raise UserError(f"--pretrained {pretrained}: does not fit {name} ({len(missing)} weights, {missing[0]} ...)")
+    network.load_state_dict(fit, strict=False)
+    return f"{name}: {said}" + (f", without {first}" if missing else "")
+
+
+def _imagenet_classifier(name: str) -> tuple[dict[str, Tensor], str]:
+    import timm
+
+    package, holder = PACKAGES.get(name, ("", ""))
+    try:
+        file = getattr(importlib.import_module(package), holder).get_model_file_path() if package else None
+    except ImportError:
+        file = None
+    if file is not None:
+        return _from_package(name, package, Path(file)), f"ImageNet weights of the package {package}"
+    try:
+        return timm.create_model(name, pretrained=True).state_dict(), "timm's ImageNet weights"
+    except Exception as error:  # timm's hub raises whatever its many back ends do
+        raise _unfetched(name, error) from error

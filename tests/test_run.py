@@ -56,6 +56,7 @@ METHODS = {
     "icarl": "--icarl --icarl_importance 10",
     "icarl-disjoint": "--icarl --icarl_disjoint --icarl_bkg 0.3",
     "freeze": "--freeze --bce",
+    "freeze-norm": "--freeze_norm --bce",
     "wilson": "--weakly --affinity --loss_de 1 --pseudo_ep 0 --report",
     "wilson-att": "--weakly --cam att --pseudo_ep 0 --icarl_bkg 0.5 --pos_w 2 --l_seg 0.5",
     "wilson-mean": "--weakly --cam mean --no_mask --freeze",
@@ -79,7 +80,10 @@ def test_every_method_trains(name: str, base: Path, small_shapes: Path) -> None:
     moved = not torch.equal(
         before["model_state"]["body.model.conv1.0.weight"], after["model_state"]["body.model.conv1.0.weight"]
     )
-    assert moved == ("--freeze" not in METHODS[name])
+    assert moved == ("--freeze" not in METHODS[name].split())
+    statistics = [key for key in after["model_state"] if key.startswith("body.") and key.endswith("running_mean")]
+    drifted = any(not torch.equal(before["model_state"][k], after["model_state"][k]) for k in statistics)
+    assert drifted == ("--freeze" not in METHODS[name])
     assert (after["localizer"] is not None) == ("--weakly" in METHODS[name])
     if name in TERMS:
         lines = (base / "logs" / EXPERIMENT / name / "scalars.jsonl").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Segmentation scores from a confusion matrix (METHOD 1; PASCAL VOC's intersection over union)."""
+"""Segmentation scores from a confusion matrix (METHOD 1; PASCAL VOC's intersection over union), and those of a two-way classifier."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Added to every count of pixels that divides, as in the published scores: they agree to the last digit, and a class
 # of n pixels moves by less than 1e-6 / n.
 EPSILON = 1e-6
+CALIBRATION_BINS = 15
 
 
 class ConfusionMatrix:
@@ -137,3 +140,39 @@ def scores(matrix: Tensor, first_new: int | None = None, names: list[str] | None
         harmonic=harmonic_mean(old_iou, new_iou),
         names=tuple(names) if names is not None else tuple(str(i) for i in range(classes)),
     )
+
+
+@dataclass(frozen=True)
+class BinaryScores:
+    """How well a two-way classifier separates.
+
+    Attributes:
+        accuracy: mean of the two classes' accuracies (at probability 0.5), so that chance is 0.5 however many there are of each.
+        auc: area under the ROC curve: chance that a positive scores above a negative.
+        calibration_error: expected calibration error over ``CALIBRATION_BINS`` bins of the confidence.
+        positives: number of positives.
+        negatives: number of negatives.
+    """
+
+    accuracy: float
+    auc: float
+    calibration_error: float
+    positives: int
+    negatives: int
+
+
+def binary_scores(probability: NDArray[np.floating], positive: NDArray[np.bool_]) -> BinaryScores:
+    """Scores of probabilities (N,) of being positive against the truth (N,); nan where one class has no example."""
+    up, down = probability[positive], probability[~positive]
+    if not len(up) or not len(down):
+        return BinaryScores(math.nan, math.nan, math.nan, len(up), len(down))
+    # Mann and Whitney: each positive beats the negatives below it, and half of those level with it.
+    ordered = np.sort(down)
+    below, level = np.searchsorted(ordered, up, "left"), np.searchsorted(ordered, up, "right")
+    auc = float((below + level).mean() / 2 / len(down))
+    accuracy = float(((up > 0.5).mean() + (down <= 0.5).mean()) / 2)
+    confidence = np.maximum(probability, 1 - probability)
+    right = (probability > 0.5) == positive
+    bins = np.minimum(((confidence - 0.5) * 2 * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = [abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
+    return BinaryScores(accuracy, auc, float(sum(gaps)), len(up), len(down))

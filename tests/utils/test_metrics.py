@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.classification import binary_auroc
 
-from utils.metrics import ConfusionMatrix, harmonic_mean, scores
+from utils.metrics import ConfusionMatrix, binary_scores, harmonic_mean, scores
 
 NAMES = {
     "overall_acc": "overall_acc",
@@ -103,3 +104,27 @@ def test_wrong_input_is_refused() -> None:
         counts.update(torch.zeros(2, 2), torch.zeros(4))
     counts.update(torch.tensor([255, 255]), torch.tensor([0, 7]))
     assert counts.matrix.sum() == 0, "what is ignored may be predicted as anything"
+
+
+def test_binary_scores_against_torchmetrics() -> None:
+    generator = np.random.default_rng(0)
+    positive = generator.random(500) < 0.3
+    # Rounded, so that there are ties.
+    probability = np.clip(generator.normal(0.4 + 0.2 * positive, 0.2), 0, 1).round(2)
+    found = binary_scores(probability, positive)
+    scores_, truth = torch.from_numpy(probability), torch.from_numpy(positive.astype(int))
+    assert found.auc == pytest.approx(float(binary_auroc(scores_, truth)), abs=1e-6)
+    right = [(probability[positive] > 0.5).mean(), (probability[~positive] <= 0.5).mean()]
+    assert found.accuracy == pytest.approx(np.mean(right))
+    assert (found.positives, found.negatives) == (int(positive.sum()), int((~positive).sum()))
+
+
+def test_calibration_error() -> None:
+    positive = np.array([True] * 8 + [False] * 2)
+    assert binary_scores(np.full(10, 0.8), positive).calibration_error == pytest.approx(0, abs=1e-12)
+    assert binary_scores(np.full(10, 1.0), positive).calibration_error == pytest.approx(0.2)
+
+
+def test_binary_scores_of_one_class_say_nothing() -> None:
+    found = binary_scores(np.array([0.2, 0.9]), np.array([True, True]))
+    assert math.isnan(found.auc) and math.isnan(found.accuracy) and found.positives == 2
