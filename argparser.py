@@ -23,7 +23,7 @@ BACKBONES = ("resnet50", "resnet101", "wider_resnet38_a2")
 NEUTRAL = frozenset(
     "name num_workers device local_rank compile logdir checkpoints wandb debug visualize sample_num print_interval report data_root "
     "dataset_dir num_classes crop_size_val crop_val val_on_trainset test_unknown val_list val_interval pretrained pooling test ckpt "
-    "continue_ckpt resume ckpt_interval step_ckpt pl_ckpt train_list pseudo task".split()
+    "continue_ckpt resume ckpt_interval step_ckpt pl_ckpt train_list pseudo task web_path".split()
 )
 
 
@@ -115,6 +115,11 @@ class Options:
     pseudo_ep: int
     cam: str
     l_seg: float
+    # web images
+    web: bool
+    web_path: str | None
+    web_num: int
+    web_labels: str
 
     @property
     def experiment(self) -> str:
@@ -442,8 +447,16 @@ def get_argparser() -> argparse.ArgumentParser:
     g.add_argument("--replay_path", default=None, help="folder of replay images and their pseudo-labels")
     g.add_argument("--replay_num", type=_positive, default=None, help="replay images per original image [2]")
     g.add_argument("--web", action="store_true", help="learn the new classes from web images")
-    g.add_argument("--web_path", default=None, help="folder of web images, one folder a class")
-    g.add_argument("--web_num", type=_positive, default=None, help="web images per class [500]")
+    g.add_argument(
+        "--web_path", default=None, help="folder of web images, one folder a class, or a manifest (select_web.py)"
+    )
+    g.add_argument("--web_num", type=_positive, default=None, help="web images per class, at most [500]")
+    g.add_argument(
+        "--web_labels",
+        choices=("folder", "caption"),
+        default=None,
+        help="image labels of web images: the folder's class, or every known class that the caption names [folder]",
+    )
     return parser
 
 
@@ -464,7 +477,7 @@ def _refuse(condition: bool, message: str) -> None:
 
 def _check_side_data(given: argparse.Namespace) -> None:
     """Replay and web images: their options belong together, and the images must be there."""
-    for flag, extra in (("replay", ("replay_path", "replay_num")), ("web", ("web_path", "web_num"))):
+    for flag, extra in (("replay", ("replay_path", "replay_num")), ("web", ("web_path", "web_num", "web_labels"))):
         on = getattr(given, flag)
         for option in extra:
             _refuse(not on and getattr(given, option) is not None, f"--{option} needs --{flag}")
@@ -473,10 +486,17 @@ def _check_side_data(given: argparse.Namespace) -> None:
         path = getattr(given, f"{flag}_path")
         _refuse(not given.weakly, f"--{flag} needs --weakly: {flag} images have no pixel labels of the new classes")
         _refuse(path is None, f"--{flag} needs --{flag}_path, the folder of the {flag} images")
-        _refuse(not Path(path).is_dir(), f"--{flag}_path {path}: the {flag} images are missing (no such folder)")
-        _refuse(
-            True, f"--{flag}_path {path}: the {flag} data set is not part of this version yet; run without --{flag}"
-        )
+        _refuse(not Path(path).exists(), f"--{flag}_path {path}: the {flag} images are missing (no such folder)")
+    _refuse(
+        given.replay, f"--replay_path {given.replay_path}: replay is not part of this version yet; run without --replay"
+    )
+    _refuse(
+        given.web and given.train_list is not None, "--train_list contradicts --web: web images replace the data set's"
+    )
+    _refuse(
+        given.web and given.val_on_trainset,
+        "--val_on_trainset contradicts --web: web images have no masks to score with",
+    )
 
 
 def _check_method(given: argparse.Namespace) -> None:
@@ -600,6 +620,8 @@ def _resolve(given: argparse.Namespace) -> Options:
     )
     values["pretrained"] = "none" if given.no_pretrained or given.step > 0 else given.pretrained or "imagenet"
     values["method"] = given.method or ("weak" if given.weakly else "supervised")
+    values["web_num"] = given.web_num or 500
+    values["web_labels"] = given.web_labels or "folder"
     values["sample_num"] = given.sample_num if given.visualize else 0
     values["local_rank"] = int(os.environ.get("LOCAL_RANK", given.local_rank or 0))
     world = int(os.environ.get("WORLD_SIZE", 1))

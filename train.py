@@ -27,6 +27,7 @@ from dataset.batch import Batch, collate
 from dataset.incremental import IncrementalView
 from dataset.sampler import GlobalBatchSampler, evaluation_shard
 from dataset.transform import STATS
+from dataset.views import TrainingView
 from methods import make_method
 from methods.base import Moment, Prediction
 from modules.localizer import make_localizer
@@ -210,7 +211,7 @@ class Trainer:
         )
         self.scaler = self.runtime.scaler()
 
-    def begin(self, train: IncrementalView | None) -> None:
+    def begin(self, train: TrainingView | None) -> None:
         """Give the run its weights, from wherever the options say, and make it ready to train or test.
 
         Args:
@@ -446,7 +447,7 @@ class Trainer:
                 f"images {names}: training stopped; lower --lr or look at these images"
             )
 
-    def _loader(self, view: IncrementalView, sampler: GlobalBatchSampler) -> DataLoader:
+    def _loader(self, view: TrainingView, sampler: GlobalBatchSampler) -> DataLoader:
         workers = self.options.num_workers
         return DataLoader(
             view,
@@ -457,7 +458,7 @@ class Trainer:
             persistent_workers=workers > 0,
         )
 
-    def sampler(self, view: IncrementalView) -> GlobalBatchSampler:
+    def sampler(self, view: TrainingView) -> GlobalBatchSampler:
         """The batches of ``view`` for this rank."""
         options, runtime = self.options, self.runtime
         return GlobalBatchSampler(
@@ -469,7 +470,7 @@ class Trainer:
             iters_per_epoch=options.iters_per_epoch,
         )
 
-    def fit(self, train: IncrementalView, val: IncrementalView, path: Path) -> None:
+    def fit(self, train: TrainingView, val: IncrementalView, path: Path) -> None:
         """Train to the last epoch, validating and saving on the way; the state is in ``path`` afterwards.
 
         Raises:

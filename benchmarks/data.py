@@ -43,6 +43,7 @@ def main() -> None:
     import torch
 
     from dataset import class_names
+    from dataset.incremental import IncrementalView
     from dataset.views import make_views
     from tasks import load_task
 
@@ -55,7 +56,7 @@ def main() -> None:
             stats="imagenet", unknown=255, seed=0,
         )  # fmt: skip
         view = views.train
-        assert view is not None
+        assert isinstance(view, IncrementalView)
         names = class_names(settings.dataset, folder)
         source, count = view.source, len(view)
         parts: dict[str, Callable[[int], object]] = {

@@ -11,15 +11,27 @@ from dataset import make_source
 from dataset.incremental import IncrementalView
 from dataset.protocol import load_index_list, select, validation_indices
 from dataset.transform import train_transform, val_transform
+from dataset.web import WebView
 from tasks import Task
 from utils.errors import UserError
+
+TrainingView = IncrementalView | WebView
+
+
+@dataclass(frozen=True)
+class Web:
+    """Web images that a step trains on in place of the data set's: where they are, how many of a class, whose labels."""
+
+    path: Path
+    per_class: int
+    labels: str
 
 
 @dataclass(frozen=True)
 class Views:
     """Data sets of one step; ``train`` is None where the step is only tested."""
 
-    train: IncrementalView | None
+    train: TrainingView | None
     val: IncrementalView
     test: IncrementalView
 
@@ -41,6 +53,7 @@ def make_views(
     val_list: str | None = None,
     pseudo: str | None = None,
     val_on_trainset: bool = False,
+    web: Web | None = None,
 ) -> Views:
     """Views of ``step`` of ``task`` on the data in ``folder``.
 
@@ -60,6 +73,7 @@ def make_views(
         val_list: the same for validation during training.
         pseudo: folder of pseudo-label PNGs in place of the masks.
         val_on_trainset: validate on the training images.
+        web: web images to train on in place of the data set's.
 
     Raises:
         UserError: the data are missing or wrong, or the step has no images.
@@ -73,8 +87,19 @@ def make_views(
         )
 
     sources = {"val": make_source(task.dataset, folder, "val", step)}
-    training = None
-    if train:
+    training: TrainingView | None = None
+    if train and web is not None:
+        training = WebView(
+            web.path,
+            task,
+            step,
+            sources["val"].class_names,
+            per_class=web.per_class,
+            labels=web.labels,
+            transform=train_transform(crop_size, stats),
+            seed=seed,
+        )
+    elif train:
         sources["train"] = source = make_source(task.dataset, folder, "train", step)
         if train_list is not None:
             chosen = load_index_list(train_list, len(source))
@@ -94,7 +119,7 @@ def make_views(
             seed=seed,
             pseudo=None if pseudo is None else Path(pseudo),
         )
-    if val_on_trainset and training is not None:
+    if val_on_trainset and isinstance(training, IncrementalView):
         validation = view("train", training.indices)
     elif val_list is not None:
         validation = view("val", load_index_list(val_list, len(sources["val"])))

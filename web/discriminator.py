@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections import Counter
@@ -306,16 +307,45 @@ def at_chance(scores: BinaryScores) -> bool:
     return not scores.auc >= CHANCE_AUC
 
 
-def save(
-    path: Path,
+@dataclass(frozen=True)
+class Saved:
+    """A trained discriminator.
+
+    Attributes:
+        discriminator: the network, ready to score.
+        scores: accuracy, area under the curve and calibration on held-out images.
+        by_class: share of the held-out images of each class that it judges rightly, by domain and class name.
+        classes: base classes whose web images it has seen.
+        digest: hash of its file.
+    """
+
+    discriminator: Discriminator
+    scores: BinaryScores
+    by_class: dict[str, float]
+    classes: tuple[str, ...]
+    digest: str
+
+
+def train(
     discriminator: Discriminator,
-    scores: BinaryScores,
+    examples: Sequence[Example],
     recipe: Recipe,
+    runtime: Runtime,
+    workers: int,
+    path: Path,
     state: dict[str, Any],
-    classes: list[str],
-) -> None:
-    """Write the discriminator with its preprocessing, its scores on held-out images and the base classes it has seen."""
-    encoder = _body_digest(state) if discriminator.preprocessing.features == "encoder" else None
+) -> Saved:
+    """Train on the examples, test on those held out, and write the result to ``path``.
+
+    The file holds the preprocessing, the scores on held-out images, the classes seen and the identity of the step-0 checkpoint
+    whose content is ``state``. A training that was stopped goes on after its last whole epoch.
+    """
+    fitting = Fitting(discriminator, examples, recipe, runtime, workers)
+    key = json.dumps([asdict(discriminator.preprocessing), asdict(recipe), examples_digest(examples)])
+    fit(fitting, path, key)
+    probability = probabilities(discriminator, fitting.held_out, runtime, workers)
+    scores = quality(probability, fitting.held_out)
+    by_class = right_by_class(probability, fitting.held_out)
     checkpoint.save(
         path,
         {
@@ -324,33 +354,46 @@ def save(
             "preprocessing": asdict(discriminator.preprocessing),
             "recipe": asdict(recipe),
             "scores": asdict(scores),
-            "classes": classes,
-            "encoder": encoder,
+            "by_class": by_class,
+            "classes": sorted({e.class_name for e in examples if not e.of_dataset}),
+            "encoder": _body_digest(state) if discriminator.preprocessing.features == "encoder" else None,
             "identity": state["identity"],
             "model_state": discriminator.state_dict(),
         },
     )
     path.with_name(path.name + ".part").unlink(missing_ok=True)
+    return load(path, runtime, state)
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A discriminator as it was saved, with what it scored on held-out images and the classes it has seen."""
+def right_by_class(probability: NDArray[np.float64], examples: Sequence[Example]) -> dict[str, float]:
+    """Share of each class's examples judged rightly, ``dataset cow`` and ``web cow`` apart."""
+    groups: dict[str, list[bool]] = {}
+    for value, example in zip(probability.tolist(), examples, strict=True):
+        if not np.isnan(value):
+            name = f"{'dataset' if example.of_dataset else 'web'} {example.class_name}"
+            groups.setdefault(name, []).append((value > 0.5) == example.of_dataset)
+    return {name: float(np.mean(groups[name])) for name in sorted(groups)}
 
-    discriminator: Discriminator
-    scores: BinaryScores
-    classes: tuple[str, ...]
-    digest: str
+
+def table(saved: Saved) -> str:
+    """What a discriminator scored on held-out images, to print."""
+    scores = saved.scores
+    lines = [
+        f"Held out: {scores.positives} images of the training data, {scores.negatives} of the web",
+        f"accuracy {scores.accuracy:.3f}, area under the curve {scores.auc:.3f}, "
+        f"calibration error {scores.calibration_error:.3f}",
+    ]
+    return "\n".join(lines + [f"  {name:24}{share:6.2f}" for name, share in saved.by_class.items()])
 
 
-def load(path: Path, runtime: Runtime, step_ckpt: Path | None = None) -> Saved:
+def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None) -> Saved:
     """Read a discriminator.
 
     Args:
         path: its file.
         runtime: where it will run.
-        step_ckpt: the segmenter's checkpoint of step 0, for one that works on an encoder's features; by default the
-            file beside it whose name it carries.
+        step: the segmenter's checkpoint of step 0, or its content, for one that works on an encoder's features; by default
+            the file beside it whose name it carries.
 
     Raises:
         UserError: it is no discriminator, or the encoder is another than it was trained with.
@@ -361,11 +404,9 @@ def load(path: Path, runtime: Runtime, step_ckpt: Path | None = None) -> Saved:
     preprocessing = Preprocessing(**saved["preprocessing"])
     state = None
     if preprocessing.features == "encoder":
-        state = read_step_checkpoint(step_ckpt or step_checkpoint_beside(path))
+        state = step if isinstance(step, dict) else read_step_checkpoint(step or step_checkpoint_beside(path))
         if _body_digest(state) != saved["encoder"]:
-            raise UserError(
-                f"{path}: made for another encoder than that of {step_ckpt or step_checkpoint_beside(path)}"
-            )
+            raise UserError(f"{path}: made for the features of another step-0 checkpoint")
     discriminator = make(preprocessing, state)
     try:
         discriminator.load_state_dict(saved["model_state"])
@@ -378,7 +419,8 @@ def load(path: Path, runtime: Runtime, step_ckpt: Path | None = None) -> Saved:
         encoder.to(runtime.device)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     discriminator = discriminator.to(runtime.device).eval()
-    return Saved(discriminator, BinaryScores(**saved["scores"]), tuple(saved["classes"]), digest)
+    scores = BinaryScores(**saved["scores"])
+    return Saved(discriminator, scores, saved["by_class"], tuple(saved["classes"]), digest)
 
 
 def discriminator_path(step_ckpt: Path) -> Path:

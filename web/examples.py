@@ -7,16 +7,22 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from captions.vocabulary import match_class
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dataset import class_names, default_folder, make_source
 from dataset.decode import DecodeError, load_image
 from dataset.incremental import sample_seed
+from dataset.protocol import load_index_list, select
+from tasks import BACKGROUND, load_task
+from utils.errors import UserError
+from utils.manifest import Manifest
 
 LOG = logging.getLogger("webwilss")
 # One image in this many is held out, chosen by its file's name.
@@ -128,3 +134,55 @@ def batches(
     if keys is not None:
         return iter(DataLoader(dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers))
     return iter(DataLoader(dataset, batch_size=batch_size, collate_fn=collate, num_workers=workers))
+
+
+def dataset_examples(state: dict[str, Any], data_root: str | None, dataset_dir: str | None) -> list[Example]:
+    """The training images of step 0, as the options in its checkpoint name them.
+
+    Args:
+        state: the checkpoint's content.
+        data_root: folder of the data sets, where it is not the one in the checkpoint.
+        dataset_dir: the data set's own folder, likewise.
+
+    Raises:
+        UserError: the images are missing.
+    """
+    options = state["options"]
+    folder = default_folder(
+        options["dataset"], data_root or options["data_root"], dataset_dir or options["dataset_dir"]
+    )
+    names = class_names(options["dataset"], folder)
+    task = load_task(options["dataset"], options["task"], set(names))
+    if [list(task.new(0))] != state["identity"]["classes"]:
+        raise UserError(f"--task {options['task']}: its step 0 is another than the checkpoint was trained on")
+    source = make_source(options["dataset"], folder, "train", 0)
+    if options["train_list"] is not None:
+        chosen = load_index_list(options["train_list"], len(source))
+    else:
+        chosen = select(source.image_labels(), task, 0, options["protocol"])
+    labels = source.image_labels()
+    base = [i for i in task.new(0) if i != BACKGROUND]
+    found = []
+    for index in chosen.tolist():
+        held = [i for i in base if labels[index, i - 1]]
+        found.append(Example(source.image_path(index), names[held[0]] if held else "background", True))
+    return found
+
+
+def web_examples(manifest: Manifest, classes: Sequence[str]) -> tuple[list[Example], list[str]]:
+    """Web images of ``classes``, and the names in the manifest that are none of them.
+
+    A name is matched by what it says, synonyms included (``captions.vocabulary.match_class``), never by its position.
+    """
+    found, others = [], set()
+    matched: dict[str, str | None] = {}
+    for row in manifest:
+        name = row["class"]
+        if name not in matched:
+            matched[name] = match_class(name, classes)
+        own = matched[name]
+        if own is None:
+            others.add(name)
+        else:
+            found.append(Example(manifest.file(row), own, False))
+    return found, sorted(others)

@@ -1,0 +1,146 @@
+"""Web images as a step's training data: nothing but an image and the word it was searched with (WEB, section A).
+
+Both layouts are read: one folder a class, as published, and a manifest; of a manifest that ``select_web.py`` wrote only the rows that
+it kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from captions.labels import caption_labels
+from captions.vocabulary import Vocabulary, make_vocabulary, match_class
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from dataset.batch import Sample
+from dataset.decode import DecodeError, load_image
+from dataset.files import shown
+from dataset.incremental import sample_seed
+from dataset.transform import Transform
+from tasks import BACKGROUND, IGNORE, Task
+from utils.errors import UserError
+from utils.manifest import Manifest, Row, open_manifest
+
+LOG = logging.getLogger("webwilss")
+
+
+class WebView(Dataset[Sample]):
+    """Web images of a step's new classes, with image labels; pixels have none, so that every mask is 255.
+
+    Args:
+        path: manifest, or folder of one folder a class.
+        task: which classes are learned when.
+        step: the step.
+        class_names: class id -> name.
+        per_class: at most so many images of each class, in the manifest's order.
+        labels: ``folder``: the image holds the class it was searched for, as published; ``caption``: every class that the
+            step knows and the caption names, and images whose caption lacks their class are dropped.
+        transform: image and mask to tensors.
+        seed: seed of the augmentation, which depends on (seed, epoch, image) alone.
+
+    Raises:
+        UserError: a class that the data set does not know, or a new class without images; the message lists the names.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        task: Task,
+        step: int,
+        class_names: Mapping[int, str],
+        *,
+        per_class: int,
+        labels: str,
+        transform: Transform,
+        seed: int,
+    ) -> None:
+        self.transform, self.seed = transform, seed
+        source = open_manifest(path)
+        foreground = [i for i in task.seen(step) if i != BACKGROUND]
+        known = {class_names[i]: i for i in class_names if i != BACKGROUND}
+        seen = {class_names[i]: column for column, i in enumerate(foreground)}
+        new = [class_names[i] for i in task.new(step)]
+        vocabulary = make_vocabulary(list(seen)) if labels == "caption" else None
+        self.paths: list[Path] = []
+        self.names: list[str] = []
+        rows: list[NDArray[np.float32]] = []
+        counts = dict.fromkeys(new, 0)
+        skipped: list[str] = []
+        for own, row in _rows_of_classes(source, list(known), new):
+            if counts[own] >= per_class:
+                continue
+            named = {own} if vocabulary is None else _named(row, own, vocabulary, source)
+            if own not in named:
+                continue
+            file = source.file(row)
+            try:
+                load_image(file)
+            except DecodeError as error:
+                skipped.append(str(error))
+                continue
+            vector = np.zeros(len(foreground), dtype=np.float32)
+            vector[[seen[name] for name in named if name in seen]] = 1
+            counts[own] += 1
+            self.paths.append(file)
+            self.names.append(row["path"])
+            rows.append(vector)
+        if skipped:
+            LOG.warning("%d web images cannot be read and are left out: %s", len(skipped), shown(skipped))
+        empty = [name for name, count in counts.items() if not count]
+        if empty:
+            raise UserError(f"--web_path {path}: no usable image of the new classes {', '.join(empty)}")
+        LOG.info("Web images: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+        self.image_labels = np.stack(rows)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """The sample at a position, or at (epoch, position)."""
+        epoch, position = key if isinstance(key, tuple) else (0, key)
+        image = load_image(self.paths[position])
+        mask = np.full((image.height, image.width), IGNORE, dtype=np.uint8)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(sample_seed(self.seed, epoch, position))
+            pixels, labels = self.transform(image, mask)
+        return Sample(
+            image=pixels,
+            mask=labels.long(),
+            image_labels=torch.from_numpy(self.image_labels[position]),
+            is_replay=False,
+            name=self.names[position],
+        )
+
+
+def _rows_of_classes(source: Manifest, known: list[str], new: list[str]) -> Iterator[tuple[str, Row]]:
+    """(new class, row) of every kept row of a new class; UserError where a row's class is none of the data set's."""
+    matched: dict[str, str | None] = {}
+    unknown = set()
+    for row in source:
+        name = row["class"]
+        if name not in matched:
+            matched[name] = match_class(name, known)
+        own = matched[name]
+        if own is None:
+            unknown.add(name)
+        elif own in new and row.get("kept", "1") == "1":
+            yield own, row
+    if unknown:
+        raise UserError(
+            f"--web_path {source.path}: {', '.join(sorted(unknown))} is no class of the data set; its classes are {', '.join(known)}"
+        )
+
+
+def _named(row: Row, own: str, vocabulary: Vocabulary, source: Manifest) -> set[str]:
+    """Classes that a row's caption names: what ``select_web.py`` read, where it did, else read here."""
+    if row.get("labels"):
+        found = (match_class(name, list(vocabulary.classes)) for name in row["labels"].split(";"))
+        return {name for name in found if name is not None}
+    if "caption" not in row:
+        raise UserError(f"{source.path}: has no captions (column caption); give --web_labels folder")
+    return set(caption_labels(row["caption"], vocabulary))

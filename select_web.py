@@ -1,0 +1,115 @@
+"""Choose the web images that look like the training data and show their class.
+
+    python select_web.py --web_path data/web --discriminator checkpoints/step/voc-15-5-ov/Base_0_discriminator.pth \\
+        --out data/web/selected.csv [--keep 500] [--web_labels caption --classes cow sheep cat dog horse person]
+
+Writes the manifest with scores, reasons and a column ``kept``, which run.py --web reads, and one contact sheet a class. A run that
+was stopped goes on where it was. Exit code 0; 1 where something is missing and the rest went on; 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from utils.errors import UserError, one_line
+
+
+def get_argparser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="select_web.py",
+        description="Choose the web images that look like the training data and show their class.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--web_path", type=Path, required=True, help="manifest, or folder of one folder a class")
+    add(
+        "--out", type=Path, required=True, help="manifest to write (.csv); the contact sheets go into sheets/ beside it"
+    )
+    add("--discriminator", type=Path, help="file of train_discriminator.py; without it only captions decide")
+    add("--step_ckpt", type=Path, help="step-0 checkpoint of a discriminator on encoder features [the one beside it]")
+    add("--ratio", type=float, default=1.0, help="an image is kept where p_ds / p_web is above this")
+    add("--keep", type=int, help="keep the best so many of each class instead")
+    add("--min_keep", type=int, default=0, help="never keep fewer of a class, if there are as many")
+    add("--trust", action="store_true", help="filter with a discriminator that is hardly better than chance, too")
+    add("--web_labels", choices=("folder", "caption"), default="folder",
+        help="caption: image labels from the caption's words; images whose caption lacks their class are dropped")  # fmt: skip
+    add(
+        "--classes",
+        nargs="+",
+        default=[],
+        help="all known classes, for the captions; classes that should have candidates",
+    )
+    add("--vocabulary", type=Path, help="file of words a class, made by python -m captions.vocabulary and edited")
+    add("--num_workers", type=int, default=1, help="processes that decode and transform; 0 does it in this one")
+    add("--batch_size", type=int, default=64, help="images scored at once")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic of the network")
+    return parser
+
+
+def main(given: argparse.Namespace) -> int:
+    """Select and report; the exit code."""
+    # Imported here, so that --help answers at once.
+    from captions.vocabulary import make_vocabulary
+
+    from utils import distributed
+    from utils.manifest import open_manifest
+    from web import discriminator as engine
+    from web.pipeline import select
+    from web.selection import Rule
+
+    if given.discriminator is None and given.web_labels == "folder":
+        raise UserError("nothing to select by: give --discriminator, --web_labels caption, or both")
+    if given.batch_size < 1 or given.num_workers < 0:
+        raise UserError("--batch_size needs at least 1, --num_workers at least 0")
+    if given.out.suffix != ".csv":
+        raise UserError(f"--out {given.out}: a manifest's name ends in .csv")
+    source = open_manifest(given.web_path)
+    if given.out.resolve() == source.path.resolve():
+        raise UserError(f"--out {given.out}: is the manifest to read; choose another name")
+    rule = Rule(given.ratio, given.keep, given.min_keep)
+    vocabulary = None
+    if given.web_labels == "caption":
+        if not given.classes and given.vocabulary is None:
+            raise UserError("--web_labels caption needs --classes, or --vocabulary with the words of each class")
+        vocabulary = make_vocabulary(given.classes, given.vocabulary)
+    elif given.vocabulary is not None:
+        raise UserError("--vocabulary needs --web_labels caption")
+    runtime = distributed.start(given.device, given.precision)
+    saved = None
+    if given.discriminator is not None:
+        saved = engine.load(given.discriminator, runtime, given.step_ckpt)
+        if engine.at_chance(saved.scores) and not given.trust:
+            raise UserError(
+                f"{given.discriminator}: hardly better than chance on held-out images (area under the curve "
+                f"{saved.scores.auc:.2f}); train it on more images, or give --trust"
+            )
+
+    selected = select(
+        source, saved, rule, given.out, runtime,
+        vocabulary=vocabulary, wanted=given.classes, workers=given.num_workers, batch_size=given.batch_size,
+    )  # fmt: skip
+    print(f"{'class':20}{'candidates':>12}{'kept':>8}{'unusable':>10}")
+    for name, total, kept, bad in selected.counts:
+        print(f"{name:20}{total:>12}{kept:>8}{bad:>10}")
+    print(f"Written to {given.out}" + (f", sheets in {selected.sheets[0].parent}" if selected.sheets else ""))
+    for sentence in selected.troubles:
+        print(f"select_web.py: {sentence}", file=sys.stderr)
+    return 1 if selected.troubles else 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        sys.exit(main(get_argparser().parse_args()))
+    except UserError as error:
+        print(f"select_web.py: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("select_web.py: stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)

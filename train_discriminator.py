@@ -1,0 +1,121 @@
+"""Train the domain discriminator of a step-0 checkpoint: its training images against web images of its classes.
+
+    python train_discriminator.py --step_ckpt checkpoints/step/voc-15-5-ov/Base_0.pth --web_path data/web
+
+The result lies beside the checkpoint, as NAME_0_discriminator.pth; select_web.py uses it. Exit code 0; 1 where it is at chance or a
+class has no web image; 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from utils.errors import UserError, one_line
+
+
+def get_argparser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="train_discriminator.py",
+        description="Train the Fourier-based domain discriminator of a step-0 checkpoint.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--step_ckpt", type=Path, required=True, help="checkpoint of step 0; it says which images it was trained on")
+    add("--web_path", type=Path, required=True, help="manifest, or folder of one folder a class, of web images")
+    add("--out", type=Path, help="file to write [beside the checkpoint: NAME_0_discriminator.pth]")
+    add("--data_root", help="folder of the data sets, where it is not the one the checkpoint was trained with")
+    add("--dataset_dir", help="the data set's own folder, likewise")
+    add("--network", default="efficientnet_b0", help="timm's name of the classifier")
+    add("--pretrained", default="none", help="its initial weights: imagenet, none or a file")
+    add(
+        "--source",
+        choices=("amplitude", "pixels"),
+        default="amplitude",
+        help="what the network sees; pixels to compare",
+    )
+    add(
+        "--features",
+        choices=("image", "encoder"),
+        default="image",
+        help="spectrum of the image, or of the segmenter's features",
+    )
+    add("--amplitude", choices=("log", "raw"), default="log", help="log(1 + |F|) or |F|")
+    add("--band", choices=("all", "low", "high"), default="all", help="frequencies that count")
+    add("--size", type=int, default=224, help="side of the images, pixels")
+    add("--epochs", type=int, default=10, help="passes over the images")
+    add("--batch_size", type=int, default=32, help="images of an iteration")
+    add("--lr", type=float, default=1e-3, help="highest learning rate (AdamW, one cycle)")
+    add("--weight_decay", type=float, default=1e-2, help="weight decay")
+    add("--random_seed", type=int, default=42, help="seed of everything random")
+    add("--num_workers", type=int, default=1, help="processes that decode; 0 decodes in this one")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="arithmetic of the network; the spectrum is always fp32",
+    )
+    return parser
+
+
+def main(given: argparse.Namespace) -> int:
+    """Train, test, save, report; the exit code."""
+    # Imported here, so that --help answers at once.
+    from modules.spectrum import Preprocessing
+    from utils import distributed
+    from utils.manifest import open_manifest
+    from web import discriminator as engine
+    from web.examples import dataset_examples, web_examples
+
+    for option in ("epochs", "batch_size", "lr"):
+        if getattr(given, option) <= 0:
+            raise UserError(f"--{option} {getattr(given, option)}: a number above 0 is needed")
+    if given.num_workers < 0:
+        raise UserError(f"--num_workers {given.num_workers}: a number of at least 0 is needed")
+    preprocessing = Preprocessing(given.network, given.source, given.features, given.amplitude, given.band, given.size)
+    recipe = engine.Recipe(
+        given.epochs, given.batch_size, given.lr, given.weight_decay, given.pretrained, given.random_seed
+    )
+    runtime = distributed.start(given.device, given.precision)
+    state = engine.read_step_checkpoint(given.step_ckpt)
+    base = state["class_names"][1:]
+    positives = dataset_examples(state, given.data_root, given.dataset_dir)
+    negatives, others = web_examples(open_manifest(given.web_path), base)
+    if others:
+        print(f"Left out, no classes of step 0: {', '.join(others)}")
+    found = engine.count_by_class(negatives)
+    without = [name for name in base if name not in found]
+    for name in without:
+        print(f"train_discriminator.py: {given.web_path} has no web image of {name}; going on without", file=sys.stderr)
+
+    path = given.out or engine.discriminator_path(given.step_ckpt)
+    saved = engine.train(
+        engine.make(preprocessing, state), [*positives, *negatives], recipe, runtime, given.num_workers, path, state
+    )
+    print(engine.table(saved))
+    print(f"Written to {path}")
+    if engine.at_chance(saved.scores):
+        print(
+            f"train_discriminator.py: area under the curve {saved.scores.auc:.2f} is hardly better than chance; "
+            "select_web.py will refuse to filter with it",
+            file=sys.stderr,
+        )
+        return 1
+    return 1 if without else 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        sys.exit(main(get_argparser().parse_args()))
+    except UserError as error:
+        print(f"train_discriminator.py: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("train_discriminator.py: stopped; the same command goes on after the last whole epoch", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,151 @@
+"""Contact sheets: what a selection kept and left of one class, as one HTML page that opens offline."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dataset.decode import DecodeError, load_image
+from utils.errors import UserError
+from utils.manifest import Manifest
+from utils.report import STYLE
+from web.scoring import Scores
+from web.selection import Decision
+
+THUMB = 176
+# Images of each of the three groups.
+SHOWN = 18
+_SHEET_STYLE = """
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem; }
+.grid figure { border: 2px solid var(--line); border-radius: .5rem; overflow: hidden; background: var(--page); }
+.grid figure.kept { border-color: #2c8a4b; }
+.grid figure.left { border-color: #b4532a; }
+.grid img { aspect-ratio: 1; object-fit: contain; border-radius: 0; }
+.grid figcaption { padding: .35rem .5rem .5rem; overflow-wrap: anywhere; }
+.grid b { color: var(--ink); font-variant-numeric: tabular-nums; }
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One picture of a sheet."""
+
+    path: Path
+    kept: bool
+    score: str
+    reason: str
+    caption: str
+
+
+def groups(positions: Sequence[int], scores: Scores, threshold: float) -> dict[str, list[int]]:
+    """Positions of the best, the borderline (nearest to ``threshold``, a log ratio) and the worst of a class, none twice."""
+    ordered = sorted(positions, key=lambda p: -scores.log_ratio[p])
+    best = ordered[:SHOWN]
+    worst = [p for p in ordered[::-1][:SHOWN] if p not in best]
+    rest = [p for p in ordered if p not in best and p not in worst]
+    border = sorted(rest, key=lambda p: abs(scores.log_ratio[p] - threshold))[:SHOWN]
+    return {"Best": best, "Borderline": sorted(border, key=lambda p: -scores.log_ratio[p]), "Worst": worst[::-1]}
+
+
+def _thumb(path: Path) -> str:
+    image = load_image(path)
+    image.thumbnail((THUMB, THUMB), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _figure(shown: Shown) -> str:
+    try:
+        picture = f'<img src="{_thumb(shown.path)}" alt="{escape(shown.caption or shown.path.name)}">'
+    except DecodeError as error:
+        picture = f"<p>{escape(str(error))}</p>"
+    caption = f"<br>{escape(shown.caption[:160])}" if shown.caption else ""
+    kind, word = ("kept", "kept") if shown.kept else ("left", "left out")
+    return (
+        f'<figure class="{kind}" title="{escape(shown.path.name)}: {escape(shown.reason)}">{picture}'
+        f"<figcaption><b>{escape(shown.score)}</b> {word}{caption}</figcaption></figure>"
+    )
+
+
+def page(class_name: str, intro: str, sections: dict[str, list[Shown]]) -> str:
+    """The HTML of one class's sheet."""
+    parts = []
+    for title, pictures in sections.items():
+        if pictures:
+            figures = "".join(_figure(shown) for shown in pictures)
+            parts.append(f'<section><h2>{escape(title)}</h2><div class="grid">{figures}</div></section>')
+    title = escape(f"Web images of {class_name}")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
+        f"<style>{STYLE}{_SHEET_STYLE}</style></head><body><main><h1>{title}</h1><p>{escape(intro)}</p>"
+        f'<p class="soft">The number is p_ds / p_web; a green frame means kept.</p>{"".join(parts)}</main></body></html>\n'
+    )
+
+
+def slug(name: str) -> str:
+    """A class name as a file name."""
+    return re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_") or "class"
+
+
+def write_sheets(
+    folder: Path, source: Manifest, classes: list[str], scores: Scores, decision: Decision, threshold: float
+) -> list[Path]:
+    """One page a class into ``folder``.
+
+    Args:
+        folder: made if missing.
+        source: the manifest.
+        classes: class of each row.
+        scores: score of each row.
+        decision: what became of it.
+        threshold: log ratio around which an image is borderline.
+
+    Raises:
+        UserError: a page cannot be written.
+    """
+    by_class: dict[str, list[int]] = {}
+    for position, name in enumerate(classes):
+        if not np.isnan(scores.log_ratio[position]):
+            by_class.setdefault(name, []).append(position)
+    chosen = {name: groups(positions, scores, threshold) for name, positions in by_class.items()}
+    wanted = {p for sections in chosen.values() for positions in sections.values() for p in positions}
+    pictures: dict[int, Shown] = {}
+    for position, row in enumerate(source):
+        if position in wanted:
+            ratio = np.exp(np.clip(scores.log_ratio[position], -700, 700))
+            pictures[position] = Shown(
+                source.file(row),
+                bool(decision.kept[position]),
+                f"{ratio:.3g}",
+                decision.reasons[position],
+                row.get("caption", ""),
+            )
+    written = []
+    for name, sections in chosen.items():
+        positions = by_class[name]
+        kept = int(decision.kept[positions].sum())
+        intro = f"{len(positions)} images were scored, {kept} of them are kept."
+        path = folder / f"{slug(name)}.html"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(
+                page(name, intro, {title: [pictures[p] for p in group] for title, group in sections.items()}),
+                encoding="utf-8",
+            )
+            os.replace(temporary, path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        written.append(path)
+    return written
