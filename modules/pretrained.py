@@ -290,6 +290,19 @@ def load_classifier(network: nn.Module, name: str, pretrained: str) -> str:
     return f"{name}: {said}" + (f", without {first}" if missing else "")
 
 
+def load_whole_classifier(network: nn.Module, name: str, pretrained: str) -> None:
+    """Give a timm classifier all its weights, the last layer included; arguments and errors as ``load_classifier``."""
+    if pretrained == "imagenet":
+        state, _ = _imagenet_classifier(name)
+    else:
+        path = Path(pretrained)
+        state = _weights(_read(path), path)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"--pretrained {pretrained}: does not fit {name} with its classifier") from error
+
+
 def _imagenet_classifier(name: str) -> tuple[dict[str, Tensor], str]:
     import timm
 

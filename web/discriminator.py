@@ -229,7 +229,7 @@ class Fitting:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""

@@ -1,0 +1,129 @@
+"""Web images as training data."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.transform import train_transform
+from dataset.voc import CLASS_NAMES
+from dataset.web import WebView
+from tasks import load_task
+from utils import manifest
+from utils.errors import UserError
+
+TASK = load_task("voc", "4-2")
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(path)
+
+
+def view(path: Path, *, per_class: int = 500, labels: str = "folder", step: int = 1) -> WebView:
+    return WebView(
+        path,
+        TASK,
+        step,
+        CLASS_NAMES,
+        per_class=per_class,
+        labels=labels,
+        transform=train_transform(32, "imagenet"),
+        seed=1,
+    )
+
+
+def rows_to(folder: Path, rows: list[dict[str, str]]) -> Path:
+    for row in rows:
+        picture(folder / row["path"])
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    manifest.write(folder / "manifest.csv", columns, rows)
+    return folder
+
+
+def test_published_layout(tmp_path: Path) -> None:
+    for name in ("cow/1.jpg", "cow/2.jpg", "sheep/1.jpg", "tv_monitor/1.jpg", "Cat/1.jpg"):
+        picture(tmp_path / name)
+    found = view(tmp_path)
+    # Channels: cat, dog, horse, person, then cow, sheep; what belongs to another step is passed over.
+    assert found.image_labels.tolist() == [[0, 0, 0, 0, 1, 0]] * 2 + [[0, 0, 0, 0, 0, 1]]
+    sample = found[(0, 1)]
+    assert sample.image.shape == (3, 32, 32) and sample.mask.unique().tolist() == [255]
+    assert sample.name == "cow/2.jpg" and not sample.is_replay
+    assert torch.equal(found[(0, 1)].image, sample.image) and not torch.equal(found[(1, 1)].image, sample.image)
+
+
+def test_folders_are_matched_by_name_never_by_position(tmp_path: Path) -> None:
+    for name in ("zzz_airplane", "television"):
+        picture(tmp_path / name / "1.jpg")
+    with pytest.raises(UserError, match="zzz_airplane is no class") as caught:
+        WebView(tmp_path, load_task("voc", "19-1"), 1, CLASS_NAMES, per_class=5, labels="folder",
+                transform=train_transform(32, "imagenet"), seed=0)  # fmt: skip
+    assert "aeroplane" in str(caught.value) and "tvmonitor" in str(caught.value)
+    (tmp_path / "zzz_airplane").rename(tmp_path / "airplane")
+    found = WebView(tmp_path, load_task("voc", "19-1"), 1, CLASS_NAMES, per_class=5, labels="folder",
+                    transform=train_transform(32, "imagenet"), seed=0)  # fmt: skip
+    assert found.names == ["television/1.jpg"] and found.image_labels[0].nonzero()[0].tolist() == [19]
+
+
+def test_at_most_so_many(tmp_path: Path) -> None:
+    for number in range(5):
+        for name in ("cow", "sheep"):
+            picture(tmp_path / name / f"{number}.jpg")
+    assert len(view(tmp_path, per_class=3)) == 6
+
+
+def test_only_what_was_kept(tmp_path: Path) -> None:
+    rows = [
+        {"path": f"{name}/{kept}.jpg", "class": name, "kept": str(kept)} for name in ("cow", "sheep") for kept in (0, 1)
+    ]
+    assert view(rows_to(tmp_path, rows)).names == ["cow/1.jpg", "sheep/1.jpg"]
+
+
+def test_labels_from_captions(tmp_path: Path) -> None:
+    rows = [
+        {"path": "1.jpg", "class": "cow", "caption": "two cows beside a dog"},
+        {"path": "2.jpg", "class": "cow", "caption": "a green meadow"},
+        {"path": "3.jpg", "class": "sheep", "caption": "a woman with her sheep on a sofa"},
+    ]
+    found = view(rows_to(tmp_path, rows), labels="caption")
+    assert found.names == ["1.jpg", "3.jpg"]
+    # The sofa is no class of this task.
+    assert found.image_labels.tolist() == [[0, 1, 0, 0, 1, 0], [0, 0, 0, 1, 0, 1]]
+    assert len(view(tmp_path)) == 3, "without captions every image is of its folder's class"
+
+
+def test_what_a_selection_read_is_not_read_again(tmp_path: Path) -> None:
+    rows = [
+        {"path": f"{name}.jpg", "class": name, "caption": "", "labels": f"{name};horse"} for name in ("cow", "sheep")
+    ]
+    found = view(rows_to(tmp_path, rows), labels="caption")
+    assert found.image_labels.tolist() == [[0, 0, 1, 0, 1, 0], [0, 0, 1, 0, 0, 1]]
+
+
+def test_unreadable_images_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("cow/1.jpg", "cow/2.jpg", "sheep/1.jpg"):
+        picture(tmp_path / name)
+    (tmp_path / "cow/1.jpg").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, logger="webwilss"):
+        found = view(tmp_path)
+    assert found.names == ["cow/2.jpg", "sheep/1.jpg"]
+    assert "1 web images cannot be read" in caplog.text and "is empty" in caplog.text
+
+
+def test_a_new_class_without_images(tmp_path: Path) -> None:
+    picture(tmp_path / "cow/1.jpg")
+    (tmp_path / "sheep").mkdir()
+    with pytest.raises(UserError, match="no usable image of the new classes sheep"):
+        view(tmp_path)
+
+
+def test_captions_that_are_not_there(tmp_path: Path) -> None:
+    picture(tmp_path / "cow/1.jpg")
+    with pytest.raises(UserError, match="--web_labels folder"):
+        view(tmp_path, labels="caption")
