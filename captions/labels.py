@@ -1,0 +1,234 @@
+"""Image-level labels from captions (WEB, section A2): a class is there where a word of its vocabulary is in the caption.
+
+A caption is cut into units, the longest first: expressions of the vocabulary, then WordNet's expressions, then single words. So the
+dog of "hot dog", the bear of "teddy bear" and the cat of "cat's eye" are no dog, bear or cat (WEB says only "a word of its
+vocabulary is in the caption", arXiv 2407.13363; the longest match is our own decision). What is denied ("no dog") is not there.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+from captions import wordnet
+from captions.vocabulary import Vocabulary, plain
+
+# Words of the longest expression that is looked for.
+LONGEST = 4
+# Nothing is read behind so many letters; no caption is that long, and a page of text names everything.
+LONGEST_CAPTION = 10_000
+
+_ADDRESS = re.compile(r"https?://\S+|www\.\S+|\S+@\S+|@\w+")
+_HASHTAG = re.compile(r"#(\w+)")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|(?<=[^\W_])-(?=[^\W_])|[.,;:!?()\[\]|#&+*\"]")
+_DASHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2010": "-", "\u2011": "-", "\u2012": ",", "\u2013": ",", "\u2014": ",",
+                         "\n": "."})  # fmt: skip
+
+_DENIALS = frozenset(("no", "without", "neither", "nor", "lacking", "minus"))
+_NOT = frozenset(("not", "isn't", "aren't", "wasn't", "weren't", "cannot"))
+_ARTICLES = frozenset(("a", "an", "the", "any", "his", "her", "its", "their", "my", "our", "your", "single", "one"))
+# Words that end what a denial speaks of.
+_STOPS = frozenset(
+    "in on at by to from for with into onto over under behind beside near of but while as is are was were has have that which who "
+    "then so because there".split()
+)
+_OR = frozenset(("or", "nor"))
+# A denied noun has at most so many words before it: "no big black dog".
+_DENIED = 3
+
+# What stands before an animal's name for its age or sex: a baby elephant is no person.
+_AGES = frozenset(
+    "baby infant newborn juvenile adolescent adult male female mother mom momma mama father dad daddy papa parent sibling king "
+    "queen emperor".split()
+)
+# In dog-drawn sled the dog is there; in dog-free, dog-like, man-made it is not.
+_PRESENT = frozenset(("drawn", "pulled", "ridden", "mounted", "riding", "filled", "driven"))
+_UNREAL = frozenset(("non", "anti", "faux", "pseudo", "ex"))
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word of a caption.
+
+    Attributes:
+        word: in small letters, with its 's.
+        forms: the word, then what it may be a plural or possessive of.
+        glued: a hyphen ties it to the next word.
+        last: nothing but a mark of punctuation follows.
+    """
+
+    word: str
+    forms: tuple[str, ...]
+    glued: bool
+    last: bool
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Tokens ``start`` to ``stop``, exclusive, that are one expression, and the class it names."""
+
+    start: int
+    stop: int
+    name: str | None
+
+
+@cache
+def _expressions() -> frozenset[str]:
+    """WordNet's nouns of two to four words; names (Little Dog, a constellation) hide no common noun."""
+    net = wordnet.load()
+    names = net.sense_is_name
+    found = set()
+    for i, lemma in enumerate(net.all_lemmas):
+        if ("_" in lemma or "-" in lemma) and not names[net.sense_starts[i] : net.sense_starts[i + 1]].all():
+            found.add(plain(lemma))
+    return frozenset(words for words in found if 2 <= words.count(" ") + 1 <= LONGEST)
+
+
+@lru_cache(maxsize=1 << 16)
+def _forms(word: str) -> tuple[str, ...]:
+    """A word and what it may be a plural or possessive of."""
+    bare = word.removesuffix("'s").removesuffix("s'")
+    forms = (word, bare, *wordnet.load().lemmatise(bare)) if bare != word else (word, *wordnet.load().lemmatise(word))
+    return tuple(dict.fromkeys(plain(form) for form in forms))
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_animal(forms: tuple[str, ...]) -> bool:
+    net = wordnet.load()
+    senses = [net.common_sense(form) for form in forms]
+    return any(sense is not None and net.is_under(sense, net.sense("animal#1")) for sense in senses)
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_colour(forms: tuple[str, ...]) -> bool:
+    net = wordnet.load()
+    return any(net.is_under(sense, net.sense("color#1")) for sense in net.senses(forms[0]))
+
+
+def tokens(caption: str) -> list[Token]:
+    """The words of a caption; addresses are left out, #BlackSheep is black and sheep."""
+    text = unicodedata.normalize("NFKC", caption[:LONGEST_CAPTION]).translate(_DASHES)
+    text = _HASHTAG.sub(lambda found: f"# {_HUMP.sub(' ', found[1])} #", _ADDRESS.sub(" ", text))
+    parts = _TOKEN.findall(text.lower())
+    found = []
+    for part, following in zip(parts, [*parts[1:], "."], strict=True):
+        if part[0].isalnum():
+            mark = not following[0].isalnum()
+            found.append(Token(part, _forms(part), following == "-", mark and following not in "-&+"))
+    return found
+
+
+class Matcher:
+    """Cuts captions into units and names their classes, for one vocabulary.
+
+    Args:
+        vocabulary: words of the classes.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.owners: dict[str, str | None] = {}
+        for entry in vocabulary.by_class.values():
+            # An expression that must not count hides the words in it; a single word just does not count.
+            self.owners.update((phrase, None) for phrase in entry.ignored if " " in phrase)
+        for name in vocabulary.classes:
+            self.owners.update((word, name) for word in vocabulary.words(name))
+        self.lengths: dict[str, int] = defaultdict(lambda: 1)
+        for phrase in (*_expressions(), *self.owners):
+            first, _, rest = phrase.partition(" ")
+            self.lengths[first] = max(self.lengths[first], 1 + len(rest.split()))
+        self.expressions = _expressions()
+
+    def labels(self, caption: str) -> set[str]:
+        """Classes that a caption names and does not deny."""
+        words = tokens(caption)
+        return set(self._present(words, self._units(words)))
+
+    def _units(self, words: Sequence[Token]) -> list[Unit]:
+        units, start = [], 0
+        while start < len(words):
+            units.append(self._unit(words, start))
+            start = units[-1].stop
+        return units
+
+    def _unit(self, words: Sequence[Token], start: int) -> Unit:
+        """The longest expression from ``start``, within one clause; a single word where there is none."""
+        stop = start + 1
+        longest = start + self.lengths.get(words[start].word, 1)
+        while stop < min(len(words), longest) and not words[stop - 1].last:
+            stop += 1
+        for end in range(stop, start, -1):
+            head = "".join(token.word + " " for token in words[start : end - 1])
+            for form in words[end - 1].forms:
+                if head + form in self.owners:
+                    return Unit(start, end, self.owners[head + form])
+            if head and any(head + form in self.expressions for form in words[end - 1].forms):
+                return Unit(start, end, None)
+        return Unit(start, start + 1, None)
+
+    def _present(self, words: Sequence[Token], units: Sequence[Unit]) -> Iterable[str]:
+        """Classes of the units that speak of a thing that is there."""
+        denied = _denied(words, units)
+        for unit in units:
+            if unit.name is not None and unit.start not in denied and _is_thing(words, unit):
+                yield unit.name
+
+
+def _denied(words: Sequence[Token], units: Sequence[Unit]) -> set[int]:
+    """Starts of the units that a denial before them speaks of, until a preposition, a new article or the end of the clause."""
+    found: set[int] = set()
+    left = 0
+    for unit in units:
+        word = words[unit.start].word
+        after = words[unit.stop].word if unit.stop < len(words) else ""
+        if word in _DENIALS or (word in _NOT and after in _ARTICLES):
+            left = _DENIED
+        elif word in _OR and left:
+            left = _DENIED
+        elif word in _STOPS or (word in _ARTICLES and left < _DENIED):
+            left = 0
+        elif word not in _ARTICLES and left:
+            found.add(unit.start)
+            left -= 1
+        if words[unit.stop - 1].last:
+            left = 0
+    return found
+
+
+def _is_thing(words: Sequence[Token], unit: Unit) -> bool:
+    """Whether a unit's words stand for the thing itself and do not tell what another is like."""
+    before = words[unit.start - 1] if unit.start else None
+    token = words[unit.stop - 1]
+    after = words[unit.stop] if unit.stop < len(words) and not token.last else None
+    if before is not None and before.glued and before.word in _UNREAL:
+        return False
+    if after is None:
+        return True
+    if token.glued:
+        return after.word in _PRESENT
+    if token.word in _AGES and _is_animal(after.forms):
+        return False
+    return not (_is_colour(token.forms) and (after.word == "and" or wordnet.load().has(after.word)))
+
+
+@lru_cache(maxsize=4)
+def matcher(vocabulary: Vocabulary) -> Matcher:
+    """The matcher of a vocabulary, made once."""
+    return Matcher(vocabulary)
+
+
+def caption_labels(caption: str, vocabulary: Vocabulary) -> set[str]:
+    """Classes that a caption names.
+
+    Args:
+        caption: any text; empty, foreign or long ones do no harm (only ``LONGEST_CAPTION`` letters are read).
+        vocabulary: words of the classes.
+
+    Returns:
+        Names of the vocabulary's classes.
+    """
+    return matcher(vocabulary).labels(caption)
