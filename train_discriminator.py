@@ -95,7 +95,13 @@ def main(given: argparse.Namespace) -> int:
 
     path = given.out or engine.discriminator_path(given.step_ckpt)
     saved = engine.train(
-        engine.make(preprocessing, state), [*positives, *negatives], recipe, runtime, given.num_workers, path, state
+        engine.make(preprocessing, state, recipe.seed),
+        [*positives, *negatives],
+        recipe,
+        runtime,
+        given.num_workers,
+        path,
+        state,
     )
     print(engine.table(saved))
     print(f"Written to {path}")

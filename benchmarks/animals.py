@@ -34,15 +34,15 @@ BASE_EPOCHS, STEP_EPOCHS = 6, 12
 # Label of the table -> name of the run, and its options.
 LINES = {
     "base": ("base", f"--task 4-2 --step 0 --bce --lr 0.02 --epochs {BASE_EPOCHS}"),
-    "fine-tuning": ("ft", f"--task 4-2 --step 1 --bce --lr 0.002 --epochs {STEP_EPOCHS}"),
+    "fine-tuning": ("ft", "--task 4-2 --step 1 --bce --lr 0.002 --epochs 8"),
     "MiB": (
         "mib",
         f"--task 4-2 --step 1 --unce --unkd --loss_kd 10 --alpha 1 --init_balanced --lr 0.002 --epochs {STEP_EPOCHS}",
     ),
     "WILSON": (
         "wilson",
-        "--task 4-2 --step 1 --weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 4 --lr 0.002 "
-        f"--epochs {STEP_EPOCHS}",
+        "--task 4-2 --step 1 --weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 "
+        "--init_balanced --freeze_norm --epochs 6",
     ),
     "joint": ("joint", f"--task animals-offline --step 0 --bce --lr 0.02 --epochs {BASE_EPOCHS}"),
 }

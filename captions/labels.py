@@ -48,6 +48,7 @@ _AGES = frozenset(
 )
 # In dog-drawn sled the dog is there; in dog-free, dog-like, man-made it is not.
 _PRESENT = frozenset(("drawn", "pulled", "ridden", "mounted", "riding", "filled", "driven"))
+_WORN = frozenset(("in", "wearing", "dressed", "bright", "dark", "light"))
 _UNREAL = frozenset(("non", "anti", "faux", "pseudo", "ex"))
 
 
@@ -105,9 +106,9 @@ def _is_animal(forms: tuple[str, ...]) -> bool:
 
 
 @lru_cache(maxsize=1 << 16)
-def _is_colour(forms: tuple[str, ...]) -> bool:
+def _is_colour(word: str) -> bool:
     net = wordnet.load()
-    return any(net.is_under(sense, net.sense("color#1")) for sense in net.senses(forms[0]))
+    return any(net.is_under(sense, net.sense("color#1")) for sense in net.senses(word))
 
 
 def tokens(caption: str) -> list[Token]:
@@ -201,18 +202,23 @@ def _denied(words: Sequence[Token], units: Sequence[Unit]) -> set[int]:
 
 def _is_thing(words: Sequence[Token], unit: Unit) -> bool:
     """Whether a unit's words stand for the thing itself and do not tell what another is like."""
-    before = words[unit.start - 1] if unit.start else None
+    before = words[unit.start - 1] if unit.start and not words[unit.start - 1].last else None
     token = words[unit.stop - 1]
     after = words[unit.stop] if unit.stop < len(words) and not token.last else None
     if before is not None and before.glued and before.word in _UNREAL:
         return False
-    if after is None:
-        return True
-    if token.glued:
+    if after is not None and token.glued:
         return after.word in _PRESENT
-    if token.word in _AGES and _is_animal(after.forms):
+    if after is not None and token.word in _AGES and _is_animal(after.forms):
         return False
-    return not (_is_colour(token.forms) and (after.word == "and" or wordnet.load().has(after.word)))
+    return not (_is_colour(token.word) and _says_colour(before, after))
+
+
+def _says_colour(before: Token | None, after: Token | None) -> bool:
+    """Whether orange is a colour here: in orange; orange and white; orange shirt."""
+    if before is not None and before.word in _WORN:
+        return True
+    return after is not None and (after.word == "and" or wordnet.load().has(after.word))
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ from PIL import Image
 
 import argparser
 import run
+from dataset import shapes
 from tests.conftest import ROOT
 from train import Trainer
 from utils import checkpoint
@@ -89,6 +90,32 @@ def test_every_method_trains(name: str, base: Path, small_shapes: Path) -> None:
         lines = (base / "logs" / EXPERIMENT / name / "scalars.jsonl").read_text().splitlines()
         tags = {json.loads(text)["tag"] for text in lines}
         assert {tag[5:] for tag in tags if tag.startswith("loss/")} == TERMS[name] | {"total"}
+
+
+@pytest.mark.parametrize("labels", ["folder", "caption"])
+def test_web_images_train(labels: str, base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    shapes.render_web(tmp_path / "web", ["cross", "crescent", "heart", "circle"], 4, 0, 0.0, 0.5, size=64)
+    name = f"web-{labels}"
+    line = (
+        f"{common(base, small_shapes)} --name {name} --step 1 --lr 0.001 --step_ckpt {path_of(base, 'run', 0)} --weakly --pseudo_ep 0 "
+        f"--web --web_path {tmp_path / 'web'} --web_num 3 --web_labels {labels}"
+    )
+    assert execute(line) == 0
+    assert checkpoint.load(path_of(base, name, 1))["finished"]
+    assert "on 9 images" in (base / "logs" / EXPERIMENT / name / "log.txt").read_text()
+
+
+def test_web_folders_of_unknown_classes_are_named(base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    shapes.render_web(tmp_path / "web", ["cross", "crescent", "heart"], 2, 0, 0.0, 0.5, size=64)
+    (tmp_path / "web/manifest.csv").unlink()
+    (tmp_path / "web/heart").rename(tmp_path / "web/hexagon")
+    line = (
+        f"{common(base, small_shapes)} --name web-unknown --step 1 --step_ckpt {path_of(base, 'run', 0)} --weakly --pseudo_ep 0 "
+        f"--web --web_path {tmp_path / 'web'}"
+    )
+    with pytest.raises(UserError, match="hexagon is no class of the data set") as caught:
+        execute(line)
+    assert "crescent" in str(caught.value)
 
 
 def test_what_a_run_leaves(base: Path, small_shapes: Path) -> None:

@@ -104,8 +104,9 @@ def _body_digest(state: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def make(preprocessing: Preprocessing, step_checkpoint: dict[str, Any] | None = None) -> Discriminator:
-    """A discriminator with random weights; ``features="encoder"`` takes the body of ``step_checkpoint``."""
+def make(preprocessing: Preprocessing, step_checkpoint: dict[str, Any] | None = None, seed: int = 0) -> Discriminator:
+    """A discriminator with the random weights of ``seed``; ``features="encoder"`` takes the body of ``step_checkpoint``."""
+    torch.manual_seed(seed)
     if preprocessing.features == "image":
         return Discriminator(preprocessing)
     if step_checkpoint is None:
@@ -167,7 +168,6 @@ class Fitting:
 
     def start(self, names: str) -> None:
         """Initial weights and the statistics of the training set; ``names`` is timm's name of the network."""
-        torch.manual_seed(self.recipe.seed)
         LOG.info(load_classifier(self.discriminator.network, names, self.recipe.pretrained))
         total: Tensor | float = 0.0
         squares: Tensor | float = 0.0
