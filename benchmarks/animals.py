@@ -42,7 +42,7 @@ LINES = {
     "WILSON": (
         "wilson",
         "--task 4-2 --step 1 --weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 "
-        "--init_balanced --freeze_norm --epochs 6",
+        "--init_balanced --freeze_norm --epochs 8",
     ),
     "joint": ("joint", f"--task animals-offline --step 0 --bce --lr 0.02 --epochs {BASE_EPOCHS}"),
 }
