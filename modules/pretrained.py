@@ -232,6 +232,17 @@ def _from_package(name: str, package: str, file: Path) -> dict[str, Tensor]:
     return {key: found[other] for key, other in pairs}
 
 
+def _package_file(name: str) -> tuple[str, Path | None]:
+    """The installed package that carries ImageNet weights of timm's ``name``, and their file; None where there is none."""
+    package, holder = PACKAGES.get(name, ("", ""))
+    try:
+        return package, Path(
+            getattr(importlib.import_module(package), holder).get_model_file_path()
+        ) if package else None
+    except ImportError:
+        return package, None
+
+
 def _unfetched(name: str, error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
     return UserError(
@@ -242,13 +253,9 @@ def _unfetched(name: str, error: Exception) -> UserError:
 def _load_timm(body: nn.Module, name: str) -> str:
     import timm
 
-    package, holder = PACKAGES.get(name, ("", ""))
-    try:
-        file = getattr(importlib.import_module(package), holder).get_model_file_path() if package else None
-    except ImportError:
-        file = None
+    package, file = _package_file(name)
     if file is not None:
-        _fill(body, _timm_keys(_from_package(name, package, Path(file)), body), package)
+        _fill(body, _timm_keys(_from_package(name, package, file), body), package)
         return f"timm:{name}: ImageNet weights of the package {package}"
     try:
         state = timm.create_model(name, features_only=True, pretrained=True).state_dict()
@@ -306,13 +313,9 @@ def load_whole_classifier(network: nn.Module, name: str, pretrained: str) -> Non
 def _imagenet_classifier(name: str) -> tuple[dict[str, Tensor], str]:
     import timm
 
-    package, holder = PACKAGES.get(name, ("", ""))
-    try:
-        file = getattr(importlib.import_module(package), holder).get_model_file_path() if package else None
-    except ImportError:
-        file = None
+    package, file = _package_file(name)
     if file is not None:
-        return _from_package(name, package, Path(file)), f"ImageNet weights of the package {package}"
+        return _from_package(name, package, file), f"ImageNet weights of the package {package}"
     try:
         return timm.create_model(name, pretrained=True).state_dict(), "timm's ImageNet weights"
     except Exception as error:  # timm's hub raises whatever its many back ends do
