@@ -1,0 +1,186 @@
+"""What a source offers, what it is asked for, and what an image has to be to be taken."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from dataset.decode import DecodeError, load_image
+from utils.errors import UserError
+
+# Pillow's names of the formats that are taken, and the suffix each is stored under.
+SUFFIXES = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+}
+LONGEST_SLUG = 100
+LONGEST_TEXT = 2000
+
+
+class Refused(Exception):
+    """An image, or an answer of a search, that is not taken.
+
+    Attributes:
+        reason: a few fixed words, then perhaps ``: `` and what is particular to this one; counted by the fixed words.
+        status: the HTTP status, where that is the reason.
+    """
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.status = reason, status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is taken, and how long is waited for it.
+
+    Attributes:
+        max_bytes: size of a file, in bytes.
+        max_pixels: width times height.
+        min_side: shorter side, in pixels.
+        connect: seconds until a connection stands.
+        read: seconds between two pieces of an answer.
+        deadline: seconds for a whole answer, however steadily it trickles.
+        tries: how often a thing is asked for in all, while the fault may pass.
+        backoff: seconds before the second try; doubled before each further one.
+        longest_wait: seconds; a server that asks for a longer pause is not asked again.
+    """
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 40_000_000
+    min_side: int = 64
+    connect: float = 10
+    read: float = 15
+    deadline: float = 60
+    tries: int = 4
+    backoff: float = 1
+    longest_wait: float = 120
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a source is asked for.
+
+    Attributes:
+        name: the class.
+        troubles: sentences that the source adds to, one for each thing that went wrong though the rest goes on.
+    """
+
+    name: str
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The words to search for."""
+        return self.name.replace("_", " ")
+
+    def names(self, other: str) -> bool:
+        """Whether ``other`` is a spelling of this class: case, spaces and signs do not count."""
+        return bool(plain_name(other)) and plain_name(other) == plain_name(self.name)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that a source offers.
+
+    Attributes:
+        url: where it lies; also what it is known by.
+        source: name of the source, a key of ``web.sources.SOURCES``.
+        content: the file's bytes or its path, for images that are here; None for those to be downloaded.
+        caption: what was written beside it.
+        licence: name of the licence, and its address where known.
+        author: who made it.
+        page: address of the page it stands on.
+    """
+
+    url: str
+    source: str
+    content: bytes | Path | None = None
+    caption: str = ""
+    licence: str = ""
+    author: str = ""
+    page: str = ""
+
+
+def clean(text: object) -> str:
+    """Text of the web as one line of at most 2000 characters that any file takes; empty for None."""
+    if text is None:
+        return ""
+    written = str(text).encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+    return " ".join(written[: 2 * LONGEST_TEXT].split())[:LONGEST_TEXT]
+
+
+def plain_name(name: str) -> str:
+    """A name in [a-z0-9_] alone: accents are dropped, anything else becomes ``_``."""
+    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "_", ascii_only.lower()).strip("_")
+
+
+def slugs(classes: list[str]) -> dict[str, str]:
+    """class -> name of its folder, in [a-z0-9_].
+
+    Raises:
+        UserError: a class without a letter or digit, a very long one, or two that would share a folder.
+    """
+    folders: dict[str, str] = {}
+    for name in classes:
+        slug = plain_name(name)
+        if not slug or len(slug) > LONGEST_SLUG:
+            raise UserError(
+                f"--classes {name[:40]!r}: needs a letter a-z or a digit, and at most {LONGEST_SLUG} characters"
+            )
+        if slug in folders:
+            raise UserError(f"--classes: {folders[slug]!r} and {name!r} would share the folder {slug}")
+        folders[slug] = name
+    return {name: slug for slug, name in folders.items()}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file that was looked at in full.
+
+    Attributes:
+        image: RGB, upright.
+        suffix: by the real format, with the dot.
+    """
+
+    image: Image.Image
+    suffix: str
+
+
+def examine(path: Path, limits: Limits) -> Picture:
+    """Read an image that came from anywhere; its size is checked before it is decoded.
+
+    Raises:
+        Refused: it is no image, damaged, of a format that is not taken, too small or too large.
+    """
+    with path.open("rb") as file:
+        if file.read(512).lstrip(b"\xef\xbb\xbf\t\r\n ").startswith(b"<"):
+            raise Refused("web page")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=[name for name in SUFFIXES if name != "MPO"]) as header:
+                (width, height), suffix = header.size, SUFFIXES[header.format or ""]
+    except Image.DecompressionBombError as error:
+        raise Refused("too many pixels") from error
+    except Exception as error:  # Pillow meets hostile headers with errors of many kinds.
+        raise Refused("no image") from error
+    if width * height > limits.max_pixels:
+        raise Refused(f"too many pixels: {width} x {height}")
+    if min(width, height) < limits.min_side:
+        raise Refused(f"too small: {width} x {height}")
+    try:
+        return Picture(load_image(path), suffix)
+    except DecodeError as error:
+        raise Refused(f"damaged: {str(error).removeprefix(f'{path}: ')}") from error

@@ -1,0 +1,395 @@
+"""A polite and careful HTTP client: few requests a second to a host, bounded answers, and no way into the local network."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import httpx
+
+from utils.errors import UserError
+from web.candidate import Limits, Refused
+
+MOST_REDIRECTS = 5
+JSON_BYTES = 10_000_000
+# Addresses of one host that are tried, one after the other.
+MOST_ADDRESSES = 3
+# Hosts whose next free moment is remembered before those long past are forgotten.
+MOST_HOSTS = 10_000
+# Of a host that is told not to be there another try says nothing else.
+NO_HOST = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL") if hasattr(socket, name)}
+IPV4_INSIDE_IPV6 = ipaddress.ip_network("64:ff9b::/96")
+TOO_MANY_REQUESTS = 429
+
+
+class Stopped(Exception):
+    """The client was told to stop."""
+
+
+class Passing(Refused):
+    """A fault that may be gone at the next try; ``wait`` is how many seconds the server asks for, if it does."""
+
+    def __init__(self, reason: str, status: int | None = None, wait: float | None = None) -> None:
+        super().__init__(reason, status)
+        self.wait = wait
+
+
+class PrivateAddress(Exception):
+    """A name or number that leads into the local network."""
+
+
+def check_address(option: str, address: str) -> None:
+    """Refuse what is no http or https address with a UserError that names the option."""
+    try:
+        url = httpx.URL(address)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise UserError(f"{option}: {address} is no address ({error})") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UserError(f"{option}: {address} is no http or https address")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IPv4 or IPv6 address lies in the public network, also where it wraps an IPv4 address."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        inside = ip.ipv4_mapped or ip.sixtofour
+        if ip in IPV4_INSIDE_IPV6:
+            inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inside is not None:
+            return is_public(str(inside))
+        if ip.teredo or ip.is_site_local:
+            return False
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """Resolves a host once, checks every address it has, and connects to what was checked, so that no second answer of the name
+    server can lead elsewhere.
+
+    Args:
+        inner: what talks to the network.
+        allow_private: leave the addresses unchecked.
+        proxied: a proxy resolves the names; numbers alone are checked, and the request is passed on as it is.
+    """
+
+    def __init__(self, inner: httpx.BaseTransport, *, allow_private: bool = False, proxied: bool = False) -> None:
+        self.inner, self.allow_private, self.proxied = inner, allow_private, proxied
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; PrivateAddress where it would lead into the local network."""
+        addresses = self._addresses(request.url.host, request.url.port)
+        if self.proxied:
+            return self.inner.handle_request(request)
+        for address in addresses[:-1]:
+            try:
+                return self.inner.handle_request(_sent_to(request, address))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        return self.inner.handle_request(_sent_to(request, addresses[-1]))
+
+    def _addresses(self, host: str, port: int | None) -> list[str]:
+        flags = socket.AI_NUMERICHOST if self.proxied else 0
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        except socket.gaierror as error:
+            if self.proxied and host != "localhost":
+                return []
+            if error.errno in NO_HOST:
+                raise Refused("no such host") from error
+            raise httpx.ConnectError(f"{host}: {error.strerror}") from error
+        except (UnicodeError, ValueError) as error:
+            raise Refused("no such host") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not self.allow_private and not all(is_public(address) for address in addresses):
+            raise PrivateAddress(host)
+        return addresses[:MOST_ADDRESSES]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.inner.close()
+
+
+def _sent_to(request: httpx.Request, address: str) -> httpx.Request:
+    """A copy of a request that connects to ``address``; the Host header and the certificate's name stay those of the host."""
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions | {"sni_hostname": request.url.host},
+    )
+
+
+class Limiter:
+    """Gives each host its turns; waits end at once when ``stop`` is set."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+        self._lock = threading.Lock()
+        self._free: dict[str, float] = {}
+
+    def wait(self, host: str, rate: float) -> None:
+        """Wait until ``host`` may be asked, ``rate`` times a second at most; raises Stopped."""
+        with self._lock:
+            now = time.monotonic()
+            if len(self._free) > MOST_HOSTS:
+                self._free = {name: free for name, free in self._free.items() if free > now}
+            turn = max(now, self._free.get(host, now))
+            self._free[host] = turn + 1 / rate
+        if self.stop.wait(turn - now):
+            raise Stopped
+
+    def hold(self, host: str, seconds: float) -> None:
+        """Nobody asks ``host`` for so many seconds."""
+        with self._lock:
+            self._free[host] = max(self._free.get(host, 0.0), time.monotonic() + seconds)
+
+
+class Deadline:
+    """Cuts the connection of one request when its time is over, in whatever it was waiting for."""
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self.cut)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Told by httpx of each event of a request; connections are remembered."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            found = info["return_value"].get_extra_info("socket")
+            if found is not None:
+                self._sockets.append(found)
+                if self.over:
+                    self.cut()
+
+    def cut(self) -> None:
+        """End the request now."""
+        self.over = True
+        for each in self._sockets:
+            try:
+                # The plain socket's own shutdown: the one of TLS changes state that another thread is reading.
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
+            except OSError:
+                pass  # It is closed already.
+
+    def end(self) -> None:
+        """The request is answered."""
+        self._timer.cancel()
+
+
+class Client:
+    """Fetches images and the answers of searches; used by many threads at once.
+
+    Args:
+        contact: whom a site's owner may write to, a mail address or a page; part of the user agent.
+        limits: sizes and times.
+        rate: requests a second to one host.
+        api_rate: requests a second to the host of a search.
+        allow_private: ask hosts of the local network, too.
+        proxy: address of a proxy; it resolves the names, and has to keep out of its own local network itself.
+
+    Raises:
+        UserError: the contact cannot stand in a header, or the proxy is no address.
+    """
+
+    def __init__(
+        self,
+        contact: str = "",
+        limits: Limits | None = None,
+        *,
+        rate: float = 4,
+        api_rate: float = 1,
+        allow_private: bool = False,
+        proxy: str | None = None,
+    ) -> None:
+        if not contact.isascii() or (contact and not contact.isprintable()):
+            raise UserError(f"--contact {contact!r}: only ASCII letters and signs can stand in the user agent")
+        self.contact, self.limits = contact, limits or Limits()
+        self.rate, self.api_rate = rate, api_rate
+        self._stop = threading.Event()
+        self._limiter = Limiter(self._stop)
+        self._under_way: set[Deadline] = set()
+        self._lock = threading.Lock()
+        if proxy is not None:
+            check_address("--proxy", proxy)
+        # A connection is known by its address alone. Kept open, it would be used for another host at the same address, whose
+        # certificate nobody has checked; so each request has its own.
+        pool = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        inner = httpx.HTTPTransport(proxy=proxy, trust_env=False, limits=pool)
+        self._http = httpx.Client(
+            transport=GuardedTransport(inner, allow_private=allow_private, proxied=proxy is not None),
+            trust_env=False,
+            headers={"User-Agent": user_agent(contact), "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(self.limits.read, connect=self.limits.connect),
+        )
+
+    def get_image(self, url: str) -> bytes:
+        """The file at ``url``, at most ``limits.max_bytes``; whether it is an image is only what its header says.
+
+        Raises:
+            Refused: it cannot be had, or may not be taken.
+            Stopped: the client was told to stop.
+        """
+        return self._get(url, self.rate, self.limits.max_bytes, check_image_headers)
+
+    def get_json(self, url: str, params: Mapping[str, str]) -> dict[str, Any]:
+        """The object that a search answers; Refused and Stopped as for images."""
+        content = self._get(str(httpx.URL(url, params=dict(params))), self.api_rate, JSON_BYTES)
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise Refused("answer is no JSON") from error
+        if not isinstance(answer, dict):
+            raise Refused("answer is no JSON object")
+        return answer
+
+    def hold(self, url: str, seconds: float) -> None:
+        """Ask the host of ``url`` nothing for so many seconds."""
+        self._limiter.hold(httpx.URL(url).host, seconds)
+
+    def stop(self) -> None:
+        """End all requests, also those under way; each raises Stopped."""
+        self._stop.set()
+        with self._lock:
+            for deadline in self._under_way:
+                deadline.cut()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _get(self, url: str, rate: float, max_bytes: int, check_headers: Any = None) -> bytes:
+        """An answer, asked for again while its fault may pass."""
+        for attempt in range(1, self.limits.tries + 1):
+            try:
+                return self._once(url, rate, max_bytes, check_headers)
+            except Passing as fault:
+                pause = self.limits.backoff * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
+                if fault.wait is not None:
+                    pause = max(pause, fault.wait)
+                if attempt == self.limits.tries or pause > self.limits.longest_wait:
+                    raise
+                self.hold(url, pause)
+        raise AssertionError("tries is at least 1")
+
+    def _once(self, url: str, rate: float, max_bytes: int, check_headers: Any) -> bytes:
+        """One try: follows redirects, each of them in the host's turn and checked like the first."""
+        try:
+            request = self._http.build_request("GET", url)
+            for _ in range(MOST_REDIRECTS + 1):
+                if request.url.scheme not in ("http", "https") or not request.url.host:
+                    raise Refused("no web address")
+                self._limiter.wait(request.url.host, rate)
+                with self._answer(request) as response:
+                    if response.next_request is None:
+                        check_status(response)
+                        if check_headers is not None:
+                            check_headers(response)
+                        return read_at_most(response, max_bytes)
+                    request = response.next_request
+        except PrivateAddress as error:
+            raise Refused("private address") from error
+        except (httpx.TransportError, OSError) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Refused("bad certificate") from error
+            raise Passing(f"no connection: {str(error) or type(error).__name__}") from error
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise Refused("no web address") from error
+        raise Refused("too many redirects")
+
+    @contextmanager
+    def _answer(self, request: httpx.Request) -> Iterator[httpx.Response]:
+        """The answer to one request, its body not yet read, within the deadline."""
+        deadline = Deadline(self.limits.deadline)
+        with self._lock:
+            self._under_way.add(deadline)
+        request.extensions = request.extensions | {"trace": deadline.trace}
+        try:
+            response = self._http.send(request, stream=True)
+            # Cookies are not ours to keep.
+            self._http.cookies.clear()
+            try:
+                yield response
+            finally:
+                response.close()
+            if deadline.over:
+                raise Refused("too slow")
+        except (httpx.TransportError, OSError) as error:
+            if self._stop.is_set():
+                raise Stopped from error
+            if deadline.over:
+                raise Refused("too slow") from error
+            raise
+        finally:
+            deadline.end()
+            with self._lock:
+                self._under_way.discard(deadline)
+
+
+def user_agent(contact: str) -> str:
+    """``web-wilss/VERSION (CONTACT)``."""
+    try:
+        name = f"web-wilss/{version('web-wilss')}"
+    except PackageNotFoundError:
+        name = "web-wilss"
+    return f"{name} ({contact})" if contact else name
+
+
+def check_status(response: httpx.Response) -> None:
+    """Raise Refused, or Passing, unless the status is 200."""
+    status = response.status_code
+    if status == TOO_MANY_REQUESTS or status >= 500:
+        raise Passing(f"HTTP {status}", status, retry_after(response.headers.get("Retry-After", "")))
+    if status != httpx.codes.OK:
+        raise Refused(f"HTTP {status}", status)
+
+
+def retry_after(value: str) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date; None where it is neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+
+
+def check_image_headers(response: httpx.Response) -> None:
+    """Raise Refused where the header says that this is no image, or that its owner does not want it learned from."""
+    directives = {
+        word.strip().lower()
+        for value in response.headers.get_list("X-Robots-Tag")
+        for word in value.replace(":", ",").split(",")
+    }
+    if directives & {"noai", "noimageai"}:
+        raise Refused("robots tag")
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/"):
+        raise Refused(f"no image type: {kind[:40] or 'none'}")
+
+
+def read_at_most(response: httpx.Response, max_bytes: int) -> bytes:
+    """The body; Refused as soon as it is known to be longer than ``max_bytes``."""
+    declared = response.headers.get("Content-Length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise Refused("too many bytes")
+    content = bytearray()
+    for piece in response.iter_raw():
+        content += piece
+        if len(content) > max_bytes:
+            raise Refused("too many bytes")
+    return bytes(content)

@@ -1,0 +1,39 @@
+"""Images that are here already: a folder of one folder a class; NAME.txt beside NAME.jpg is its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.manifest import IMAGE_SUFFIXES
+from web.candidate import LONGEST_TEXT, Candidate, Query, clean
+from web.download import Client
+
+
+def check(argument: str, client: Client) -> None:
+    """Refuse a folder that is not there."""
+    if not argument or not Path(argument).is_dir():
+        raise UserError(f"--source folder:{argument}: no such folder")
+
+
+def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
+    """The images of the class's folder, by name.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    try:
+        folders = [place for place in sorted(Path(argument).iterdir()) if place.is_dir() and query.names(place.name)]
+        for path in (path for folder in folders for path in sorted(folder.iterdir())):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
+                yield Candidate(path.resolve().as_uri(), "folder", path, _caption(path.with_suffix(".txt")))
+    except OSError as error:
+        raise UserError(f"{argument}: cannot be read ({error.strerror})") from error
+
+
+def _caption(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return clean(file.read(LONGEST_TEXT))

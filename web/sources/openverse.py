@@ -1,0 +1,56 @@
+"""Openverse: openly licensed images of many collections, by its public search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from web.candidate import Candidate, Query, Refused, clean
+from web.download import Client, check_address
+
+API = "https://api.openverse.org/v1/images/"
+# The most that an anonymous search is given at once.
+PAGE_SIZE = 20
+TOO_MANY_REQUESTS = 429
+
+
+def check(argument: str, client: Client) -> None:
+    """Refuse an address of the API that is none."""
+    check_address("--source openverse", argument or API)
+
+
+def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
+    """All that the search finds, as deep as it lets us page.
+
+    Raises:
+        Refused: the search does not answer.
+    """
+    page = 0
+    pages = 1
+    while page < pages:
+        page += 1
+        params = {"q": query.text, "page": str(page), "page_size": str(PAGE_SIZE)}
+        try:
+            answer = client.get_json(argument or API, params)
+        except Refused as refused:
+            if page > 1 and refused.status is not None and 400 <= refused.status < 500 != TOO_MANY_REQUESTS:
+                return  # Anonymous searches may not page to the end; what they gave is kept.
+            raise
+        results = answer.get("results")
+        if not isinstance(results, list) or not isinstance(answer.get("page_count", 1), int):
+            raise Refused("answer without results")
+        pages = answer.get("page_count", 1)
+        yield from (_candidate(found) for found in results if isinstance(found, dict) and found.get("url"))
+
+
+def _candidate(found: dict[str, Any]) -> Candidate:
+    tags = [tag.get("name") for tag in found.get("tags") or [] if isinstance(tag, dict)]
+    licence = " ".join(str(found[key]) for key in ("license", "license_version", "license_url") if found.get(key))
+    return Candidate(
+        clean(found["url"]),
+        "openverse",
+        caption=clean(", ".join(str(text) for text in (found.get("title"), *tags) if text)),
+        licence=clean(licence),
+        author=clean(found.get("creator")),
+        page=clean(found.get("foreign_landing_url")),
+    )
