@@ -56,7 +56,6 @@ def main(given: argparse.Namespace) -> int:
     """Select and report; the exit code."""
     # Imported here, so that --help answers at once.
     from captions.vocabulary import make_vocabulary
-
     from utils import distributed
     from utils.manifest import open_manifest
     from web import discriminator as engine

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +185,8 @@ def build(folder: Path, out: Path) -> tuple[int, int]:
     """
     arrays = arrays_of(folder)
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: arrays[name] for name in ARRAYS})
+    named: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
+    np.savez_compressed(content, **named)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content.getvalue())

@@ -26,8 +26,10 @@ _ADDRESS = re.compile(r"https?://\S+|www\.\S+|\S+@\S+|@\w+")
 _HASHTAG = re.compile(r"#(\w+)")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|(?<=[^\W_])-(?=[^\W_])|[.,;:!?()\[\]|#&+*\"]")
-_DASHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2010": "-", "\u2011": "-", "\u2012": ",", "\u2013": ",", "\u2014": ",",
-                         "\n": "."})  # fmt: skip
+_DASHES = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u02bc": "'"}
+    | {"\u2010": "-", "\u2011": "-", "\u2012": ",", "\u2013": ",", "\u2014": ",", "\n": "."}
+)
 
 _DENIALS = frozenset(("no", "without", "neither", "nor", "lacking", "minus"))
 _NOT = frozenset(("not", "isn't", "aren't", "wasn't", "weren't", "cannot"))
@@ -186,9 +188,7 @@ def _denied(words: Sequence[Token], units: Sequence[Unit]) -> set[int]:
     for unit in units:
         word = words[unit.start].word
         after = words[unit.stop].word if unit.stop < len(words) else ""
-        if word in _DENIALS or (word in _NOT and after in _ARTICLES):
-            left = _DENIED
-        elif word in _OR and left:
+        if word in _DENIALS or (word in _NOT and after in _ARTICLES) or (word in _OR and left):
             left = _DENIED
         elif word in _STOPS or (word in _ARTICLES and left < _DENIED):
             left = 0

@@ -26,8 +26,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from captions import wordnet
 from utils.errors import UserError, one_line
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from captions.labels import caption_labels
-from captions.vocabulary import Vocabulary, make_vocabulary, match_class
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from captions.labels import caption_labels
+from captions.vocabulary import Vocabulary, make_vocabulary, match_class
 from dataset.batch import Sample
 from dataset.decode import DecodeError, load_image
 from dataset.files import shown

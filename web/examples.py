@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from captions.vocabulary import match_class
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from captions.vocabulary import match_class
 from dataset import class_names, default_folder, make_source
 from dataset.decode import DecodeError, load_image
 from dataset.incremental import sample_seed

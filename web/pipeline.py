@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from captions.labels import caption_labels
 from captions.vocabulary import Vocabulary, match_class
-
 from utils import manifest
 from utils.distributed import Runtime
 from utils.errors import UserError
