@@ -1,0 +1,138 @@
+"""The published text files of captions and nouns (WEB, section B): one line an image, its name first.
+
+- captions: ``00001.jpg An image of a dog on a couch``
+- nouns: ``00001.jpg dog couch `` with a blank behind each noun, or ``00001.jpg bg`` where there is none
+- class words of the originals: ``2007_000032.png airplane person `` with a blank behind each word
+
+A name may hold blanks where it ends as an image file does. A noun of several words has ``_`` between them (``dining_table``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.manifest import IMAGE_SUFFIXES
+
+NOTHING = "bg"
+# The shortest name that ends as an image file does and has a blank or nothing behind it.
+_NAME = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))}))(?: |$)", re.IGNORECASE)
+
+
+def split_line(line: str) -> tuple[str, str]:
+    """The image's name and what stands behind the blank that follows it."""
+    found = _NAME.match(line)
+    if found:
+        return found[1], line[found.end() :]
+    name, _, rest = line.partition(" ")
+    return name, rest
+
+
+def _lines(path: Path | str) -> Iterator[tuple[str, str]]:
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for line in file:
+                if line.strip():
+                    yield split_line(line.removesuffix("\n"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _write(path: Path | str, lines: Iterable[str]) -> None:
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _line(name: str, rest: str) -> str:
+    if split_line(f"{name} {rest}") != (name, rest) or "\n" in name or "\r" in name:
+        raise UserError(f"{name!r}: a caption file cannot hold this name; rename the image to one without blanks")
+    return f"{name} {rest}\n"
+
+
+def caption_line(name: str, caption: str) -> str:
+    """A line of a caption file with its end; line breaks of the caption become blanks.
+
+    Raises:
+        UserError: the name could not be told from the caption when it is read again.
+    """
+    return _line(name, re.sub(r"[\r\n]+", " ", caption))
+
+
+def noun_line(name: str, nouns: Sequence[str]) -> str:
+    """A line of a noun file with its end; ``bg`` where there is no noun.
+
+    Raises:
+        UserError: the name could not be told from the nouns, or a noun is empty or has blanks.
+    """
+    for noun in nouns:
+        if not noun or noun.split() != [noun]:
+            raise UserError(f"{name}: the noun {noun!r} has blanks; a noun file has _ between the words of a noun")
+    return _line(name, "".join(f"{noun} " for noun in nouns) or NOTHING)
+
+
+def read_captions(path: Path | str) -> list[tuple[str, str]]:
+    """(name, caption) of each line of a caption file, in its order; a name alone has an empty caption.
+
+    Raises:
+        UserError: the file is missing or no text.
+    """
+    return list(_lines(path))
+
+
+def write_captions(path: Path | str, rows: Iterable[tuple[str, str]]) -> None:
+    """Write a whole caption file: to a temporary name, then renamed.
+
+    Raises:
+        UserError: it cannot be written, or cannot hold a name.
+    """
+    _write(path, (caption_line(name, caption) for name, caption in rows))
+
+
+def read_nouns(path: Path | str) -> list[tuple[str, list[str]]]:
+    """(name, nouns) of each line of a noun file, in its order; no nouns where the line says ``bg``.
+
+    Raises:
+        UserError: the file is missing or no text.
+    """
+    return [(name, [] if rest.strip() == NOTHING else rest.split()) for name, rest in _lines(path)]
+
+
+def write_nouns(path: Path | str, rows: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Write a whole noun file, byte for byte as the published ones: to a temporary name, then renamed.
+
+    Raises:
+        UserError: it cannot be written, or cannot hold a name or noun.
+    """
+    _write(path, (noun_line(name, nouns) for name, nouns in rows))
+
+
+def read_class_words(path: Path | str) -> dict[str, list[str]]:
+    """Class words of each original, by its name without the image suffix (``2007_000032``), as folders and noun files are named.
+
+    Raises:
+        UserError: the file is missing or no text, or an original stands twice.
+    """
+    found: dict[str, list[str]] = {}
+    for name, rest in _lines(path):
+        key = name.removesuffix(Path(name).suffix) if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
+        if key in found:
+            raise UserError(f"{path}: {key} stands twice; remove one of its lines")
+        found[key] = rest.split()
+    return found
