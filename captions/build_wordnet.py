@@ -3,7 +3,7 @@
     python -m captions.build_wordnet DICT_FOLDER --out captions/wordnet_nouns.npz
 
 DICT_FOLDER holds ``data.noun``, ``index.noun`` and ``noun.exc`` of WordNet 3.x (format: WordNet's manual, wndb(5)). The file that
-comes with this project is of WordNet 3.1; that release has no list of irregular plurals of its own, ``noun.exc`` is WordNet 3.0's.
+comes with this project is of WordNet 3.0, the release that the published similarities were computed with.
 """
 
 from __future__ import annotations

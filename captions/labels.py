@@ -119,7 +119,7 @@ def tokens(caption: str) -> list[Token]:
     text = _HASHTAG.sub(lambda found: f"# {_HUMP.sub(' ', found[1])} #", _ADDRESS.sub(" ", text))
     parts = _TOKEN.findall(text.lower())
     found = []
-    for part, following in zip(parts, [*parts[1:], "."], strict=True):
+    for part, following in zip(parts, [*parts, "."][1:], strict=True):
         if part[0].isalnum():
             mark = not following[0].isalnum()
             found.append(Token(part, _forms(part), following == "-", mark and following not in "-&+"))

@@ -222,11 +222,13 @@ def _explicit(name: str, entry: Entry) -> frozenset[str]:
 
 
 def _shares(named: Mapping[str, frozenset[str]], kinds: Mapping[str, Mapping[str, int]]) -> dict[str, str | None]:
-    """Owner of every word that several classes claim: who names it, else who is deeper in WordNet; None where both are."""
-    claims: dict[str, list[tuple[bool, int, str]]] = defaultdict(list)
+    """Owner of every word that several classes claim: whose own name it is, else who lists it, else who is deeper in WordNet; None
+    where two are alike."""
+    claims: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for name in named:
         for word in named[name] | kinds[name].keys():
-            claims[word].append((word in named[name], 0 if word in named[name] else kinds[name][word], name))
+            rank = 2 if word == plain(name) else int(word in named[name])
+            claims[word].append((rank, 0 if rank else kinds[name][word], name))
     owners: dict[str, str | None] = {}
     for word, claim in claims.items():
         if len(claim) > 1:
