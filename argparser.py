@@ -23,7 +23,7 @@ BACKBONES = ("resnet50", "resnet101", "wider_resnet38_a2")
 NEUTRAL = frozenset(
     "name num_workers device local_rank compile logdir checkpoints wandb debug visualize sample_num print_interval report data_root "
     "dataset_dir num_classes crop_size_val crop_val val_on_trainset test_unknown val_list val_interval pretrained pooling test ckpt "
-    "continue_ckpt resume ckpt_interval step_ckpt pl_ckpt train_list pseudo task web_path".split()
+    "continue_ckpt resume ckpt_interval step_ckpt pl_ckpt train_list pseudo task web_path replay_path".split()
 )
 
 
@@ -115,7 +115,10 @@ class Options:
     pseudo_ep: int
     cam: str
     l_seg: float
-    # web images
+    # replay and web images
+    replay: bool
+    replay_path: str | None
+    replay_num: int
     web: bool
     web_path: str | None
     web_num: int
@@ -444,8 +447,10 @@ def get_argparser() -> argparse.ArgumentParser:
 
     g = parser.add_argument_group("replay and web images")
     g.add_argument("--replay", action="store_true", help="rehearse old classes on replay images")
-    g.add_argument("--replay_path", default=None, help="folder of replay images and their pseudo-labels")
-    g.add_argument("--replay_num", type=_positive, default=None, help="replay images per original image [2]")
+    g.add_argument(
+        "--replay_path", default=None, help="tree of replay images, labelled (generate_label.py, generate_train_file.py)"
+    )
+    g.add_argument("--replay_num", type=_positive, default=None, help="replay images per original image, at most [2]")
     g.add_argument("--web", action="store_true", help="learn the new classes from web images")
     g.add_argument(
         "--web_path", default=None, help="folder of web images, one folder a class, or a manifest (select_web.py)"
@@ -488,7 +493,8 @@ def _check_side_data(given: argparse.Namespace) -> None:
         _refuse(path is None, f"--{flag} needs --{flag}_path, the folder of the {flag} images")
         _refuse(not Path(path).exists(), f"--{flag}_path {path}: the {flag} images are missing (no such folder)")
     _refuse(
-        given.replay, f"--replay_path {given.replay_path}: replay is not part of this version yet; run without --replay"
+        given.replay and given.batch_size % 2 == 1,
+        f"--batch_size {given.batch_size}: with --replay half of a batch are replay images: give an even number",
     )
     _refuse(
         given.web and given.train_list is not None, "--train_list contradicts --web: web images replace the data set's"
@@ -620,6 +626,7 @@ def _resolve(given: argparse.Namespace) -> Options:
     )
     values["pretrained"] = "none" if given.no_pretrained or given.step > 0 else given.pretrained or "imagenet"
     values["method"] = given.method or ("weak" if given.weakly else "supervised")
+    values["replay_num"] = given.replay_num or 2
     values["web_num"] = given.web_num or 500
     values["web_labels"] = given.web_labels or "folder"
     values["sample_num"] = given.sample_num if given.visualize else 0

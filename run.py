@@ -19,7 +19,7 @@ def main(options: Options) -> int:
     # Imported here, so that a refused command line answers before torch is loaded.
     import results
     from dataset import class_names, default_folder
-    from dataset.views import Web, make_views
+    from dataset.views import Replay, Web, make_views
     from tasks import IGNORE, load_task
     from train import Stopped, Trainer
     from utils import distributed
@@ -57,6 +57,7 @@ def main(options: Options) -> int:
             val_list=options.val_list,
             val_on_trainset=options.val_on_trainset,
             web=Web(Path(options.web_path), options.web_num, options.web_labels) if options.web_path else None,
+            replay=Replay(Path(options.replay_path), options.replay_num) if options.replay_path else None,
         )
         trainer.begin(views.train)
         if views.train is not None and not trainer.progress.finished:

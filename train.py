@@ -25,7 +25,8 @@ from tqdm import tqdm
 from argparser import Options
 from dataset.batch import Batch, collate
 from dataset.incremental import IncrementalView
-from dataset.sampler import GlobalBatchSampler, evaluation_shard
+from dataset.replay import WithReplay
+from dataset.sampler import BatchSampler, GlobalBatchSampler, InterleavedBatchSampler, evaluation_shard
 from dataset.transform import STATS
 from dataset.views import TrainingView
 from methods import make_method
@@ -447,7 +448,7 @@ class Trainer:
                 f"images {names}: training stopped; lower --lr or look at these images"
             )
 
-    def _loader(self, view: TrainingView, sampler: GlobalBatchSampler) -> DataLoader:
+    def _loader(self, view: TrainingView, sampler: BatchSampler) -> DataLoader:
         workers = self.options.num_workers
         return DataLoader(
             view,
@@ -458,17 +459,13 @@ class Trainer:
             persistent_workers=workers > 0,
         )
 
-    def sampler(self, view: TrainingView) -> GlobalBatchSampler:
+    def sampler(self, view: TrainingView) -> BatchSampler:
         """The batches of ``view`` for this rank."""
         options, runtime = self.options, self.runtime
-        return GlobalBatchSampler(
-            len(view),
-            options.batch_size,
-            runtime.rank,
-            runtime.world,
-            options.random_seed,
-            iters_per_epoch=options.iters_per_epoch,
-        )
+        how = options.batch_size, runtime.rank, runtime.world, options.random_seed, options.iters_per_epoch
+        if isinstance(view, WithReplay):
+            return InterleavedBatchSampler(len(view.new), len(view.replay), *how)
+        return GlobalBatchSampler(len(view), *how)
 
     def fit(self, train: TrainingView, val: IncrementalView, path: Path) -> None:
         """Train to the last epoch, validating and saving on the way; the state is in ``path`` afterwards.
@@ -479,8 +476,11 @@ class Trainer:
         options, progress = self.options, self.progress
         sampler = self.sampler(train)
         loader = self._loader(train, sampler)
+        count = f"{len(train)} images"
+        if isinstance(train, WithReplay):
+            count = f"{len(train.new)} new and {len(train.replay)} replay images, 1:1"
         self.logger.info(
-            f"Training step {options.step} on {len(train)} images: {options.epochs} epochs of {len(sampler)} iterations, "
+            f"Training step {options.step} on {count}: {options.epochs} epochs of {len(sampler)} iterations, "
             f"{options.epochs * len(sampler)} in all, batch {options.batch_size} on {self.runtime.world} process(es)"
         )
         with self._stoppable():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -10,13 +11,76 @@ from torch.utils.data import Sampler
 from utils.errors import UserError
 
 Key = tuple[int, int]
+# Between the seeds of the step's own images and of its replay images, so that equally many of both are not paired up for ever.
+REPLAY_SEED = 7919
 
 
-class GlobalBatchSampler(Sampler[list[Key]]):
+def _round(length: int, seed: int, number: int) -> list[Key]:
+    """All images once, in the order of (seed, number)."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+    return [(number, index) for index in torch.randperm(length, generator=generator).tolist()]
+
+
+def endless(length: int, seed: int, first: int, count: int) -> list[Key]:
+    """``count`` keys from place ``first`` on of the endless list of permutations of ``length`` images.
+
+    No image comes again before all others have come.
+    """
+    rounds = range(first // length, -(-(first + count) // length))
+    keys = [key for number in rounds for key in _round(length, seed, number)]
+    begin = first - rounds.start * length
+    return keys[begin : begin + count]
+
+
+class BatchSampler(Sampler[list[Key]]):
     """This rank's slices of the global batches of an epoch.
 
+    A key is (round, index): an image drawn again in a later round is augmented anew.
+
+    Args:
+        global_batch: batch size over all ranks.
+        rank: number of this rank.
+        world: number of ranks.
+        seed: seed of the permutations.
+        iterations: batches of an epoch.
+
+    Raises:
+        UserError: a batch cannot be shared by the ranks.
+    """
+
+    def __init__(self, global_batch: int, rank: int, world: int, seed: int, iterations: int) -> None:
+        if global_batch % world:
+            raise UserError(
+                f"--batch_size {global_batch} cannot be shared by {world} processes: give a multiple of {world}"
+            )
+        self.global_batch, self.seed, self.iterations = global_batch, seed, iterations
+        self.share = slice(rank * (global_batch // world), (rank + 1) * (global_batch // world))
+        self.epoch = self.start = 0
+
+    def set_epoch(self, epoch: int, start_iteration: int = 0) -> None:
+        """Choose the epoch, and the iteration of it to begin with."""
+        self.epoch, self.start = epoch, start_iteration
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return self.iterations
+
+    @abstractmethod
+    def _keys(self) -> list[Key]:
+        """The keys of all global batches of the epoch, one batch after the other."""
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = self._keys()
+        for iteration in range(self.start, self.iterations):
+            at = iteration * self.global_batch
+            yield keys[at : at + self.global_batch][self.share]
+
+
+class GlobalBatchSampler(BatchSampler):
+    """Batches of one kind of images.
+
     The images are permuted by (seed, round), one round after the other; an epoch is ``iters_per_epoch`` batches of this endless list, or
-    the whole batches of one round. A key is (round, index): an image drawn again in a later round is augmented anew.
+    the whole batches of one round.
 
     Args:
         length: number of images.
@@ -33,46 +97,69 @@ class GlobalBatchSampler(Sampler[list[Key]]):
     def __init__(
         self, length: int, global_batch: int, rank: int, world: int, seed: int, iters_per_epoch: int | None = None
     ) -> None:
-        if global_batch % world:
-            raise UserError(
-                f"--batch_size {global_batch} cannot be shared by {world} processes: give a multiple of {world}"
-            )
-        if iters_per_epoch is None and length < global_batch:
-            raise UserError(
-                f"the step has {length} training images, fewer than --batch_size {global_batch}: "
-                "give a smaller batch, or --iters_per_epoch"
-            )
-        self.length, self.global_batch, self.seed = length, global_batch, seed
-        self.share = slice(rank * (global_batch // world), (rank + 1) * (global_batch // world))
-        self.iterations = iters_per_epoch or length // global_batch
+        super().__init__(global_batch, rank, world, seed, iters_per_epoch or length // global_batch)
+        self.length = length
         self.whole_rounds = iters_per_epoch is None
-        self.epoch = self.start = 0
+        _need_a_batch(self.iterations, length, global_batch)
 
-    def set_epoch(self, epoch: int, start_iteration: int = 0) -> None:
-        """Choose the epoch, and the iteration of it to begin with."""
-        self.epoch, self.start = epoch, start_iteration
-
-    def __len__(self) -> int:
-        """Batches of a whole epoch."""
-        return self.iterations
-
-    def _round(self, number: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return torch.randperm(self.length, generator=generator).tolist()
-
-    def __iter__(self) -> Iterator[list[Key]]:
+    def _keys(self) -> list[Key]:
         if self.whole_rounds:
-            keys = [(self.epoch, index) for index in self._round(self.epoch)]
-            begin = 0
-        else:
-            first = self.epoch * self.iterations * self.global_batch
-            last = first + self.iterations * self.global_batch
-            rounds = range(first // self.length, -(-last // self.length))
-            keys = [(number, index) for number in rounds for index in self._round(number)]
-            begin = first - rounds.start * self.length
-        for iteration in range(self.start, self.iterations):
-            at = begin + iteration * self.global_batch
-            yield keys[at : at + self.global_batch][self.share]
+            return _round(self.length, self.seed, self.epoch)
+        count = self.iterations * self.global_batch
+        return endless(self.length, self.seed, self.epoch * count, count)
+
+
+class InterleavedBatchSampler(BatchSampler):
+    """Batches that alternate new, replay, new, replay ... (WEB, section B8).
+
+    Both kinds are endless lists of permutations of their own, which go on from epoch to epoch; an epoch is ``iters_per_epoch``
+    batches, or, as published, as many as 2 x max(new, replay) images fill. Replay image i is at index ``new`` + i.
+
+    Args:
+        new: number of the step's own images.
+        replay: number of replay images.
+        global_batch: batch size over all ranks, even.
+        rank: number of this rank.
+        world: number of ranks.
+        seed: seed of the permutations.
+        iters_per_epoch: batches of an epoch; None for the published length.
+
+    Raises:
+        UserError: a batch cannot be halved or shared by the ranks, or the images do not fill one.
+    """
+
+    def __init__(
+        self,
+        new: int,
+        replay: int,
+        global_batch: int,
+        rank: int,
+        world: int,
+        seed: int,
+        iters_per_epoch: int | None = None,
+    ) -> None:
+        if global_batch % 2:
+            raise UserError(f"--batch_size {global_batch}: half of a batch are replay images: give an even number")
+        longer = 2 * max(new, replay)
+        super().__init__(global_batch, rank, world, seed, iters_per_epoch or longer // global_batch)
+        self.new, self.replay = new, replay
+        _need_a_batch(self.iterations, longer, global_batch)
+
+    def _keys(self) -> list[Key]:
+        count = self.iterations * self.global_batch // 2
+        new = endless(self.new, self.seed, self.epoch * count, count)
+        replay = endless(self.replay, self.seed + REPLAY_SEED, self.epoch * count, count)
+        behind = [(number, self.new + index) for number, index in replay]
+        return [key for pair in zip(new, behind, strict=True) for key in pair]
+
+
+def _need_a_batch(iterations: int, images: int, global_batch: int) -> None:
+    """UserError where the images do not fill a batch."""
+    if not iterations:
+        raise UserError(
+            f"the step has {images} training images, fewer than --batch_size {global_batch}: "
+            "give a smaller batch, or --iters_per_epoch"
+        )
 
 
 def evaluation_shard(length: int, rank: int, world: int) -> range:

@@ -10,12 +10,13 @@ import numpy as np
 from dataset import make_source
 from dataset.incremental import IncrementalView
 from dataset.protocol import load_index_list, select, validation_indices
+from dataset.replay import ReplayView, WithReplay
 from dataset.transform import train_transform, val_transform
 from dataset.web import WebView
 from tasks import Task
 from utils.errors import UserError
 
-TrainingView = IncrementalView | WebView
+TrainingView = IncrementalView | WebView | WithReplay
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,14 @@ class Web:
     path: Path
     per_class: int
     labels: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Replay images that a step trains on beside its own: where they are, how many of an original image."""
+
+    path: Path
+    per_original: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ def make_views(
     pseudo: str | None = None,
     val_on_trainset: bool = False,
     web: Web | None = None,
+    replay: Replay | None = None,
 ) -> Views:
     """Views of ``step`` of ``task`` on the data in ``folder``.
 
@@ -74,6 +84,7 @@ def make_views(
         pseudo: folder of pseudo-label PNGs in place of the masks.
         val_on_trainset: validate on the training images.
         web: web images to train on in place of the data set's.
+        replay: replay images to train on beside these or those.
 
     Raises:
         UserError: the data are missing or wrong, or the step has no images.
@@ -87,7 +98,7 @@ def make_views(
         )
 
     sources = {"val": make_source(task.dataset, folder, "val", step)}
-    training: TrainingView | None = None
+    training: IncrementalView | WebView | None = None
     if train and web is not None:
         training = WebView(
             web.path,
@@ -125,4 +136,18 @@ def make_views(
         validation = view("val", load_index_list(val_list, len(sources["val"])))
     else:
         validation = view("val", validation_indices(sources["val"].image_labels(), task, step))
-    return Views(training, validation, view("val", np.arange(len(sources["val"]))))
+    whole: TrainingView | None = training
+    if training is not None and replay is not None:
+        whole = WithReplay(
+            training,
+            ReplayView(
+                replay.path,
+                task,
+                step,
+                sources["val"].class_names,
+                per_original=replay.per_original,
+                transform=train_transform(crop_size, stats),
+                seed=seed,
+            ),
+        )
+    return Views(whole, validation, view("val", np.arange(len(sources["val"]))))

@@ -16,7 +16,10 @@ from PIL import Image
 import argparser
 import run
 from dataset import shapes
+from dataset.protocol import select
+from tasks import load_task
 from tests.conftest import ROOT
+from tests.replay_trees import labelled
 from train import Trainer
 from utils import checkpoint
 from utils.errors import UserError
@@ -116,6 +119,41 @@ def test_web_folders_of_unknown_classes_are_named(base: Path, small_shapes: Path
     with pytest.raises(UserError, match="hexagon is no class of the data set") as caught:
         execute(line)
     assert "crescent" in str(caught.value)
+
+
+@pytest.mark.parametrize("web", [False, True])
+def test_replay_images_train(web: bool, base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    """Beside the data set's images or the web's; the log says what an epoch is, which is longer than without replay."""
+    tree = labelled(tmp_path / "tree", ["circle", "star"], 3)
+    name = f"replay-{web}"
+    line = (
+        f"{common(base, small_shapes)} --name {name} --step 1 --lr 0.001 --step_ckpt {path_of(base, 'run', 0)} --weakly --pseudo_ep 0 "
+        f"--affinity --replay --replay_path {tree} --replay_num 2"
+    ).replace("--iters_per_epoch 2 ", "")
+    if web:
+        shapes.render_web(tmp_path / "web", ["cross", "crescent", "heart"], 3, 0, 0.0, 0.5, size=64)
+        line += f" --web --web_path {tmp_path / 'web'}"
+    assert execute(line) == 0
+    text = (base / "logs" / EXPERIMENT / name / "log.txt").read_text()
+    new = (
+        9
+        if web
+        else len(select(shapes.make(small_shapes, "train").image_labels(), load_task("shapes", "5-3"), 1, "overlap"))
+    )
+    iterations = 2 * new // 4
+    assert f"on {new} new and 4 replay images, 1:1: 1 epochs of {iterations} iterations, {iterations} in all" in text
+
+
+def test_replay_through_single_class_steps(base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    """5-1: the tree that step 0 labelled serves step 2 as well."""
+    tree = labelled(tmp_path / "tree", ["circle", "star"], 2)
+    line = common(base, small_shapes).replace("--task 5-3", "--task 5-1")
+    assert execute(f"{line} --name single --step 0 --bce --no_pretrained") == 0
+    for step in (1, 2):
+        replay = f"--replay --replay_path {tree} --weakly --pseudo_ep 0"
+        assert execute(f"{line} --name single --step {step} --lr 0.001 {replay}") == 0
+    state = checkpoint.load(base / "checkpoints/step/shapes-5-1-ov/single_2.pth")
+    assert state["finished"] and [state["model_state"][f"cls.{i}.weight"].shape[0] for i in range(3)] == [6, 1, 1]
 
 
 def test_what_a_run_leaves(base: Path, small_shapes: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from dataset import make_source
 from dataset.batch import collate
 from dataset.incremental import IncrementalView
-from dataset.sampler import GlobalBatchSampler, evaluation_shard
+from dataset.sampler import GlobalBatchSampler, InterleavedBatchSampler, evaluation_shard
 from dataset.transform import STATS, train_transform, val_transform
 from tasks import load_task
 from utils.errors import UserError
@@ -140,6 +140,47 @@ def test_batches_that_cannot_be() -> None:
         GlobalBatchSampler(3, 4, 0, 1, 0)
     few = GlobalBatchSampler(3, 4, 0, 1, 0, iters_per_epoch=5)
     assert [len(batch) for batch in few] == [4] * 5
+
+
+def interleaved(new: int, replay: int, epochs: int, ranks: int, iters: int | None, start: int = 0) -> list[list]:
+    samplers = [InterleavedBatchSampler(new, replay, 4, rank, ranks, 9, iters_per_epoch=iters) for rank in range(ranks)]
+    found = []
+    for epoch in range(epochs):
+        parts = []
+        for sampler in samplers:
+            sampler.set_epoch(epoch, start)
+            parts.append(list(sampler))
+        found.append([sum(slices, []) for slices in zip(*parts, strict=True)])
+    return found
+
+
+@pytest.mark.parametrize(("new", "replay"), [(23, 9), (9, 23), (12, 12), (3, 50)])
+@pytest.mark.parametrize("iters", [None, 7])
+def test_interleaved_batches(new: int, replay: int, iters: int | None) -> None:
+    one = interleaved(new, replay, 4, 1, iters)
+    assert one == interleaved(new, replay, 4, 2, iters) == interleaved(new, replay, 4, 4, iters)
+    assert [epoch[2:] for epoch in one] == interleaved(new, replay, 4, 1, iters, start=2)
+    assert all(len(epoch) == (iters or 2 * max(new, replay) // 4) for epoch in one)
+    keys = [key for epoch in one for batch in epoch for key in batch]
+    for batch in (keys[i : i + 4] for i in range(0, len(keys), 4)):
+        assert [index >= new for _, index in batch] == [False, True, False, True]
+    assert len(set(keys)) == len(keys), "no image is drawn twice with the same augmentation"
+    for stream, count in ((keys[::2], new), (keys[1::2], replay)):
+        indices = [index for _, index in stream]
+        for begin in range(0, len(indices), count):
+            assert len(set(indices[begin : begin + count])) == len(indices[begin : begin + count])
+    if new == replay:
+        pairs = {(a[1], b[1] - new) for a, b in zip(keys[::2], keys[1::2], strict=True)}
+        assert len(pairs) > new, "an image meets another replay image each time"
+
+
+def test_interleaved_batches_that_cannot_be() -> None:
+    with pytest.raises(UserError, match="--batch_size 5: half of a batch are replay images"):
+        InterleavedBatchSampler(10, 10, 5, 0, 1, 0)
+    with pytest.raises(UserError, match="cannot be shared by 4 processes"):
+        InterleavedBatchSampler(10, 10, 6, 0, 4, 0)
+    with pytest.raises(UserError, match="6 training images, fewer than --batch_size 8"):
+        InterleavedBatchSampler(3, 2, 8, 0, 1, 0)
 
 
 def test_evaluation_covers_every_image_once() -> None:

@@ -1,0 +1,160 @@
+"""Rehearsal: replay images of old classes beside the images of a step's new classes (WEB, section B8)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from dataset.batch import Sample
+from dataset.decode import DecodeError, check_pair, load_image, load_mask
+from dataset.files import shown
+from dataset.incremental import IncrementalView, sample_seed
+from dataset.replay_tree import TRAIN_FILE, ReplayImage, originals, read_marker, read_train_file
+from dataset.transform import Transform
+from dataset.web import WebView
+from tasks import IGNORE, Task
+from utils.errors import UserError
+
+LOG = logging.getLogger("webwilss")
+# Keeps the augmentation of replay image i apart from that of the step's own image i.
+STREAM = 1
+
+
+class ReplayView(Dataset[Sample]):
+    """Images of a replay tree: their crops hold the old classes that their pseudo-labels show there, and no new class.
+
+    Args:
+        path: the tree, labelled by a model of an earlier step, with its train files.
+        task: which classes are learned when.
+        step: the step, 1 or later.
+        class_names: class id -> name.
+        per_original: at most so many images of each original, in the train file's order.
+        transform: image and mask to tensors.
+        seed: seed of the augmentation, which depends on (seed, epoch, image) alone.
+
+    Raises:
+        UserError: the tree is not ready, is labelled in other classes than the step's old ones, or has no usable image.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        task: Task,
+        step: int,
+        class_names: Mapping[int, str],
+        *,
+        per_original: int,
+        transform: Transform,
+        seed: int,
+    ) -> None:
+        self.transform, self.seed = transform, seed
+        self.foreground = len(task.seen(step)) - 1
+        # Old classes keep their channel, 255 stays.
+        self.lookup = np.array(task.lookup(step - 1, train=False, mask_old=False, unknown=IGNORE), dtype=np.uint8)
+        self._known = np.zeros(256, dtype=bool)
+        self._known[[*task.old(step), IGNORE]] = True
+        _check_marker(path, {i: class_names.get(i, str(i)) for i in task.old(step)})
+        folders = [folder for folder in originals(path) if (folder / TRAIN_FILE).is_file()]
+        if not folders:
+            raise UserError(
+                f"--replay_path {path}: no {TRAIN_FILE} in it; run generate_label.py and generate_train_file.py"
+            )
+        self.images: list[ReplayImage] = []
+        skipped: list[str] = []
+        # Decoding leaves the interpreter lock, so threads are enough.
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(lambda folder: self._usable(read_train_file(folder), per_original), folders)
+            for good, faults in tqdm(found, total=len(folders), desc="Reading replay images", disable=None):
+                self.images += good
+                skipped += faults
+        if skipped:
+            LOG.warning("%d replay images cannot be used and are left out: %s", len(skipped), shown(skipped))
+        if not self.images:
+            raise UserError(f"--replay_path {path}: no usable image")
+        LOG.info("Replay images: %d of %d originals", len(self.images), len(folders))
+
+    def _usable(self, pairs: list[ReplayImage], most: int) -> tuple[list[ReplayImage], list[str]]:
+        """The first ``most`` pairs that can be used, and the faults of those passed over."""
+        good: list[ReplayImage] = []
+        faults = []
+        for pair in pairs:
+            if len(good) == most:
+                break
+            try:
+                self._load(pair)
+                good.append(pair)
+            except DecodeError as error:
+                faults.append(str(error))
+        return good, faults
+
+    def _load(self, pair: ReplayImage) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image and pseudo-label; DecodeError where one cannot be read, or the label holds what is no old class."""
+        image, label = load_image(pair.image), load_mask(pair.label)
+        check_pair(image.size, label, pair.image, pair.label)
+        present = np.bincount(label.ravel(), minlength=256) > 0
+        wrong = np.flatnonzero(present & ~self._known)
+        if len(wrong):
+            raise DecodeError(f"{pair.label}: values {wrong.tolist()} are no old classes of this step")
+        return image, label
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """The sample at a position, or at (epoch, position)."""
+        epoch, position = key if isinstance(key, tuple) else (0, key)
+        pair = self.images[position]
+        image, label = self._load(pair)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(sample_seed(self.seed + STREAM, epoch, position))
+            pixels, mask = self.transform(image, self.lookup[label])
+        labels = torch.zeros(self.foreground)
+        channels = mask.unique().long()
+        labels[channels[(channels > 0) & (channels != IGNORE)] - 1] = 1
+        return Sample(
+            image=pixels,
+            mask=mask.long(),
+            image_labels=labels,
+            is_replay=True,
+            name=f"{pair.label.parent.parent.name}/{pair.image.name}",
+        )
+
+
+def _check_marker(path: Path, old: Mapping[int, str]) -> None:
+    """UserError where the tree's labels are of classes that are not ``old`` ones."""
+    marker = read_marker(path)
+    if marker is None:
+        LOG.warning("%s: nothing says who labelled it; its values are read as class ids of the data set", path)
+        return
+    foreign = [f"{name} ({number})" for number, name in marker.classes if old.get(number) != name]
+    if foreign:
+        raise UserError(
+            f"--replay_path {path}: labelled by {marker.origin}, whose {shown(foreign)} is no old class of this step; "
+            "label it by a checkpoint of an earlier step (generate_label.py --relabel)"
+        )
+
+
+class WithReplay(Dataset[Sample]):
+    """A step's own images and, behind them, its replay images; ``InterleavedBatchSampler`` draws from both."""
+
+    def __init__(self, new: IncrementalView | WebView, replay: ReplayView) -> None:
+        self.new, self.replay = new, replay
+
+    def __len__(self) -> int:
+        return len(self.new) + len(self.replay)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """The sample at a position, or at (epoch, position)."""
+        epoch, position = key if isinstance(key, tuple) else (0, key)
+        if position < len(self.new):
+            return self.new[(epoch, position)]
+        return self.replay[(epoch, position - len(self.new))]
