@@ -448,7 +448,9 @@ def get_argparser() -> argparse.ArgumentParser:
     g = parser.add_argument_group("replay and web images")
     g.add_argument("--replay", action="store_true", help="rehearse old classes on replay images")
     g.add_argument(
-        "--replay_path", default=None, help="tree of replay images, labelled (generate_label.py, generate_train_file.py)"
+        "--replay_path",
+        default=None,
+        help="tree of replay images, labelled (generate_label.py, generate_train_file.py)",
     )
     g.add_argument("--replay_num", type=_positive, default=None, help="replay images per original image, at most [2]")
     g.add_argument("--web", action="store_true", help="learn the new classes from web images")
