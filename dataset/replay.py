@@ -125,7 +125,7 @@ class ReplayView(Dataset[Sample]):
             mask=mask.long(),
             image_labels=labels,
             is_replay=True,
-            name=f"{pair.label.parent.parent.name}/{pair.image.name}",
+            name=f"{pair.original}/{pair.image.name}",
         )
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from captions.formats import split_line
 from dataset.files import by_stem, need_folder, read_lines
 from utils.errors import UserError
 
@@ -56,6 +57,11 @@ class ReplayImage:
 
     image: Path
     label: Path
+
+    @property
+    def original(self) -> str:
+        """Name of the original image."""
+        return self.label.parent.parent.name
 
     @property
     def dropped(self) -> Path:
@@ -124,17 +130,61 @@ def write_marker(tree: Path, marker: Marker) -> None:
     write_whole(tree / MARKER, json.dumps(asdict(marker), indent=1) + "\n")
 
 
+def sign(tree: Path, marker: Marker, *, relabel: bool, write: bool = True) -> None:
+    """Make sure that the tree holds no labels but those of ``marker``, and say in it that it does.
+
+    Args:
+        tree: the replay tree.
+        marker: who is about to label it.
+        relabel: whether labels of others are deleted; else they are a reason to refuse.
+        write: whether this process is the one that writes, where several are at work.
+
+    Raises:
+        UserError: the tree holds labels of another checkpoint, of other settings, or of nobody knows whom.
+    """
+    try:
+        found = read_marker(tree)
+    except UserError:
+        if not relabel:
+            raise
+        found = None
+    others = ""
+    if found is not None and found != marker:
+        others = f"was labelled by {found.origin}{_difference(found, marker)}"
+    elif found is None and any(pair.done for folder in originals(tree) for pair in images_of(folder)):
+        others = f"holds labels that nobody signed (no readable {MARKER})"
+    if others and not relabel:
+        raise UserError(f"{tree}: {others}; give another tree, or --relabel to replace its labels")
+    if write:
+        if others:
+            _clear(tree)
+        write_marker(tree, marker)
+
+
+def _difference(found: Marker, marker: Marker) -> str:
+    """Where the checkpoint is the same: which settings are not."""
+    if found.checkpoint != marker.checkpoint:
+        return f", not by {marker.origin}"
+    own = marker.settings
+    changed = [
+        f"{key} {found.settings.get(key)} (now {own[key]})" for key in own if found.settings.get(key) != own[key]
+    ]
+    return f" with {', '.join(changed)}"
+
+
+def _clear(tree: Path) -> None:
+    """Delete a tree's labels and the train files that list them; the marker stays, so that a kill leaves nothing unsigned."""
+    for folder in originals(tree):
+        (folder / TRAIN_FILE).unlink(missing_ok=True)
+        for pair in images_of(folder):
+            pair.label.unlink(missing_ok=True)
+            pair.dropped.unlink(missing_ok=True)
+
+
 def write_train_file(folder: Path, pairs: Sequence[ReplayImage]) -> None:
     """The train file of an original: full paths, as its name says."""
     lines = [f"{pair.image.absolute()} {pair.label.absolute()}\n" for pair in pairs]
     write_whole(folder / TRAIN_FILE, "".join(lines))
-
-
-def _parts(line: str) -> Iterator[tuple[str, str]]:
-    """Every way to cut a line in two at a blank: paths may hold blanks themselves."""
-    words = line.split(" ")
-    for cut in range(1, len(words)):
-        yield " ".join(words[:cut]), " ".join(words[cut:])
 
 
 def read_train_file(folder: Path) -> list[ReplayImage]:
@@ -148,13 +198,53 @@ def read_train_file(folder: Path) -> list[ReplayImage]:
     path = folder / TRAIN_FILE
     found = []
     for number, line in enumerate(read_lines(path), 1):
-        cuts = [(folder / image, folder / label) for image, label in _parts(line)]
-        if not cuts:
+        image, label = (folder / part for part in split_line(line))
+        if label == folder:
             raise UserError(f"{path}: line {number} is not `image label`; write it again with generate_train_file.py")
-        there = next((cut for cut in cuts if cut[0].exists() and cut[1].exists()), None)
-        if there is None:
-            image, label = next((cut for cut in cuts if cut[0].suffix and cut[1].suffix), cuts[0])
+        if not image.exists():
             inside = folder / IMAGES if image.parent.name == IMAGES else folder
-            there = inside / image.name, folder / LABELS / label.name
-        found.append(ReplayImage(*there))
+            image, label = inside / image.name, folder / LABELS / label.name
+        found.append(ReplayImage(image, label))
     return found
+
+
+@dataclass(frozen=True)
+class TrainFiles:
+    """What ``write_train_files`` did.
+
+    Attributes:
+        folders: originals with a train file.
+        images: images that they list.
+        dropped: images that the labelling dropped.
+        missing: images without a label.
+    """
+
+    folders: int
+    images: int
+    dropped: int
+    missing: list[Path]
+
+
+def write_train_files(tree: Path) -> TrainFiles:
+    """Write the train file of every original that has labelled images; those without a label are left out.
+
+    Raises:
+        UserError: no image of the tree is labelled.
+    """
+    listed: dict[Path, list[ReplayImage]] = {}
+    missing: list[Path] = []
+    dropped = 0
+    for folder in originals(tree):
+        pairs = images_of(folder)
+        listed[folder] = [pair for pair in pairs if pair.label.is_file()]
+        missing += [pair.image for pair in pairs if not pair.done]
+        dropped += sum(pair.dropped.is_file() for pair in pairs)
+    images = sum(map(len, listed.values()))
+    if not images:
+        raise UserError(f"{tree}: none of its {len(missing) + dropped} images is labelled; run generate_label.py first")
+    for folder, pairs in listed.items():
+        if pairs:
+            write_train_file(folder, pairs)
+        else:
+            (folder / TRAIN_FILE).unlink(missing_ok=True)
+    return TrainFiles(sum(map(bool, listed.values())), images, dropped, missing)

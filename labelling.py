@@ -1,0 +1,358 @@
+"""Pseudo-labels of replay images: what the frozen model of an earlier step sees in them (WEB, section B6)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from argparser import Options
+from captions.formats import read_class_words
+from captions.vocabulary import match_class
+from dataset import class_names, default_folder
+from dataset.decode import DecodeError, load_image
+from dataset.replay_tree import Marker, ReplayImage, images_of, originals, write_whole
+from dataset.transform import STATS
+from modules.norm import arithmetic
+from segmentation_module import make_model
+from tasks import BACKGROUND, IGNORE, load_task
+from utils import checkpoint
+from utils.distributed import Runtime
+from utils.errors import UserError
+from utils.visualise import palette
+
+LOG = logging.getLogger("webwilss")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What labels depend on besides the checkpoint.
+
+    Attributes:
+        flip: also look at the mirrored image.
+        scales: sizes at which to look, as factors; the logits of all looks are averaged.
+        threshold: pixels whose class is less probable than this become 255.
+        max_side: larger images are looked at with their longer side of so many pixels.
+        precision: arithmetic of the network.
+        words: hash of the class words that images are dropped by; None where none are.
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    threshold: float = 0.0
+    max_side: int = 1024
+    precision: str = "fp32"
+    words: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON gives them back."""
+        return asdict(self) | {"scales": list(self.scales)}
+
+
+class Labeller:
+    """A frozen segmenter that writes class ids.
+
+    Args:
+        path: a checkpoint of any task and step.
+        settings: how to look.
+        runtime: device and precision.
+        described: what a published checkpoint does not say of itself; None for those of this project, which do.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or is of another network than described.
+    """
+
+    def __init__(self, path: Path, settings: Settings, runtime: Runtime, described: Options | None = None) -> None:
+        state = checkpoint.load(path)
+        options, steps, names = _description(path, state, described)
+        ids = [number for classes in steps for number in classes]
+        self.settings, self.runtime = settings, runtime
+        self.marker = Marker(
+            checkpoint=weights_digest(state["model_state"]),
+            dataset=options["dataset"],
+            task=Path(options["task"]).stem if options["task"].endswith(".json") else options["task"],
+            step=len(steps) - 1,
+            classes=tuple(zip(ids, names, strict=True)),
+            settings=settings.plain(),
+        )
+        # Methods with binary cross entropy give each class a probability of its own.
+        self.binary = bool(options["bce"] or options["icarl"] or options["method"] == "weak")
+        model = make_model(
+            backbone=options["backbone"],
+            output_stride=options["output_stride"],
+            # Synchronised or not, of whatever package: a frozen model asks for the arithmetic alone.
+            norm_act=arithmetic(options["norm_act"]),
+            classes=[len(classes) for classes in steps],
+            pooling=options["pooling"],
+        )
+        try:
+            model.load_state_dict(state["model_state"])
+        except RuntimeError as error:
+            raise UserError(
+                f"{path}: its weights do not fit {options['backbone']} with {len(ids)} classes; is it of another network or step?"
+            ) from error
+        self.model = model.to(runtime.device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
+        stats = options["image_stats"]
+        mean, std = STATS[model.body.image_stats if stats == "auto" else stats]
+        self.mean = torch.tensor(mean, device=runtime.device).view(3, 1, 1)
+        self.std = torch.tensor(std, device=runtime.device).view(3, 1, 1)
+        self.ids = torch.tensor(ids, dtype=torch.uint8, device=runtime.device)
+
+    @torch.inference_mode()
+    def label(self, images: Tensor) -> NDArray[np.uint8]:
+        """Class ids (B, H, W) of ``images`` (B, 3, H, W) uint8; 255 where the class is less probable than the threshold."""
+        pixels = (images.to(self.runtime.device).float() / 255 - self.mean) / self.std
+        logits = self._logits(pixels)
+        top, channel = logits.max(dim=1)
+        labels = self.ids[channel]
+        if self.settings.threshold > 0:
+            confidence = top.sigmoid() if self.binary else (top - logits.logsumexp(dim=1)).exp()
+            labels = labels.masked_fill(confidence < self.settings.threshold, IGNORE)
+        found: NDArray[np.uint8] = labels.cpu().numpy()
+        return found
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        """Mean logits (B, C, H, W) over all looks at the images."""
+        size = pixels.shape[-2:]
+        total = pixels.new_zeros(())
+        for scale in self.settings.scales:
+            look = pixels
+            if scale != 1:
+                small = [max(1, round(side * scale)) for side in size]
+                look = F.interpolate(pixels, small, mode="bilinear", align_corners=False, antialias=True)
+            found = self._look(look)
+            if self.settings.flip:
+                found = (found + self._look(look.flip(-1)).flip(-1)) / 2
+            total = total + F.interpolate(found, size, mode="bilinear", align_corners=False)
+        return total / len(self.settings.scales)
+
+    def _look(self, pixels: Tensor) -> Tensor:
+        with self.runtime.autocast():
+            logits = self.model(pixels.contiguous(memory_format=torch.channels_last), interpolate=False).logits
+        return logits.float()
+
+
+def _description(
+    path: Path, state: Mapping[str, Any], described: Options | None
+) -> tuple[dict[str, Any], list[list[int]], list[str]]:
+    """Options, class ids of each step, and class names of a checkpoint."""
+    if "options" in state and "identity" in state:
+        if described is not None:
+            raise UserError(f"{path}: says itself what it is; leave out --dataset, --task, --step and --backbone")
+        return state["options"], state["identity"]["classes"], state["class_names"]
+    if described is None:
+        raise UserError(f"{path}: a published checkpoint does not say what it knows; give --dataset, --task and --step")
+    folder = default_folder(described.dataset, described.data_root, described.dataset_dir)
+    known = class_names(described.dataset, folder)
+    task = load_task(described.dataset, described.task, set(known))
+    steps = [list(classes) for classes in task.steps[: described.step + 1]]
+    return described.plain(), steps, [known[number] for classes in steps for number in classes]
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Hash of a model's weights: the same however often its file is written."""
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        digest.update(key.encode())
+        digest.update(weights[key].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def words_digest(path: Path) -> str:
+    """Hash of a file of class words; UserError where there is no such file."""
+    if not path.is_file():
+        raise UserError(f"--drop_without_words {path}: no such file")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def wanted_ids(path: Path, classes: Sequence[tuple[int, str]]) -> dict[str, set[int]]:
+    """Class ids that each original's class words name; words of classes that the model does not know say nothing.
+
+    Args:
+        path: lines ``<original>.png word word``, as the published ``pascal_classes.txt``.
+        classes: id and name of the model's classes.
+    """
+    known = {name: number for number, name in classes if number != BACKGROUND}
+    found: dict[str, set[int]] = {}
+    for name, words in read_class_words(path).items():
+        matched = {match_class(word, list(known)) for word in words}
+        found[name] = {known[own] for own in matched if own is not None}
+    return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of one size: (B, 3, h, w) uint8 as the network looks at them, what they are, and their true (width, height)."""
+
+    images: Tensor
+    pairs: list[ReplayImage]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A group of files, decoded: usually one group of images, and the faults of files that cannot be read."""
+
+    groups: list[Group]
+    faults: list[str]
+
+
+class Groups(Dataset[Decoded]):
+    """Groups of files that state the same size; a file that is turned upright may turn out to be of another."""
+
+    def __init__(self, groups: Sequence[Sequence[ReplayImage]], max_side: int) -> None:
+        self.groups, self.max_side = groups, max_side
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> Decoded:
+        """The images of a group, by their true size."""
+        by_size: dict[tuple[int, int], list[tuple[Tensor, ReplayImage]]] = {}
+        faults = []
+        for pair in self.groups[index]:
+            try:
+                image = load_image(pair.image)
+            except DecodeError as error:
+                faults.append(str(error))
+                continue
+            by_size.setdefault(image.size, []).append((_pixels(image, self.max_side), pair))
+        groups = [
+            Group(torch.stack([pixels for pixels, _ in members]), [pair for _, pair in members], size)
+            for size, members in by_size.items()
+        ]
+        return Decoded(groups, faults)
+
+
+def _pixels(image: Image.Image, max_side: int) -> Tensor:
+    """(3, h, w) uint8, at most ``max_side`` pixels long."""
+    longer = max(image.size)
+    if longer > max_side:
+        width, height = (max(1, round(side * max_side / longer)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _stated_size(pair: ReplayImage) -> tuple[int, int]:
+    """The size that an image file's head states; decoding may turn the image, or find the file damaged."""
+    try:
+        with Image.open(pair.image) as image:
+            return image.size
+    except Exception:
+        # Whatever is wrong with the file, load_image will say it.
+        return 0, 0
+
+
+def groups_of(pairs: Sequence[ReplayImage], batch_size: int) -> list[list[ReplayImage]]:
+    """``pairs`` in groups of at most ``batch_size`` images of the same stated size."""
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(_stated_size, pairs))
+    by_size: dict[tuple[int, int], list[ReplayImage]] = {}
+    for size, pair in zip(sizes, pairs, strict=True):
+        by_size.setdefault(size, []).append(pair)
+    return [
+        members[at : at + batch_size]
+        for _, members in sorted(by_size.items())
+        for at in range(0, len(members), batch_size)
+    ]
+
+
+def write_label(path: Path, label: NDArray[np.uint8], size: tuple[int, int]) -> None:
+    """Write a palette PNG (VOC's colours) of ``size`` (width, height): to a temporary name, then renamed."""
+    picture = Image.fromarray(label)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.NEAREST)
+    picture.putpalette(palette().tobytes())
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        picture.save(temporary, format="PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_dropped(pair: ReplayImage, reason: str) -> None:
+    """Say that an image is not to be used, in place of its label."""
+    pair.dropped.parent.mkdir(exist_ok=True)
+    write_whole(pair.dropped, f"{reason}\n")
+
+
+@dataclass
+class Labelled:
+    """What a labelling did, over all ranks.
+
+    Attributes:
+        images: images of the tree.
+        before: those that an earlier, stopped labelling had done.
+        labelled: labelled now.
+        dropped: dropped now, because they show none of the classes that their original's words name.
+        faults: of files that this rank could not read.
+        unreadable: number of these on all ranks.
+    """
+
+    images: int
+    before: int
+    labelled: int = 0
+    dropped: int = 0
+    unreadable: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def label_tree(
+    tree: Path, labeller: Labeller, runtime: Runtime, *, wanted: Mapping[str, set[int]], batch_size: int, workers: int
+) -> Labelled:
+    """Label every image of a signed tree that has no label yet; each rank does its share.
+
+    Args:
+        tree: the replay tree.
+        labeller: the model.
+        runtime: the ranks.
+        wanted: ids of which an image must show one, by original; others are not asked.
+        batch_size: images of equal size that are labelled at once.
+        workers: processes that decode.
+
+    Raises:
+        UserError: the tree holds no image.
+    """
+    pairs = [pair for folder in originals(tree) for pair in images_of(folder)]
+    if not pairs:
+        raise UserError(f"{tree}: holds no image; expected <original>/image/00001.jpg or <original>/00001.jpg")
+    todo = [pair for pair in pairs if not pair.done]
+    # Every rank has seen what is to do before one of them does any of it.
+    runtime.barrier()
+    result = Labelled(len(pairs), len(pairs) - len(todo))
+    share = groups_of(todo, batch_size)[runtime.rank :: runtime.world]
+    loader = DataLoader(Groups(share, labeller.settings.max_side), batch_size=None, num_workers=workers)
+    with tqdm(total=sum(map(len, share)), desc="Labelling", disable=None if runtime.main else True) as bar:
+        for decoded in loader:
+            for group in decoded.groups:
+                for pair, label in zip(group.pairs, labeller.label(group.images), strict=True):
+                    shown = wanted.get(pair.original, set())
+                    if shown and not shown & set(np.unique(label).tolist()):
+                        names = ", ".join(name for number, name in labeller.marker.classes if number in shown)
+                        write_dropped(pair, f"the pseudo-label shows none of: {names}")
+                        result.dropped += 1
+                    else:
+                        write_label(pair.label, label, group.size)
+                        result.labelled += 1
+                bar.update(len(group.pairs))
+            result.faults += decoded.faults
+            bar.update(len(decoded.faults))
+    counts = torch.tensor([result.labelled, result.dropped, len(result.faults)], device=runtime.device)
+    result.labelled, result.dropped, result.unreadable = runtime.sum(counts).tolist()
+    return result
