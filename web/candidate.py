@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.decode import DecodeError, load_image
+from dataset.decode import MAX_PIXELS, DecodeError, load_image
 from utils.errors import UserError
 
 # Pillow's names of the formats that are taken, and the suffix each is stored under.
@@ -25,6 +25,8 @@ SUFFIXES = {
 }
 LONGEST_SLUG = 100
 LONGEST_TEXT = 2000
+# Control characters would reach the terminal of whoever reads a message.
+CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
 
 
 class Refused(Exception):
@@ -65,6 +67,13 @@ class Limits:
     tries: int = 4
     backoff: float = 1
     longest_wait: float = 120
+
+    def __post_init__(self) -> None:
+        for option in ("max_bytes", "max_pixels", "min_side"):
+            if getattr(self, option) < 1:
+                raise UserError(f"--{option} {getattr(self, option)}: a number above 0 is needed")
+        if self.max_pixels > MAX_PIXELS:
+            raise UserError(f"--max_pixels {self.max_pixels}: more than {MAX_PIXELS} are never decoded")
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ def clean(text: object) -> str:
     """Text of the web as one line of at most 2000 characters that any file takes; empty for None."""
     if text is None:
         return ""
-    written = str(text).encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+    written = str(text).encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
     return " ".join(written[: 2 * LONGEST_TEXT].split())[:LONGEST_TEXT]
 
 

@@ -9,16 +9,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import httpx
 
 from utils.errors import UserError
-from web.candidate import Limits, Refused
+from web.candidate import Limits, Refused, clean
 
 MOST_REDIRECTS = 5
 JSON_BYTES = 10_000_000
@@ -30,6 +32,8 @@ MOST_HOSTS = 10_000
 NO_HOST = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL") if hasattr(socket, name)}
 IPV4_INSIDE_IPV6 = ipaddress.ip_network("64:ff9b::/96")
 TOO_MANY_REQUESTS = 429
+# Stores of files give these types to images, too; what the file is, its own bytes say.
+ANY_TYPE = ("application/octet-stream", "binary/octet-stream")
 
 
 class Stopped(Exception):
@@ -37,11 +41,11 @@ class Stopped(Exception):
 
 
 class Passing(Refused):
-    """A fault that may be gone at the next try; ``wait`` is how many seconds the server asks for, if it does."""
+    """A fault of ``host`` that may be gone at the next try; ``wait`` is how many seconds it asks for."""
 
-    def __init__(self, reason: str, status: int | None = None, wait: float | None = None) -> None:
+    def __init__(self, reason: str, host: str, status: int | None = None, wait: float = 0.0) -> None:
         super().__init__(reason, status)
-        self.wait = wait
+        self.host, self.wait = host, wait
 
 
 class PrivateAddress(Exception):
@@ -87,7 +91,7 @@ class GuardedTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; PrivateAddress where it would lead into the local network."""
-        addresses = self._addresses(request.url.host, request.url.port)
+        addresses = self._addresses(request.url.raw_host.decode("ascii"), request.url.port)
         if self.proxied:
             return self.inner.handle_request(request)
         for address in addresses[:-1]:
@@ -98,11 +102,13 @@ class GuardedTransport(httpx.BaseTransport):
         return self.inner.handle_request(_sent_to(request, addresses[-1]))
 
     def _addresses(self, host: str, port: int | None) -> list[str]:
+        if self.proxied and not self.allow_private and f".{host.rstrip('.')}".endswith(".localhost"):
+            raise PrivateAddress(host)
         flags = socket.AI_NUMERICHOST if self.proxied else 0
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
         except socket.gaierror as error:
-            if self.proxied and host != "localhost":
+            if self.proxied:
                 return []
             if error.errno in NO_HOST:
                 raise Refused("no such host") from error
@@ -126,8 +132,23 @@ def _sent_to(request: httpx.Request, address: str) -> httpx.Request:
         request.url.copy_with(host=address),
         headers=request.headers,
         stream=request.stream,
-        extensions=request.extensions | {"sni_hostname": request.url.host},
+        extensions=request.extensions | {"sni_hostname": request.url.raw_host.decode("ascii")},
     )
+
+
+@dataclass
+class Turns:
+    """When a host may be asked, in seconds of ``time.monotonic``.
+
+    Attributes:
+        free: the next turn that nobody has.
+        held: turns before this are void.
+        closed: before this, nobody waits for a turn.
+    """
+
+    free: float = 0.0
+    held: float = 0.0
+    closed: float = 0.0
 
 
 class Limiter:
@@ -136,23 +157,50 @@ class Limiter:
     def __init__(self, stop: threading.Event) -> None:
         self.stop = stop
         self._lock = threading.Lock()
-        self._free: dict[str, float] = {}
+        self._hosts: dict[str, Turns] = {}
 
     def wait(self, host: str, rate: float) -> None:
-        """Wait until ``host`` may be asked, ``rate`` times a second at most; raises Stopped."""
-        with self._lock:
-            now = time.monotonic()
-            if len(self._free) > MOST_HOSTS:
-                self._free = {name: free for name, free in self._free.items() if free > now}
-            turn = max(now, self._free.get(host, now))
-            self._free[host] = turn + 1 / rate
-        if self.stop.wait(turn - now):
-            raise Stopped
+        """Wait until ``host`` may be asked, ``rate`` times a second at most.
+
+        Raises:
+            Refused: the host is closed.
+            Stopped: the client was told to stop.
+        """
+        while True:
+            turn = self._next_turn(host, rate)
+            if self.stop.wait(max(0.0, turn - time.monotonic())):
+                raise Stopped
+            with self._lock:
+                # A pause that was asked for while this thread waited holds for it, too.
+                if turn >= self._turns(host).held:
+                    return
 
     def hold(self, host: str, seconds: float) -> None:
         """Nobody asks ``host`` for so many seconds."""
         with self._lock:
-            self._free[host] = max(self._free.get(host, 0.0), time.monotonic() + seconds)
+            turns = self._turns(host)
+            turns.held = max(turns.held, time.monotonic() + seconds)
+            turns.free = max(turns.free, turns.held)
+
+    def close(self, host: str, seconds: float) -> None:
+        """Whoever wants to ask ``host`` within so many seconds is refused at once."""
+        with self._lock:
+            self._turns(host).closed = time.monotonic() + seconds
+
+    def _next_turn(self, host: str, rate: float) -> float:
+        with self._lock:
+            now, turns = time.monotonic(), self._turns(host)
+            if now < turns.closed:
+                raise Refused("host asked for a long pause")
+            turn = max(now, turns.free)
+            turns.free = turn + 1 / rate
+            return turn
+
+    def _turns(self, host: str) -> Turns:
+        if len(self._hosts) > MOST_HOSTS:
+            now = time.monotonic()
+            self._hosts = {name: turns for name, turns in self._hosts.items() if max(turns.free, turns.closed) > now}
+        return self._hosts.setdefault(host, Turns())
 
 
 class Deadline:
@@ -178,11 +226,9 @@ class Deadline:
         """End the request now."""
         self.over = True
         for each in self._sockets:
-            try:
-                # The plain socket's own shutdown: the one of TLS changes state that another thread is reading.
+            # The plain socket's own shutdown: the one of TLS changes state that another thread is reading.
+            with suppress(OSError):  # It may be closed already.
                 socket.socket.shutdown(each, socket.SHUT_RDWR)
-            except OSError:
-                pass  # It is closed already.
 
     def end(self) -> None:
         """The request is answered."""
@@ -201,7 +247,7 @@ class Client:
         proxy: address of a proxy; it resolves the names, and has to keep out of its own local network itself.
 
     Raises:
-        UserError: the contact cannot stand in a header, or the proxy is no address.
+        UserError: the contact cannot stand in a header, a rate is not above 0, or the proxy is no address.
     """
 
     def __init__(
@@ -216,6 +262,9 @@ class Client:
     ) -> None:
         if not contact.isascii() or (contact and not contact.isprintable()):
             raise UserError(f"--contact {contact!r}: only ASCII letters and signs can stand in the user agent")
+        for option, value in (("--rate", rate), ("--api_rate", api_rate)):
+            if not value > 0:
+                raise UserError(f"{option} {value}: a number above 0 is needed")
         self.contact, self.limits = contact, limits or Limits()
         self.rate, self.api_rate = rate, api_rate
         self._stop = threading.Event()
@@ -232,6 +281,8 @@ class Client:
             transport=GuardedTransport(inner, allow_private=allow_private, proxied=proxy is not None),
             trust_env=False,
             headers={"User-Agent": user_agent(contact), "Accept-Encoding": "identity"},
+            # Cookies are not ours to keep.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=httpx.Timeout(self.limits.read, connect=self.limits.connect),
         )
 
@@ -246,7 +297,7 @@ class Client:
 
     def get_json(self, url: str, params: Mapping[str, str]) -> dict[str, Any]:
         """The object that a search answers; Refused and Stopped as for images."""
-        content = self._get(str(httpx.URL(url, params=dict(params))), self.api_rate, JSON_BYTES)
+        content = self._get(str(httpx.URL(url).copy_merge_params(dict(params))), self.api_rate, JSON_BYTES)
         try:
             answer = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -276,12 +327,17 @@ class Client:
             try:
                 return self._once(url, rate, max_bytes, check_headers)
             except Passing as fault:
-                pause = self.limits.backoff * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
-                if fault.wait is not None:
-                    pause = max(pause, fault.wait)
-                if attempt == self.limits.tries or pause > self.limits.longest_wait:
+                if fault.wait > self.limits.longest_wait:
+                    self._limiter.close(fault.host, fault.wait)
                     raise
-                self.hold(url, pause)
+                pause = max(fault.wait, self.limits.backoff * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
+                # One broken file is no reason to leave its host alone; being told to wait is.
+                if fault.wait or fault.status == TOO_MANY_REQUESTS:
+                    self._limiter.hold(fault.host, pause)
+                if attempt == self.limits.tries:
+                    raise
+                if self._stop.wait(pause):
+                    raise Stopped from fault
         raise AssertionError("tries is at least 1")
 
     def _once(self, url: str, rate: float, max_bytes: int, check_headers: Any) -> bytes:
@@ -304,8 +360,9 @@ class Client:
         except (httpx.TransportError, OSError) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Refused("bad certificate") from error
-            raise Passing(f"no connection: {str(error) or type(error).__name__}") from error
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            fault = clean(error) or type(error).__name__
+            raise Passing(f"no connection: {fault}", request.url.host) from error
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:
             raise Refused("no web address") from error
         raise Refused("too many redirects")
 
@@ -317,25 +374,26 @@ class Client:
             self._under_way.add(deadline)
         request.extensions = request.extensions | {"trace": deadline.trace}
         try:
+            self._raise_if_cut(deadline)
             response = self._http.send(request, stream=True)
-            # Cookies are not ours to keep.
-            self._http.cookies.clear()
             try:
                 yield response
             finally:
                 response.close()
-            if deadline.over:
-                raise Refused("too slow")
-        except (httpx.TransportError, OSError) as error:
-            if self._stop.is_set():
-                raise Stopped from error
-            if deadline.over:
-                raise Refused("too slow") from error
+            self._raise_if_cut(deadline)
+        except (httpx.TransportError, OSError):
+            self._raise_if_cut(deadline)
             raise
         finally:
             deadline.end()
             with self._lock:
                 self._under_way.discard(deadline)
+
+    def _raise_if_cut(self, deadline: Deadline) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        if deadline.over:
+            raise Refused("too slow")
 
 
 def user_agent(contact: str) -> str:
@@ -351,20 +409,21 @@ def check_status(response: httpx.Response) -> None:
     """Raise Refused, or Passing, unless the status is 200."""
     status = response.status_code
     if status == TOO_MANY_REQUESTS or status >= 500:
-        raise Passing(f"HTTP {status}", status, retry_after(response.headers.get("Retry-After", "")))
+        wait = retry_after(response.headers.get("Retry-After", ""))
+        raise Passing(f"HTTP {status}", response.request.url.host, status, wait)
     if status != httpx.codes.OK:
         raise Refused(f"HTTP {status}", status)
 
 
-def retry_after(value: str) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date; None where it is neither."""
+def retry_after(value: str) -> float:
+    """Seconds of a Retry-After header, which is a number or a date; 0 where it is neither."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
+    except (ValueError, OverflowError):
+        return 0.0
     return max(0.0, ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
 
 
@@ -378,7 +437,7 @@ def check_image_headers(response: httpx.Response) -> None:
     if directives & {"noai", "noimageai"}:
         raise Refused("robots tag")
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if not kind.startswith("image/"):
+    if not kind.startswith("image/") and kind not in ANY_TYPE:
         raise Refused(f"no image type: {kind[:40] or 'none'}")
 
 

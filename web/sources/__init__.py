@@ -9,7 +9,7 @@ A source's file has two functions:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib import import_module
 
 from utils.errors import UserError
@@ -33,8 +33,8 @@ def check(given: str, client: Client) -> None:
     import_module(SOURCES[name]).check(argument, client)
 
 
-def search(given: str, query: Query, client: Client) -> Iterator[Candidate]:
+def search(given: str, query: Query, client: Client) -> Generator[Candidate, None, None]:
     """Candidates of a class from the source ``NAME[:ARGUMENT]``."""
     name, _, argument = given.partition(":")
-    candidates: Iterator[Candidate] = import_module(SOURCES[name]).search(argument, query, client)
+    candidates: Generator[Candidate, None, None] = import_module(SOURCES[name]).search(argument, query, client)
     return candidates

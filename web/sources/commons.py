@@ -12,6 +12,7 @@ from web.candidate import Candidate, Query, Refused, clean
 from web.download import Client, check_address
 
 API = "https://commons.wikimedia.org/w/api.php"
+# Thumbnails come in fixed widths only; 500 pixels is also what the images of VOC have.
 PARAMS = {
     "action": "query",
     "format": "json",
@@ -21,12 +22,14 @@ PARAMS = {
     "gsrlimit": "50",
     "prop": "imageinfo",
     "iiprop": "url|size|mime|extmetadata",
-    "iiurlwidth": "640",
+    "iiurlwidth": "500",
     "maxlag": "5",
 }
 # Seconds that Wikimedia asks for when its databases lag behind, and how often we wait so long.
 LAG_PAUSE = 5.0
 LAG_TRIES = 5
+# The search ends after 10,000 results; so do we, whatever an answer promises.
+MOST_ANSWERS = 200
 
 
 def check(argument: str, client: Client) -> None:
@@ -43,11 +46,13 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
         Refused: the search does not answer, or answers with an error.
     """
     params = PARAMS | {"gsrsearch": f"{query.text} filetype:bitmap"}
-    following: dict[str, str] | None = {}
-    while following is not None:
+    following: dict[str, str] = {}
+    for _ in range(MOST_ANSWERS):
         answer = _ask(argument or API, params | following, client)
         found = answer.get("query", {})
         pages = found.get("pages", []) if isinstance(found, dict) else []
+        if not isinstance(pages, list):
+            raise Refused("answer without a list of pages")
         for page in sorted((p for p in pages if isinstance(p, dict)), key=_rank):
             info = page.get("imageinfo")
             if isinstance(info, list) and info and isinstance(info[0], dict):
@@ -56,7 +61,9 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
                     yield candidate
         told = answer.get("continue")
         further = {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else None
-        following = further if further != following else None
+        if further is None or further == following:
+            return
+        following = further
 
 
 def _rank(page: dict[str, Any]) -> int:

@@ -27,13 +27,17 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
         folders = [place for place in sorted(Path(argument).iterdir()) if place.is_dir() and query.names(place.name)]
         for path in (path for folder in folders for path in sorted(folder.iterdir())):
             if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
-                yield Candidate(path.resolve().as_uri(), "folder", path, _caption(path.with_suffix(".txt")))
+                yield Candidate(path.resolve().as_uri(), "folder", path, _caption(path.with_suffix(".txt"), query))
     except OSError as error:
         raise UserError(f"{argument}: cannot be read ({error.strerror})") from error
 
 
-def _caption(path: Path) -> str:
+def _caption(path: Path, query: Query) -> str:
     if not path.is_file():
         return ""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return clean(file.read(LONGEST_TEXT))
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return clean(file.read(LONGEST_TEXT))
+    except OSError as error:
+        query.troubles.append(f"{path}: the caption cannot be read ({error.strerror})")
+        return ""

@@ -9,9 +9,11 @@ from web.candidate import Candidate, Query, Refused, clean
 from web.download import Client, check_address
 
 API = "https://api.openverse.org/v1/images/"
-# The most that an anonymous search is given at once.
+# The most that an anonymous search is given at once; and where we stop, whatever number of pages is promised.
 PAGE_SIZE = 20
-TOO_MANY_REQUESTS = 429
+MOST_PAGES = 500
+# Answers to a page that is deeper than an anonymous search may go.
+PAST_THE_END = (400, 401, 403, 404)
 
 
 def check(argument: str, client: Client) -> None:
@@ -27,24 +29,25 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
     """
     page = 0
     pages = 1
-    while page < pages:
+    while page < min(pages, MOST_PAGES):
         page += 1
         params = {"q": query.text, "page": str(page), "page_size": str(PAGE_SIZE)}
         try:
             answer = client.get_json(argument or API, params)
         except Refused as refused:
-            if page > 1 and refused.status is not None and 400 <= refused.status < 500 != TOO_MANY_REQUESTS:
+            if page > 1 and refused.status in PAST_THE_END:
                 return  # Anonymous searches may not page to the end; what they gave is kept.
             raise
         results = answer.get("results")
         if not isinstance(results, list) or not isinstance(answer.get("page_count", 1), int):
             raise Refused("answer without results")
-        pages = answer.get("page_count", 1)
+        pages = answer.get("page_count", 1) if results else page
         yield from (_candidate(found) for found in results if isinstance(found, dict) and found.get("url"))
 
 
 def _candidate(found: dict[str, Any]) -> Candidate:
-    tags = [tag.get("name") for tag in found.get("tags") or [] if isinstance(tag, dict)]
+    given = found.get("tags")
+    tags = [tag.get("name") for tag in given if isinstance(tag, dict)] if isinstance(given, list) else []
     licence = " ".join(str(found[key]) for key in ("license", "license_version", "license_url") if found.get(key))
     return Candidate(
         clean(found["url"]),

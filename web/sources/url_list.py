@@ -37,12 +37,16 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
     Raises:
         UserError: the file cannot be read, or is damaged further down; names it.
     """
+    without = 0
     for row in _rows(Path(argument)):
         # More space than one line has would not survive the manifest, by which a later run knows what it has tried.
-        url = " ".join(str(row["url"] or "").split())
-        if url and query.names(str(row["class"] or "")):
-            texts = {name: clean(row.get(name)) for name in ("caption", "licence", "author", "page")}
-            yield Candidate(clean(url), "list", **texts)
+        url = " ".join(str(row.get("url") or "").split())
+        without += not url or not row.get("class")
+        if url and query.names(str(row.get("class") or "")):
+            caption, licence, author, page = (clean(row.get(name)) for name in ("caption", "licence", "author", "page"))
+            yield Candidate(clean(url), "list", caption=caption, licence=licence, author=author, page=page)
+    if without:
+        query.troubles.append(f"{argument}: {without} lines without an address or a class")
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -71,7 +75,7 @@ def _text_rows(path: Path) -> Iterator[dict[str, Any]]:
             reader = csv.reader(file, "excel-tab", quoting=csv.QUOTE_NONE) if tabs else csv.reader(file)
             columns = _columns(path, next(reader, []))
             for row in reader:
-                if len(row) > max(columns[name] for name in NEEDED):
+                if row:
                     yield {name: row[position] for name, position in columns.items() if position < len(row)}
     except (OSError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a list ({error})") from error
@@ -92,4 +96,4 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
                 for row in batch.to_pylist():
                     yield {name: row[column] for name, column in chosen.items()}
     except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as a list ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: cannot be read as a list ({str(error).partition(chr(10))[0]})") from error

@@ -30,7 +30,9 @@ Sample = dict[str, bytes]
 def check(argument: str, client: Client) -> None:
     """Refuse a pattern that names no file."""
     if not any(path.is_file() for path in _shards(argument)):
-        raise UserError(f"--source webdataset:{argument}: names no file; give a file, a glob or a range {{00000..00010}}")
+        raise UserError(
+            f"--source webdataset:{argument}: names no file; give a file, a glob or a range {{00000..00010}}"
+        )
 
 
 def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:

@@ -1,0 +1,259 @@
+"""The folder that web images are collected into: its files, and what earlier runs left in it.
+
+    OUT/<class>/<number>.<suffix>    the images
+    OUT/manifest.csv                 one row an image
+    OUT/rejected.csv                 one row an address that was tried in vain, and why
+    OUT/fingerprints.csv             what duplicates are found by
+
+What stands in the manifest or among the rejected is not asked for again; lines that are removed from ``rejected.csv`` are. An image
+gets its row first and its name after that, so that a run which is killed in between leaves enough to finish; an image file without
+a row is therefore never ours, and left alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from utils import manifest
+from utils.errors import UserError
+from utils.manifest import Row, Writer
+from web.candidate import SUFFIXES, Candidate, Query
+from web.duplicates import Fingerprint
+
+REJECTED = "rejected.csv"
+REJECTED_COLUMNS = ("class", "source", "url", "reason")
+FINGERPRINTS = "fingerprints.csv"
+OUR_PATH = re.compile(rf"([a-z0-9_]+)/(\d{{5,9}})({'|'.join(sorted(map(re.escape, set(SUFFIXES.values()))))})")
+# Names of files that are being written; no image has such a name.
+HALF_WRITTEN = re.compile(r"\.\d+\S*\.(part|ready)")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An image that passed every check of its own, under a temporary name.
+
+    Attributes:
+        part: the file.
+        suffix: by its format, with the dot.
+        size: of the file, bytes.
+        width: in pixels, upright.
+        height: likewise.
+        print_: its fingerprint.
+    """
+
+    part: Path
+    suffix: str
+    size: int
+    width: int
+    height: int
+    print_: Fingerprint
+
+
+class Store:
+    """Opens such a folder, mends what a killed run left, and keeps or refuses candidates.
+
+    Args:
+        out: the folder; made where it is missing.
+        folders: class -> name of its folder, of the classes that are collected.
+
+    Attributes:
+        kept: class -> number of its images.
+        refused: class -> how often it was refused for what.
+        total: bytes of all images.
+
+    Raises:
+        UserError: the folder is in use, holds links that would lead out of it, or files that are not of this program.
+    """
+
+    def __init__(self, out: Path, folders: Mapping[str, str]) -> None:
+        self.out, self.folders = out, dict(folders)
+        self.kept: Counter[str] = Counter()
+        self.refused: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.total = 0
+        self._tried: dict[str, set[str]] = {}
+        self._parts = count(1)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {out}: is no folder and cannot be made one ({error.strerror})") from error
+        self._lock = _lock(out)
+        try:
+            self._open()
+        except BaseException:
+            _unlock(self._lock)
+            raise
+
+    def _open(self) -> None:
+        out = self.out
+        for name in (manifest.FILE, REJECTED, FINGERPRINTS, *self.folders.values()):
+            self._refuse_link(out / name)
+        for folder in self.folders.values():
+            (out / folder).mkdir(exist_ok=True)
+        self._rejected = Writer(out / REJECTED, REJECTED_COLUMNS)
+        self._read_rejected()
+        rows, lost = self._read_rows()
+        self._numbers = {name: self._first_number(name, [*rows, *lost]) for name in self.folders}
+        if lost:
+            manifest.write(out / manifest.FILE, manifest.COLUMNS, rows)
+        self._manifest = Writer(out / manifest.FILE)
+        self.paths = [row["path"] for row in rows]
+        for row in rows:
+            self._count(row)
+        for row in lost:
+            self._refuse(row["class"], row["source"], row["url"], f"file was removed: {row['path']}")
+        self._sweep({row["path"].partition("/")[0] for row in rows} | set(self.folders.values()))
+
+    def _refuse_link(self, path: Path) -> None:
+        if path.is_symlink():
+            raise UserError(f"{path}: is a link, and might lead out of the folder; remove it")
+
+    def _read_rejected(self) -> None:
+        path = self.out / REJECTED
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                for row in csv.DictReader(file, strict=True):
+                    if None in row or None in row.values():
+                        raise UserError(f"{path}: a line has not {len(REJECTED_COLUMNS)} columns; repair or remove it")
+                    self._note(row["class"], row["url"], row["reason"])
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path}: cannot be read ({error}); repair it or move it away") from error
+
+    def _read_rows(self) -> tuple[list[Row], list[Row]]:
+        """Rows of the manifest whose file is there, and those whose file is not."""
+        path = self.out / manifest.FILE
+        Writer(path).close()  # Cuts half a line, refuses other columns.
+        slugs = {folder: name for name, folder in self.folders.items()}
+        rows: list[Row] = []
+        lost: list[Row] = []
+        for row in manifest.open_manifest(path):
+            match = OUR_PATH.fullmatch(row["path"])
+            if match is None:
+                raise UserError(
+                    f"{path}: the path {row['path']} is none that this program gives; move the manifest away"
+                )
+            if slugs.get(match[1], row["class"]) != row["class"]:
+                raise UserError(f"--classes {slugs[match[1]]}: its folder {match[1]} is that of {row['class']} already")
+            self._refuse_link(self.out / match[1])
+            (rows if self._is_there(self.out / row["path"]) else lost).append(row)
+        return rows, lost
+
+    def _is_there(self, path: Path) -> bool:
+        """Whether an image is there, perhaps after giving it the name that a killed run did not come to give."""
+        ready = _ready(path)
+        if not path.is_file() and ready.is_file():
+            os.replace(ready, path)
+        return path.is_file()
+
+    def _first_number(self, name: str, rows: list[Row]) -> int:
+        """The number after the highest that is, or was, in use in a class's folder."""
+        folder = self.folders[name]
+        used = {row["path"] for row in rows} | {f"{folder}/{path.name}" for path in (self.out / folder).iterdir()}
+        matches = (OUR_PATH.fullmatch(path) for path in used)
+        return 1 + max((int(match[2]) for match in matches if match and match[1] == folder), default=0)
+
+    def _sweep(self, folders: set[str]) -> None:
+        """Remove half-written files."""
+        for folder in folders:
+            place = self.out / folder
+            for path in list(place.iterdir()) if place.is_dir() else []:
+                if HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+
+    def _count(self, row: Mapping[str, str]) -> None:
+        self.kept[row["class"]] += 1
+        self.total += int(row["size"]) if row["size"].isdecimal() else 0
+        self._tried.setdefault(row["url"], set()).add(row["class"])
+
+    def _note(self, name: str, url: str, reason: str) -> None:
+        self.refused[name][reason.partition(": ")[0]] += 1
+        self._tried.setdefault(url, set()).add(name)
+
+    def fresh(self, candidates: Iterator[Candidate], name: str) -> Iterator[Candidate]:
+        """Candidates of a class whose address has not been tried; one that was tried for another class is refused."""
+        for candidate in candidates:
+            before = self._tried.setdefault(candidate.url, set())
+            if name in before:
+                continue
+            others = before - {name}
+            before.add(name)
+            if others:
+                self.refuse(name, candidate, f"same address in another class: {min(others)}")
+            else:
+                yield candidate
+
+    def part(self, name: str) -> Path:
+        """A new temporary name beside the images of a class."""
+        return self.out / self.folders[name] / f".{next(self._parts)}.part"
+
+    def keep(self, query: Query, candidate: Candidate, taken: Taken) -> str:
+        """Give an image its row and its name; the path of the row."""
+        name = query.name
+        path = f"{self.folders[name]}/{self._numbers[name]:05d}{taken.suffix}"
+        self._numbers[name] += 1
+        row = {
+            "path": path,
+            "class": name,
+            "query": query.text,
+            "source": candidate.source,
+            "url": candidate.url,
+            "page": candidate.page,
+            "licence": candidate.licence,
+            "author": candidate.author,
+            "sha256": taken.print_.sha256,
+            "width": str(taken.width),
+            "height": str(taken.height),
+            "size": str(taken.size),
+            "caption": candidate.caption,
+        }
+        ready = _ready(self.out / path)
+        os.replace(taken.part, ready)
+        self._manifest.write(row)
+        os.replace(ready, self.out / path)
+        self._count(row)
+        return path
+
+    def refuse(self, name: str, candidate: Candidate, reason: str) -> None:
+        """Note that a candidate is not taken, and why."""
+        self._refuse(name, candidate.source, candidate.url, reason)
+
+    def _refuse(self, name: str, source: str, url: str, reason: str) -> None:
+        self._rejected.write({"class": name, "source": source, "url": url, "reason": reason})
+        self._note(name, url, reason)
+
+    def close(self) -> None:
+        """Remove half-written files, close the others, and let the next run in."""
+        self._sweep(set(self.folders.values()))
+        self._manifest.close()
+        self._rejected.close()
+        _unlock(self._lock)
+
+
+def _ready(path: Path) -> Path:
+    return path.with_name(f".{path.name}.ready")
+
+
+def _lock(folder: Path) -> int | None:
+    """A handle of ``folder`` that no other run has at the same time; None where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise UserError(f"--out {folder}: another run is collecting into it; wait for it or stop it") from error
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
