@@ -38,7 +38,7 @@ def main(given: argparse.Namespace) -> int:
         names = shown(map(str, done.missing))
         print(
             f"generate_train_file.py: {len(done.missing)} images have no label and are left out: {names}; "
-            "run generate_label.py again",
+            "run generate_label.py again, or remove them",
             file=sys.stderr,
         )
     return 1 if done.missing else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ from captions.formats import read_class_words
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder
 from dataset.decode import DecodeError, load_image
-from dataset.replay_tree import Marker, ReplayImage, images_of, originals, write_whole
+from dataset.replay_tree import Marker, ReplayImage, images_of, originals, whole_file, write_whole
 from dataset.transform import STATS
 from modules.norm import arithmetic
 from segmentation_module import make_model
@@ -272,23 +271,17 @@ def groups_of(pairs: Sequence[ReplayImage], batch_size: int) -> list[list[Replay
 
 
 def write_label(path: Path, label: NDArray[np.uint8], size: tuple[int, int]) -> None:
-    """Write a palette PNG (VOC's colours) of ``size`` (width, height): to a temporary name, then renamed."""
+    """Write a palette PNG (VOC's colours) of ``size`` (width, height)."""
     picture = Image.fromarray(label)
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.NEAREST)
     picture.putpalette(palette().tobytes())
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as temporary:
         picture.save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_dropped(pair: ReplayImage, reason: str) -> None:
     """Say that an image is not to be used, in place of its label."""
-    pair.dropped.parent.mkdir(exist_ok=True)
     write_whole(pair.dropped, f"{reason}\n")
 
 

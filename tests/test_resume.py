@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.replay_trees import labelled
 from utils import checkpoint
 
 
@@ -66,15 +67,18 @@ def weak(folder: Path, data: Path, name: str, *extra: str) -> list[str]:
     return command(folder, data, name, *WEAK, "--step_ckpt", str(previous), *extra)
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_and_resumed_run_ends_the_same(base: Path, small_shapes: Path, kill: signal.Signals) -> None:
-    whole = run(weak(base, small_shapes, f"whole{kill}"))
+@pytest.mark.parametrize(("kill", "replay"), [(signal.SIGKILL, False), (signal.SIGTERM, False), (signal.SIGTERM, True)])
+def test_killed_and_resumed_run_ends_the_same(
+    base: Path, small_shapes: Path, tmp_path: Path, kill: signal.Signals, replay: bool
+) -> None:
+    extra = ["--replay", "--replay_path", str(labelled(tmp_path / "tree", ["circle"], 5))] if replay else []
+    whole = run(weak(base, small_shapes, f"whole{kill}{replay}", *extra))
     assert whole.returncode == 0, whole.stderr
 
-    name = f"killed{kill}"
+    name = f"killed{kill}{replay}"
     path = base / "checkpoints/step/shapes-5-3-ov" / f"{name}_1.pth"
     process = subprocess.Popen(
-        weak(base, small_shapes, name), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        weak(base, small_shapes, name, *extra), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 240
     while not path.is_file() and process.poll() is None and time.monotonic() < deadline:
@@ -85,13 +89,13 @@ def test_killed_and_resumed_run_ends_the_same(base: Path, small_shapes: Path, ki
     interrupted = checkpoint.load(path)
     assert not interrupted["finished"]
 
-    resumed = run(weak(base, small_shapes, name, "--resume", "auto"))
+    resumed = run(weak(base, small_shapes, name, *extra, "--resume", "auto"))
     assert resumed.returncode == 0, resumed.stderr
-    expected, found = weights(base, f"whole{kill}"), weights(base, name)
+    expected, found = weights(base, f"whole{kill}{replay}"), weights(base, name)
     assert expected.keys() == found.keys()
     different = [key for key in expected if not torch.equal(expected[key], found[key])]
     assert not different
 
-    again = run(weak(base, small_shapes, name, "--resume", "auto"))
+    again = run(weak(base, small_shapes, name, *extra, "--resume", "auto"))
     assert again.returncode == 0, again.stderr
     assert "Training step" not in again.stderr, "a finished step is not trained again"
