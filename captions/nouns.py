@@ -19,7 +19,8 @@ from typing import Any
 from captions import wordnet
 from utils.errors import UserError
 
-# Words of a sentence, punctuation among them -> a tag for each: N common noun, P proper noun, or nothing.
+SINGULAR, PLURAL, NAME, OTHER = "singular", "plural", "name", ""
+# Words of a sentence, punctuation among them -> for each what kind of noun it is, or OTHER.
 Tags = Callable[[Sequence[str]], list[str]]
 
 DEFAULT_TAGGER = "hanta"
@@ -27,11 +28,15 @@ DEFAULT_TAGGER = "hanta"
 LONGEST = 4
 # Nothing is read behind so many letters; no caption is that long.
 LONGEST_CAPTION = 10_000
-# Nouns whose meaning, in captions, is that of the plural.
+# A word's letters behind these are cut off; no noun is that long, and HanTa's time grows with the square of a word's length.
+LONGEST_WORD = 40
+# Clothes and the like that have their meaning in the plural alone.
 PLURALS = frozenset(
-    "binoculars bleachers boxers clothes fireworks glasses goggles headphones jeans leggings outskirts overalls pajamas pants people "
-    "pyjamas scissors shorts slacks sunglasses surroundings suspenders tights tongs trousers tweezers woods".split()
+    "binoculars bleachers briefs clothes dungarees glasses goggles jeans knickers leggings outskirts overalls pajamas panties pants "
+    "people pyjamas scissors shorts slacks sunglasses surroundings tights tongs trousers tweezers woods".split()
 )
+PENN = {"NN": SINGULAR, "NNS": PLURAL, "NNP": NAME, "NNPS": NAME}
+BNC = {"NN0": SINGULAR, "NN1": SINGULAR, "NN2": PLURAL, "NP0": NAME}
 
 _TOKEN = re.compile(r"'s\b|[^\W_]+(?:(?:-|'(?!s\b))[^\W_]+)*|[^\w\s]")
 _APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'"})
@@ -47,78 +52,95 @@ def _package(module: str, package: str, tagger: str) -> ModuleType:
 def _textblob() -> Tags:
     """textblob's English tagger (Penn tags), which ships its lexicon; ``TextBlob(...).tags`` would need a download."""
     tag: Any = _package("textblob.en", "textblob", "textblob").tag
-    kinds = {"NN": "N", "NNS": "N", "NNP": "P", "NNPS": "P"}
-    # Sentences are tagged word by word; it drops nothing of a text whose words are parted by blanks.
-    return lambda words: [kinds.get(kind, "") for _, kind in tag(" ".join(words), tokenize=False)]
+    return lambda words: [PENN.get(kind, OTHER) for _, kind in tag(" ".join(words), tokenize=False)]
 
 
 def _hanta() -> Tags:
     """HanTa's English model (BNC tags)."""
-    package = _package("HanTa.HanoverTagger", "HanTa", "hanta")
-    model = package.HanoverTagger("morphmodel_en.pgz")
-    kinds = {"NN0": "N", "NN1": "N", "NN2": "N", "NP0": "P"}
-    return lambda words: [kinds.get(kind.split("-")[0], "") for _, _, kind in model.tag_sent(words)]
+    model = _package("HanTa.HanoverTagger", "HanTa", "hanta").HanoverTagger("morphmodel_en.pgz")
+    return lambda words: [BNC.get(kind, OTHER) for _, _, kind in model.tag_sent(words)]
+
+
+def spacy_model() -> str:
+    """The package of spaCy's first installed English model; UserError where there is none."""
+    models = _package("spacy.util", "spacy", "spacy").get_installed_models()
+    found = sorted(name for name in models if name.startswith("en_"))
+    if not found:
+        raise UserError("tagger spacy: has no English model; python -m spacy download en_core_web_sm installs one")
+    return str(found[0])
 
 
 def _spacy() -> Tags:
-    """spaCy's first installed English model."""
-    package = _package("spacy", "spacy", "spacy")
-    models = sorted(name for name in package.util.get_installed_models() if name.startswith("en_"))
-    if not models:
-        raise UserError("tagger spacy: has no English model; python -m spacy download en_core_web_sm")
-    model = package.load(models[0], exclude=["parser", "ner", "lemmatizer"])
+    """spaCy's English model (Penn tags)."""
+    name = spacy_model()
+    model = importlib.import_module("spacy").load(name, exclude=["parser", "ner", "lemmatizer"])
     document = importlib.import_module("spacy.tokens").Doc
-    kinds = {"NN": "N", "NNS": "N", "NNP": "P", "NNPS": "P"}
-    return lambda words: [kinds.get(token.tag_, "") for token in model(document(model.vocab, list(words)))]
+    return lambda words: [PENN.get(token.tag_, OTHER) for token in model(document(model.vocab, list(words)))]
 
 
 TAGGERS: dict[str, Callable[[], Tags]] = {"textblob": _textblob, "hanta": _hanta, "spacy": _spacy}
 
 
-def lemma(word: str) -> str:
-    """The singular of a noun, in small letters: WordNet's, or by rule where WordNet does not know the word."""
+def lemma(word: str, kind: str = PLURAL) -> str:
+    """The singular of a noun, in small letters: WordNet's, or by its rules where WordNet does not know the word.
+
+    Args:
+        word: a noun as it is written.
+        kind: SINGULAR leaves a word that WordNet knows as it is (``species``, ``gas``).
+    """
     word = word.lower()
-    if word in PLURALS:
+    net = wordnet.load()
+    if word in PLURALS or (kind == SINGULAR and net.has(word)):
         return word
-    forms = wordnet.load().lemmatise(word)
-    return forms[-1] if forms else word
+    forms = net.lemmatise(word)
+    singulars = [form for form in forms if form != word]
+    if forms:
+        return singulars[0] if singulars else word
+    if word.endswith("children"):
+        return word.removesuffix("ren")
+    return word.removesuffix("s") if word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
 class _Nouns:
+    """Nouns of captions by one tagger."""
+
     def __init__(self, tags: Tags) -> None:
         self.tags = tags
         self.net = wordnet.load()
 
     def __call__(self, caption: str) -> list[str]:
-        words = _TOKEN.findall(caption[:LONGEST_CAPTION].translate(_APOSTROPHES))
+        text = caption[:LONGEST_CAPTION].translate(_APOSTROPHES)
+        words = [word[:LONGEST_WORD] for word in _TOKEN.findall(text)]
         if not words:
             return []
-        nouns = [self._counts(word, kind) for word, kind in zip(words, self.tags(words), strict=True)]
+        lemmas = [self._lemma(word, kind) for word, kind in zip(words, self.tags(words), strict=True)]
         found, start = [], 0
         while start < len(words):
-            length, noun = self._noun(words, nouns, start)
+            stop, noun = self._unit(words, lemmas, start)
             found += [noun] if noun else []
-            start += length
+            start = stop
         return found
 
-    def _counts(self, word: str, kind: str) -> bool:
-        """Whether a tagged word is a common noun; a Frisbee is one though it is written as a name."""
-        return word[0].isalpha() and (kind == "N" or (kind == "P" and self._is_common(lemma(word))))
+    def _lemma(self, word: str, kind: str) -> str:
+        """The lemma of a noun; empty for another word, and for a name that is no kind of thing (Boston; but Frisbee is one)."""
+        if kind == OTHER or not word[0].isalpha():
+            return ""
+        found = lemma(word, kind)
+        return found if kind != NAME or self._is_kind(found) else ""
 
-    def _is_common(self, word: str) -> bool:
-        sense = self.net.lemma_ids.get(word)
-        if sense is None:
-            return False
-        return not self.net.sense_is_name[self.net.sense_starts[sense] : self.net.sense_starts[sense + 1]].all()
+    def _is_kind(self, word: str) -> bool:
+        sense = self.net.common_sense(word)
+        return sense is not None and bool(self.net.hypernyms(sense, instances=False))
 
-    def _noun(self, words: Sequence[str], nouns: Sequence[bool], start: int) -> tuple[int, str]:
-        """How many words the unit from ``start`` has, and its lemma where it is a noun."""
+    def _unit(self, words: Sequence[str], lemmas: Sequence[str], start: int) -> tuple[int, str]:
+        """Where the longest expression from ``start`` ends, and its lemma; a single word where there is none."""
         for stop in range(min(len(words), start + LONGEST), start + 1, -1):
-            if nouns[stop - 1]:
-                expression = "_".join((*words[start : stop - 1], lemma(words[stop - 1]))).lower()
-                if self._is_common(expression):
-                    return stop - start, expression
-        return 1, lemma(words[start]) if nouns[start] else ""
+            if lemmas[stop - 1]:
+                head = "".join(f"{word}_" for word in words[start : stop - 1]).lower()
+                for last in (lemmas[stop - 1], words[stop - 1].lower()):
+                    if self._is_kind(head + last):
+                        return stop, head + last
+        return start + 1, lemmas[start]
 
 
 def make_tagger(name: str) -> Callable[[str], list[str]]:
