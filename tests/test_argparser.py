@@ -89,7 +89,10 @@ REFUSED = [
     (WEAK + " --web_labels caption", "--web_labels needs --web"),
     (WEAK + " --web --web_path . --val_on_trainset", "--val_on_trainset contradicts --web"),
     (WEAK + " --replay_num 3", "--replay_num needs --replay"),
-    (WEAK.replace("--batch_size 24", "--batch_size 5") + " --replay --replay_path .", "--batch_size 5: with --replay half"),
+    (
+        WEAK.replace("--batch_size 24", "--batch_size 5") + " --replay --replay_path .",
+        "--batch_size 5: with --replay half",
+    ),
     (BASE + " --test", "no such checkpoint; train it first"),
     (BASE + " --continue_ckpt", "no such checkpoint; train it first"),
     (BASE + " --ckpt missing.pth", "--ckpt missing.pth: no such file"),
@@ -166,3 +169,14 @@ def test_run_refuses_with_exit_code_2() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.strip() == "run.py: --step 7 is outside --task 15-5, whose steps are 0 to 1"
+
+
+def test_what_may_change_in_a_continued_rehearsal(previous: Path, tmp_path: Path) -> None:
+    """The tree may have moved; another number of images would make other batches."""
+    line = f"{WEAK} --step_ckpt {previous} --overlap --replay --replay_path"
+    (tmp_path / "moved").mkdir()
+    earlier = parse(f"{line} {tmp_path}").plain()
+    assert earlier["replay"] and earlier["replay_num"] == 2
+    assert not parse(f"{line} {tmp_path / 'moved'}").changed(earlier)
+    assert parse(f"{line} {tmp_path} --replay_num 3").changed(earlier) == ["--replay_num 3 (was 2)"]
+    assert parse(f"{WEAK} --step_ckpt {previous} --overlap").changed(earlier) == ["--replay False (was True)"]
