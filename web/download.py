@@ -340,14 +340,15 @@ class Client:
                     raise Stopped from fault
         raise AssertionError("tries is at least 1")
 
-    def _once(self, url: str, rate: float, max_bytes: int, check_headers: Any) -> bytes:
+    def _once(self, address: str, rate: float, max_bytes: int, check_headers: Any) -> bytes:
         """One try: follows redirects, each of them in the host's turn and checked like the first."""
         try:
-            request = self._http.build_request("GET", url)
+            request = self._http.build_request("GET", address)
             for _ in range(MOST_REDIRECTS + 1):
-                if request.url.scheme not in ("http", "https") or not request.url.host:
+                url = request.url
+                if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 1 << 16:
                     raise Refused("no web address")
-                self._limiter.wait(request.url.host, rate)
+                self._limiter.wait(url.host, rate)
                 with self._answer(request) as response:
                     if response.next_request is None:
                         check_status(response)
@@ -360,6 +361,8 @@ class Client:
         except (httpx.TransportError, OSError) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Refused("bad certificate") from error
+            if isinstance(error.__context__, httpx.InvalidURL):  # The target of a redirect.
+                raise Refused("no web address") from error
             fault = clean(error) or type(error).__name__
             raise Passing(f"no connection: {fault}", request.url.host) from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:

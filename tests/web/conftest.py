@@ -1,7 +1,8 @@
-"""A step-0 checkpoint on drawn shapes and web images of the same classes, made once."""
+"""A step-0 checkpoint on drawn shapes and web images of the same classes, made once; and a server that lies."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import argparser
 import run
 from dataset.shapes import render_web
+from tests.web.server import LyingServer
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,11 @@ def web_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes = ["circle", "square", "triangle", "star", "ring", "cross", "crescent", "heart"]
     render_web(folder, classes, 12, 0, 0.0, 1.0, size=64)
     return folder
+
+
+@pytest.fixture
+def server() -> Iterator[LyingServer]:
+    """A server on the loopback interface that answers as it is told."""
+    liar = LyingServer()
+    yield liar
+    liar.close()
