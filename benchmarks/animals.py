@@ -30,11 +30,11 @@ COMMON = (
     "--dataset voc --overlap --backbone timm:tf_efficientnet_lite0 --crop_size 160 --crop_size_val 160 --batch_size 16 "
     "--num_workers 0 --device cpu --sample_num 0 --resume auto --ckpt_interval 2 --val_interval 1000"
 )
-BASE_EPOCHS, STEP_EPOCHS = 6, 12
+BASE_EPOCHS, STEP_EPOCHS = 6, 8
 # Label of the table -> name of the run, and its options.
 LINES = {
     "base": ("base", f"--task 4-2 --step 0 --bce --lr 0.02 --epochs {BASE_EPOCHS}"),
-    "fine-tuning": ("ft", "--task 4-2 --step 1 --bce --lr 0.002 --epochs 8"),
+    "fine-tuning": ("ft", f"--task 4-2 --step 1 --bce --lr 0.002 --epochs {STEP_EPOCHS}"),
     "MiB": (
         "mib",
         f"--task 4-2 --step 1 --unce --unkd --loss_kd 10 --alpha 1 --init_balanced --lr 0.002 --epochs {STEP_EPOCHS}",
@@ -42,7 +42,7 @@ LINES = {
     "WILSON": (
         "wilson",
         "--task 4-2 --step 1 --weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 "
-        "--init_balanced --freeze_norm --epochs 8",
+        f"--init_balanced --freeze_norm --epochs {STEP_EPOCHS}",
     ),
     "joint": ("joint", f"--task animals-offline --step 0 --bce --lr 0.02 --epochs {BASE_EPOCHS}"),
 }
