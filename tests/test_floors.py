@@ -15,7 +15,7 @@ FLOORS = {
     "modules": 2, "captions": 2, "dataset": 2, "segmentation_module": 2,
     "argparser": 2.5, "methods": 3,
     "train": 4, "web": 4, "labelling": 4,
-    "generate_label": 5, "generate_train_file": 5,
+    "generate_caption": 5, "generate_label": 5, "generate_train_file": 5,
     "results": 5, "run": 5, "collect_web": 5, "train_discriminator": 5, "select_web": 5,
 }  # fmt: skip
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in FLOORS)
