@@ -31,6 +31,8 @@ REJECTED = "rejected.csv"
 REJECTED_COLUMNS = ("class", "source", "url", "reason")
 FINGERPRINTS = "fingerprints.csv"
 OUR_PATH = re.compile(rf"([a-z0-9_]+)/(\d{{5,9}})({'|'.join(sorted(map(re.escape, set(SUFFIXES.values()))))})")
+# Reason of an image that is no more where its row says.
+REMOVED = "file was removed"
 # Names of files that are being written; no image has such a name.
 HALF_WRITTEN = re.compile(r"\.\d+\S*\.(part|ready)")
 
@@ -78,6 +80,7 @@ class Store:
         self.refused: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.total = 0
         self._tried: dict[str, set[str]] = {}
+        self._removed: set[str] = set()
         self._parts = count(1)
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -95,11 +98,14 @@ class Store:
         for name in (manifest.FILE, REJECTED, FINGERPRINTS, *self.folders.values()):
             self._refuse_link(out / name)
         for folder in self.folders.values():
+            if (out / folder).exists() and not (out / folder).is_dir():
+                raise UserError(f"{out / folder}: is no folder; move it away")
             (out / folder).mkdir(exist_ok=True)
         self._rejected = Writer(out / REJECTED, REJECTED_COLUMNS)
         self._read_rejected()
         rows, lost = self._read_rows()
-        self._numbers = {name: self._first_number(name, [*rows, *lost]) for name in self.folders}
+        removed = self._removed | {row["path"] for row in lost}
+        self._numbers = {name: self._first_number(name, removed) for name in self.folders}
         if lost:
             manifest.write(out / manifest.FILE, manifest.COLUMNS, rows)
         self._manifest = Writer(out / manifest.FILE)
@@ -107,7 +113,7 @@ class Store:
         for row in rows:
             self._count(row)
         for row in lost:
-            self._refuse(row["class"], row["source"], row["url"], f"file was removed: {row['path']}")
+            self._refuse(row["class"], row["source"], row["url"], f"{REMOVED}: {row['path']}")
         self._sweep({row["path"].partition("/")[0] for row in rows} | set(self.folders.values()))
 
     def _refuse_link(self, path: Path) -> None:
@@ -151,11 +157,11 @@ class Store:
             os.replace(ready, path)
         return path.is_file()
 
-    def _first_number(self, name: str, rows: list[Row]) -> int:
-        """The number after the highest that is, or was, in use in a class's folder."""
+    def _first_number(self, name: str, removed: set[str]) -> int:
+        """The number after the highest that is in use in a class's folder, or was: a number never means another image later."""
         folder = self.folders[name]
-        used = {row["path"] for row in rows} | {f"{folder}/{path.name}" for path in (self.out / folder).iterdir()}
-        matches = (OUR_PATH.fullmatch(path) for path in used)
+        there = {f"{folder}/{path.name}" for path in (self.out / folder).iterdir()}
+        matches = (OUR_PATH.fullmatch(path) for path in there | removed)
         return 1 + max((int(match[2]) for match in matches if match and match[1] == folder), default=0)
 
     def _sweep(self, folders: set[str]) -> None:
@@ -172,7 +178,10 @@ class Store:
         self._tried.setdefault(row["url"], set()).add(row["class"])
 
     def _note(self, name: str, url: str, reason: str) -> None:
-        self.refused[name][reason.partition(": ")[0]] += 1
+        fixed, _, rest = reason.partition(": ")
+        self.refused[name][fixed] += 1
+        if fixed == REMOVED:
+            self._removed.add(rest)
         self._tried.setdefault(url, set()).add(name)
 
     def fresh(self, candidates: Iterator[Candidate], name: str) -> Iterator[Candidate]:
