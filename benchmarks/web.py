@@ -59,7 +59,7 @@ def candidates(web: Path, folder: Path) -> Path:
     path = folder / "manifest.csv"
     if path.is_file():
         return path
-    from captions.tags import TagCaptioner
+    from captions.captioners.tags import TagCaptioner
     from dataset.shapes_drawing import SHAPES
     from dataset.shapes_web import web_picture
     from utils import distributed
@@ -98,7 +98,7 @@ def candidates(web: Path, folder: Path) -> Path:
     for start in range(0, len(rows), 32):
         texts = captioner.caption_files(paths[start : start + 32])
         for row, text in zip(rows[start : start + 32], texts, strict=True):
-            row["caption"] = text
+            row["caption"] = text if isinstance(text, str) else ""
     order = rng.permutation(len(rows))
     write(path, ("path", "class", "caption", "true_class", "domain"), [rows[i] for i in order])
     return path
@@ -321,7 +321,7 @@ def page(
         "## Selection from noisy candidates",
         "",
         f"Candidates for cow and sheep: {1 - WRONG - DRAWN:.0%} right, {WRONG:.0%} of another class, {DRAWN:.0%} drawings. Right is an "
-        "image that shows its class and is no drawing. Captions are an ImageNet classifier's tags (`captions/tags.py`).",
+        "image that shows its class and is no drawing. Captions are an ImageNet classifier's tags (`captions/captioners/tags.py`).",
         "",
         "| selection | precision | recall | kept |",
         "|---|---|---|---|",

@@ -30,6 +30,11 @@ class Runtime:
         """Whether this process writes logs and checkpoints."""
         return self.rank == 0
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights of a network that is only asked, never trained."""
+        return _AUTOCAST.get(self.precision, torch.float32)
+
     def autocast(self) -> contextlib.AbstractContextManager:
         """Mixed precision for the forward pass of a network; nothing under fp32."""
         if self.precision == "fp32":
@@ -96,13 +101,15 @@ def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) ->
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: fp32, bf16 or fp16 (GPU only).
+        precision: fp32, bf16, fp16 (GPU only), or auto: bf16 on a GPU, else fp32.
         local_rank: number of this process on its machine, as the launcher gave it.
 
     Raises:
         UserError: a device or precision that this machine cannot give.
     """
     chosen = _choose(device, local_rank)
+    if precision == "auto":
+        precision = "bf16" if chosen.type == "cuda" else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise UserError("--precision fp16 needs a GPU; on the CPU use fp32 or bf16")
     world = int(os.environ.get("WORLD_SIZE", 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -20,7 +21,7 @@ STRANGE = (
 )  # fmt: skip
 
 
-def make(name: str):
+def make(name: str) -> Callable[[str], list[str]]:
     try:
         return make_tagger(name)
     except UserError as error:

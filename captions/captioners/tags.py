@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 
-from dataset.decode import DecodeError, load_image
+from captions.captioners.base import Settings, caption_readable
 from modules.pretrained import load_whole_classifier
 from utils.distributed import Runtime
+from utils.errors import UserError
 
 DEFAULT_NETWORK = "tf_efficientnet_lite0"
 # A class is named if its probability is at least this, at most so many of them; the first is named whatever it is.
@@ -28,11 +29,14 @@ class TagCaptioner:
         pretrained: its weights: imagenet or a file.
 
     Raises:
-        UserError: the weights cannot be had.
+        UserError: there is no such network, or its weights cannot be had.
     """
 
     def __init__(self, runtime: Runtime, network: str = DEFAULT_NETWORK, pretrained: str = "imagenet") -> None:
+        if not timm.is_model(network):
+            raise UserError(f"--model {network}: timm has no network of this name")
         self.runtime = runtime
+        self.origin = {"captioner": "tags", "model": network, "pretrained": pretrained}
         self.model = timm.create_model(network)
         load_whole_classifier(self.model, network, pretrained)
         self.model = self.model.to(runtime.device).eval()
@@ -54,16 +58,11 @@ class TagCaptioner:
         # A class has several names ("ram, tup"); the first is the usual one.
         return ", ".join(self.words[i].split(",")[0].strip() for i in seen)
 
-    def caption_files(self, paths: Sequence[Path]) -> list[str]:
-        """One line for each file; empty for a file that cannot be read."""
-        found = [""] * len(paths)
-        images = []
-        for index, path in enumerate(paths):
-            try:
-                images.append((index, load_image(path)))
-            except DecodeError:
-                continue
-        if images:
-            for (index, _), text in zip(images, self.caption([image for _, image in images]), strict=True):
-                found[index] = text
-        return found
+    def caption_files(self, paths: Sequence[Path]) -> list[str | UserError]:
+        """One line for each file, or the fault of one that cannot be read."""
+        return caption_readable(paths, self.caption)
+
+
+def make(settings: Settings, runtime: Runtime) -> TagCaptioner:
+    """The captioner of ``--captioner tags``."""
+    return TagCaptioner(runtime, settings.model or DEFAULT_NETWORK)

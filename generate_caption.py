@@ -1,0 +1,89 @@
+"""Caption images: a folder of them, a folder of folders (the replay tree), or a manifest.
+
+    python generate_caption.py data/voc/JPEGImages captions.txt --captioner transformers --model Salesforce/blip-image-captioning-base
+    python generate_caption.py data/replay data/replay_captions                      (one caption file for each folder)
+    python generate_caption.py data/web/manifest.csv data/web/captioned.csv          (a manifest with the column caption)
+
+The default captioner, tags, runs offline: it writes the ImageNet classes that a classifier sees. A run that was stopped goes on where
+it was. Exit code 0; 1 where images have no caption and the rest went on; 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from captions.captioners import CAPTIONERS, DEFAULT_CAPTIONER
+from utils.errors import UserError, one_line
+
+
+def get_argparser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="generate_caption.py",
+        description="Caption images: a folder of them, a folder of folders (the replay tree), or a manifest.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("images", type=Path, metavar="IMAGES", help="folder of images, folder of folders of them, or manifest (.csv)")
+    add("out", type=Path, metavar="OUT", help="caption file; folder of caption files; or manifest to write (.csv)")
+    add("--captioner", choices=tuple(CAPTIONERS), default=DEFAULT_CAPTIONER, help="who writes the captions")
+    add(
+        "--model",
+        help="transformers: folder or hub's name of an image-to-text model; tags: timm's name of a classifier",
+    )
+    add("--prompt", help="transformers: what a caption begins with, or what a model is asked; '' for none [An image of, as "
+        "the paper; a task or a question for models that need one]")  # fmt: skip
+    add("--beams", type=int, default=3, help="transformers: width of the beam search")
+    add("--new_tokens", type=int, default=40, help="transformers: most tokens of a caption")
+    add(
+        "--captions",
+        type=Path,
+        help="file: manifest, COCO's caption JSON, JSON list of file and captions, or caption file",
+    )
+    add("--only_missing", action="store_true", help="rows of a manifest that have a caption keep it")
+    add("--batch_size", type=int, default=16, help="images captioned at once")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32")
+    return parser
+
+
+def main(given: argparse.Namespace) -> int:
+    """Caption and report; the exit code."""
+    if given.batch_size < 1 or given.beams < 1 or given.new_tokens < 1:
+        raise UserError("--batch_size, --beams and --new_tokens need at least 1")
+    # Imported here, so that --help answers at once.
+    from captions.captioners import make_captioner
+    from captions.captioners.base import Settings
+    from captions.captioning import caption_images
+    from dataset.files import shown
+    from utils import distributed
+
+    runtime = distributed.start(given.device, given.precision)
+    settings = Settings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
+    captioner = make_captioner(given.captioner, settings, runtime)
+    done = caption_images(
+        given.images, given.out, captioner, batch_size=given.batch_size, only_missing=given.only_missing
+    )
+    print(
+        f"{done.images} images: {done.captioned} captioned, {done.before} had captions, {len(done.faults)} have none; "
+        f"written to {given.out}"
+    )
+    if done.faults:
+        print(f"generate_caption.py: {len(done.faults)} images without caption: {shown(done.faults)}", file=sys.stderr)
+    return 1 if done.faults else 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        sys.exit(main(get_argparser().parse_args()))
+    except UserError as error:
+        print(f"generate_caption.py: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("generate_caption.py: stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
