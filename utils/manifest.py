@@ -191,7 +191,9 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        # Made anew: what lies there under this name may be a link to somewhere else.
+        temporary.unlink(missing_ok=True)
+        with temporary.open("x", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
             for row in rows:

@@ -104,16 +104,19 @@ class Store:
         self._rejected = Writer(out / REJECTED, REJECTED_COLUMNS)
         self._read_rejected()
         rows, lost = self._read_rows()
-        removed = self._removed | {row["path"] for row in lost}
-        self._numbers = {name: self._first_number(name, removed) for name in self.folders}
+        if lost and not rows:
+            raise UserError(
+                f"{out}: none of the {len(lost)} images of its manifest is there; put them back, or move the manifest away"
+            )
+        for row in lost:
+            self._refuse(row["class"], row["source"], row["url"], f"{REMOVED}: {row['path']}")
         if lost:
             manifest.write(out / manifest.FILE, manifest.COLUMNS, rows)
+        self._numbers = {name: self._first_number(name) for name in self.folders}
         self._manifest = Writer(out / manifest.FILE)
         self.paths = [row["path"] for row in rows]
         for row in rows:
             self._count(row)
-        for row in lost:
-            self._refuse(row["class"], row["source"], row["url"], f"{REMOVED}: {row['path']}")
         self._sweep({row["path"].partition("/")[0] for row in rows} | set(self.folders.values()))
 
     def _refuse_link(self, path: Path) -> None:
@@ -157,11 +160,11 @@ class Store:
             os.replace(ready, path)
         return path.is_file()
 
-    def _first_number(self, name: str, removed: set[str]) -> int:
+    def _first_number(self, name: str) -> int:
         """The number after the highest that is in use in a class's folder, or was: a number never means another image later."""
         folder = self.folders[name]
         there = {f"{folder}/{path.name}" for path in (self.out / folder).iterdir()}
-        matches = (OUR_PATH.fullmatch(path) for path in there | removed)
+        matches = (OUR_PATH.fullmatch(path) for path in there | self._removed)
         return 1 + max((int(match[2]) for match in matches if match and match[1] == folder), default=0)
 
     def _sweep(self, folders: set[str]) -> None:

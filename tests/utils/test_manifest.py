@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,14 @@ def test_nothing_there(tmp_path: Path) -> None:
         manifest.open_manifest(tmp_path / "none.csv")
     with pytest.raises(UserError, match="neither"):
         manifest.open_manifest(tmp_path)
+
+
+def test_write_does_not_follow_a_link_in_its_way(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    (tmp_path / f".m.csv.{os.getpid()}.tmp").symlink_to(outside)
+    assert manifest.write(tmp_path / "m.csv", ("path", "class"), []) == 0
+    assert outside.read_text() == "x" and not (tmp_path / "m.csv").is_symlink()
 
 
 def test_write_replaces_the_whole_file_or_nothing(tmp_path: Path) -> None:

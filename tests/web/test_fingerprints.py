@@ -8,7 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from dataset import decode
 from dataset.decode import DecodeError
 from tests.web.server import photo
 from utils.errors import UserError
@@ -50,8 +52,12 @@ def test_images_are_read_once(tmp_path: Path, images: list[Path], crew: Crew, mo
     first = learn(path, images, crew)
     assert len(set(hashes(first))) == 3
     read: list[Path] = []
-    real = fingerprints.load_image
-    monkeypatch.setattr(fingerprints, "load_image", lambda image: read.append(image) or real(image))
+
+    def load_image(path: Path) -> Image.Image:
+        read.append(path)
+        return decode.load_image(path)
+
+    monkeypatch.setattr(fingerprints, "load_image", load_image)
     assert hashes(learn(path, images, crew)) == hashes(first) and not read
 
     images[0].write_bytes(photo(99))

@@ -124,6 +124,17 @@ def test_an_image_that_was_removed_by_hand_stays_out(tmp_path: Path) -> None:
         assert keep(store, "cow", 3) == "cow/00003.jpg"
 
 
+def test_a_folder_without_any_of_its_images_is_not_emptied(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, FOLDERS)) as store:
+        for number in (1, 2):
+            keep(store, "cow", number)
+    (tmp_path / "cow").rename(tmp_path / "moved")
+    before = (tmp_path / "manifest.csv").read_bytes()
+    with pytest.raises(UserError, match="none of the 2 images"):
+        Store(tmp_path, FOLDERS)
+    assert (tmp_path / "manifest.csv").read_bytes() == before and rejected(tmp_path) == []
+
+
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "cow").mkdir()
     for name in ("00007.png", "mine.jpg", ".hidden.part", "00001.jpg.part"):
