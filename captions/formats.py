@@ -9,6 +9,7 @@ A name may hold blanks where it ends as an image file does. A noun of several wo
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,13 +32,15 @@ def split_line(line: str) -> tuple[str, str]:
     return name, rest
 
 
+def _split(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    return (split_line(line.removesuffix("\n")) for line in lines if line.strip())
+
+
 def _lines(path: Path | str) -> Iterator[tuple[str, str]]:
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
-            for line in file:
-                if line.strip():
-                    yield split_line(line.removesuffix("\n"))
+            yield from _split(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -111,7 +114,16 @@ def read_nouns(path: Path | str) -> list[tuple[str, list[str]]]:
     Raises:
         UserError: the file is missing or no text.
     """
-    return [(name, [] if rest.strip() == NOTHING else rest.split()) for name, rest in _lines(path)]
+    return _nouns(_lines(path))
+
+
+def parse_nouns(text: str) -> list[tuple[str, list[str]]]:
+    """``read_nouns`` for the text of a noun file, where it comes out of an archive."""
+    return _nouns(_split(io.StringIO(text.removeprefix("\ufeff"), newline=None)))
+
+
+def _nouns(lines: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    return [(name, [] if rest.strip() == NOTHING else rest.split()) for name, rest in lines]
 
 
 def write_nouns(path: Path | str, rows: Iterable[tuple[str, Sequence[str]]]) -> None:

@@ -18,6 +18,8 @@ FLOORS = {
     "generate_caption": 5, "generate_label": 5, "generate_train_file": 5,
     "results": 5, "run": 5, "collect_web": 5, "train_discriminator": 5, "select_web": 5,
 }  # fmt: skip
+# Entry scripts on a lower floor: a user calls ``python -m utils.measure_noun`` by its published name.
+ENTRIES = {"utils/measure_noun.py"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in FLOORS)
 
 
@@ -33,7 +35,8 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
 def test_imports_go_down(path: Path) -> None:
-    own = FLOORS[path.relative_to(ROOT).parts[0].removesuffix(".py")]
+    place = path.relative_to(ROOT)
+    own = 5 if place.as_posix() in ENTRIES else FLOORS[place.parts[0].removesuffix(".py")]
     above = {name for name in imported(path) if FLOORS.get(name, 0) > own}
     assert not above, f"{path.name} imports from a floor above: {above}"
 

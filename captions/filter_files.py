@@ -1,0 +1,250 @@
+"""The files around ``captions/filters.py``: lists of nouns in folders and archives, lists of kept images, the replay tree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from captions.filters import generate_NN
+from captions.formats import parse_nouns, read_captions, read_nouns, write_nouns
+from utils.errors import UserError
+from utils.manifest import IMAGE_SUFFIXES
+
+SUFFIX = ".txt"
+MODES = ("copy", "hardlink", "symlink")
+# In a replay tree the images of an original lie in a folder of this name.
+IMAGE_FOLDER = "image"
+
+
+def _texts(folder: Path, what: str) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; {what} are expected there")
+    found = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    if not found:
+        raise UserError(f"{folder}: holds no {what} ({SUFFIX})")
+    return found
+
+
+def read_lists(source: Path) -> dict[str, list[tuple[str, list[str]]]]:
+    """Name and nouns of the images of each noun file of a folder or a zip archive, by the file's name without ``.txt``.
+
+    Raises:
+        UserError: there is none, or one is damaged, or two have the same name.
+    """
+    if source.suffix.lower() == ".zip":
+        return dict(_zipped(source))
+    return {path.stem: read_nouns(path) for path in _texts(source, "noun files")}
+
+
+def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+    seen: set[str] = set()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for item in archive.infolist():
+                name = PurePosixPath(item.filename)
+                if item.is_dir() or name.suffix != SUFFIX or name.name.startswith("."):
+                    continue
+                if name.stem in seen:
+                    raise UserError(f"{path}: holds two files {name.name}")
+                seen.add(name.stem)
+                yield name.stem, parse_nouns(archive.read(item).decode("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        raise UserError(f"{path}: is damaged or no zip archive of noun files ({error})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: {name.name} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+    if not seen:
+        raise UserError(f"{path}: holds no noun files ({SUFFIX})")
+
+
+def read_originals(path: Path) -> dict[str, list[str]]:
+    """Nouns of the captions of the originals, by name without the image suffix, from a noun file.
+
+    Raises:
+        UserError: the file is missing or no text, or an original stands twice.
+    """
+    found: dict[str, list[str]] = {}
+    for name, nouns in read_nouns(path):
+        key = name.removesuffix(Path(name).suffix) if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
+        if key in found:
+            raise UserError(f"{path}: {key} stands twice; remove one of its lines")
+        found[key] = nouns
+    return found
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Make a file under a temporary name, then rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
+    """Write one file of kept names per list, a name a line; empty where none is kept.
+
+    Raises:
+        UserError: the folder holds lists of others, which would be taken for this filter's, or cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        others = sorted(path.name for path in out.glob(f"*{SUFFIX}") if path.stem not in kept)
+        if others:
+            raise UserError(f"{out}: holds {len(others)} lists of others ({others[0]} ...); name a new folder")
+        for name, names in kept.items():
+            text = "".join(f"{image}\n" for image in names)
+            _replace(out / f"{name}{SUFFIX}", lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+
+
+def read_kept(folder: Path) -> dict[str, list[str]]:
+    """Names of the kept images of each list that ``write_kept`` wrote.
+
+    Raises:
+        UserError: there is none, one is no text, or a name is none of a file.
+    """
+    found: dict[str, list[str]] = {}
+    for path in _texts(folder, "lists of kept images"):
+        try:
+            names = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from error
+        wrong = next((name for name in names if Path(name).name != name or name in (".", "..") or "\0" in name), None)
+        if wrong is not None:
+            raise UserError(f"{path}: {wrong!r} is no name of an image file")
+        found[path.stem] = names
+    return found
+
+
+def generate_noun_files(captions: Path, out: Path, make_tagger: Callable[[], Callable[[str], list[str]]]) -> int:
+    """Noun files of caption files: of one file to one file, of a folder to a folder. Those that are done are not made again.
+
+    Another tagger needs another folder, since a noun file does not say whose it is.
+
+    Args:
+        captions: a caption file, or a folder of them (``.txt``).
+        out: the noun file, or the folder.
+        make_tagger: gives the tagger; called only where something is to be done.
+
+    Returns:
+        Number of captions whose nouns were found now.
+
+    Raises:
+        UserError: a file is missing, no text or cannot be written.
+    """
+    one = not captions.is_dir()
+    if one and out.is_dir():
+        raise UserError(f"{out}: is a folder, but {captions} is one caption file; name a file")
+    if not one and out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file, but {captions} is a folder; name a folder")
+    if captions.resolve() == out.resolve():
+        raise UserError(f"{out}: would replace the captions; name another")
+    paths = {captions: out} if one else {path: out / path.name for path in _texts(captions, "caption files")}
+    rows = {path: read_captions(path) for path in paths}
+    todo = [path for path in paths if not _is_done(path, paths[path], [name for name, _ in rows[path]])]
+    if not todo:
+        return 0
+    tagger = make_tagger()
+    count = sum(len(rows[path]) for path in todo)
+    with tqdm(total=count, unit="caption", disable=None) as bar:
+        for path in todo:
+            write_nouns(paths[path], generate_NN(_counted(rows[path], bar), tagger))
+    return count
+
+
+def _counted(rows: Iterable[tuple[str, str]], bar: tqdm) -> Iterator[tuple[str, str]]:
+    for row in rows:
+        bar.update()
+        yield row
+
+
+def _is_done(captions: Path, nouns: Path, names: Sequence[str]) -> bool:
+    """Whether a noun file is there that is no older than its captions and has the same images."""
+    if not nouns.is_file() or nouns.stat().st_mtime < captions.stat().st_mtime:
+        return False
+    return [name for name, _ in read_nouns(nouns)] == list(names)
+
+
+@dataclass
+class Moved:
+    """What ``move_kept`` did: images placed now, there before, and those that are missing."""
+
+    placed: int = 0
+    before: int = 0
+    missing: tuple[str, ...] = ()
+
+
+def move_kept(
+    images: Path, kept: Mapping[str, Sequence[str]], out: Path, mode: str, inside: str = IMAGE_FOLDER
+) -> Moved:
+    """Place the kept images in a replay tree, ``out/<list>/image/<name>``; those that are there are left as they are.
+
+    Args:
+        images: folder with one folder for each list, which holds the images or an ``image`` folder with them.
+        kept: names of each list's kept images (``read_kept``).
+        out: the tree.
+        mode: ``copy``, ``hardlink`` or ``symlink``.
+        inside: folder of the images within a list's; empty for none, as web images of a class lie.
+
+    Raises:
+        UserError: a folder is missing, the tree holds images that are not kept, or cannot be written.
+    """
+    if not images.is_dir():
+        raise UserError(f"{images}: no such folder; the downloaded images are expected there, one folder for each list")
+    if images.resolve() == out.resolve():
+        raise UserError(f"{out}: holds the downloads; name another folder for the kept images")
+    for name, names in kept.items():
+        _refuse_others(out / name / inside, set(names))
+    done, missing = Moved(), []
+    with tqdm(total=sum(map(len, kept.values())), unit="image", disable=None) as bar:
+        for name, names in kept.items():
+            for image in names:
+                bar.update()
+                target = out / name / inside / image
+                source = _source(images / name, image)
+                if target.is_file():
+                    done.before += 1
+                elif source is None:
+                    missing.append(f"{name}/{image}")
+                else:
+                    _place(source, target, mode)
+                    done.placed += 1
+    done.missing = tuple(missing)
+    return done
+
+
+def _refuse_others(folder: Path, names: set[str]) -> None:
+    if folder.is_dir():
+        others = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name not in names)
+        if others:
+            raise UserError(f"{folder}: holds {others[0]}, which is not kept; name a new folder for other lists")
+
+
+def _source(folder: Path, image: str) -> Path | None:
+    return next((path for path in (folder / image, folder / IMAGE_FOLDER / image) if path.is_file()), None)
+
+
+def _place(source: Path, target: Path, mode: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if mode == "copy":
+            _replace(target, lambda path: shutil.copy2(source, path))
+        elif mode == "hardlink":
+            _replace(target, lambda path: os.link(source, path))
+        else:
+            _replace(target, lambda path: path.symlink_to(source.resolve()))
+    except OSError as error:
+        raise UserError(
+            f"{target}: {mode} of {source} is not possible ({error.strerror}); --mode copy always is"
+        ) from error
