@@ -207,6 +207,28 @@ def test_a_damaged_shard_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     ]
 
 
+def test_no_cut_of_a_shard_goes_unnoticed(tmp_path: Path) -> None:
+    whole = shard([member for n in range(3) for member in sample(f"cow/{n}", n)])
+    end = whole.rstrip(b"\0")
+    path = tmp_path / "0.tar"
+    for length in range(0, len(end) + 1, 256):
+        path.write_bytes(whole[:length])
+        query = Query("cow")
+        assert len(search(f"webdataset:{path}", query=query)) <= 3
+        assert len(query.troubles) == 1 and "damaged" in query.troubles[0], length
+
+
+def test_a_header_that_is_overwritten_is_not_the_end(tmp_path: Path) -> None:
+    content = bytearray(shard([member for n in range(3) for member in sample(f"cow/{n}", n)]))
+    at = bytes(content).index(b"cow/1.json")
+    content[at : at + 512] = b"x" * 512
+    path = tmp_path / "0.tar"
+    path.write_bytes(bytes(content))
+    query = Query("cow")
+    assert len(search(f"webdataset:{path}", query=query)) == 1
+    assert query.troubles[0].startswith(f"{path}: damaged") and f"at byte {at}" in query.troubles[0]
+
+
 def test_no_damage_of_a_shard_ends_in_another_error(tmp_path: Path) -> None:
     """Shards with random bytes in random headers."""
     whole = shard([member for n in range(3) for member in sample(f"cow/{n}", n)])

@@ -27,6 +27,20 @@ DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
 Sample = dict[str, bytes]
 
 
+class Member(tarfile.TarInfo):
+    """A member whose header has to be whole: tarfile itself takes a damaged or missing one further down for the end of the file."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Member:
+        """The next member; ReadError where there is neither one nor the mark of the end."""
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {tar.offset}") from error
+
+
 def check(argument: str, client: Client) -> None:
     """Refuse a pattern that names no file."""
     if not any(path.is_file() for path in _shards(argument)):
@@ -66,9 +80,12 @@ def _shards(pattern: str) -> Iterator[Path]:
 
 
 def _samples(shard: Path, max_bytes: int) -> Iterator[tuple[str, Sample]]:
-    """Key and files of each sample; members of one key stand together. Members' names are looked at and never opened."""
+    """Key and files of each sample; members of one key stand together. Members' names are looked at and never opened.
+
+    Where the shard is damaged its last sample is left out: the description or licence of it may be what is missing.
+    """
     key, sample = "", Sample()
-    with tarfile.open(shard, "r|*") as tar:
+    with tarfile.open(shard, "r|*", tarinfo=Member) as tar:
         for member in tar:
             place = PurePosixPath(member.name)
             stem, dot, suffix = place.name.partition(".")
