@@ -59,6 +59,8 @@ def _row(trainer: Trainer, result: Scores) -> dict[str, object]:
         "seed": options.random_seed,
         "epochs": progress.epoch,
         "iterations": progress.epoch * trainer.iters_per_epoch,
+        "seconds": round(progress.seconds, 1),
+        "memory_mib": round(progress.memory, 1),
     }
     row |= {key: round(value, 6) for key, value in result.summary().items()}
     row |= {f"iou {name}": round(value, 6) for name, value in result.by_name().items()}

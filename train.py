@@ -109,6 +109,10 @@ class Progress:
     iteration: int = 0
     best_score: float = 0.0
     finished: bool = False
+    seconds: float = 0.0
+    """Spent in iterations, loading included, over all resumptions; not in validation, tests and saving."""
+    memory: float = 0.0
+    """Peak in MiB up to the last save, over all resumptions (``Runtime.memory`` of the main rank)."""
 
 
 class Trainer:
@@ -346,6 +350,7 @@ class Trainer:
         if not self.runtime.main:
             return
         progress = self.progress
+        progress.memory = max(progress.memory, self.runtime.memory())
         checkpoint.save(
             path,
             {
@@ -358,6 +363,8 @@ class Trainer:
                 "iters_per_epoch": self.iters_per_epoch,
                 "finished": progress.finished,
                 "best_score": progress.best_score,
+                "seconds": progress.seconds,
+                "memory_mib": progress.memory,
                 "model_state": checkpoint.bare_keys(self.model.state_dict()),
                 "localizer": None if self.localizer is None else self.localizer.state_dict(),
                 "optimizer_state": self.optimizer.state_dict(),
@@ -397,7 +404,15 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler_state"])
         self.scaler.load_state_dict(state["scaler"])
         checkpoint.restore_random_states(state["random_states"])
-        self.progress = Progress(state["epoch"], state["iteration"], state["best_score"], state["finished"])
+        self.progress = Progress(
+            state["epoch"],
+            state["iteration"],
+            state["best_score"],
+            state["finished"],
+            # Checkpoints of earlier versions do not say.
+            state.get("seconds", 0.0),
+            state.get("memory_mib", 0.0),
+        )
         self.logger.info(f"Restored from {path}: epoch {state['epoch']}, iteration {state['iteration']}")
 
     # ---- training -----------------------------------------------------------------------------------------------------
@@ -508,7 +523,7 @@ class Trainer:
             disable=None if self.runtime.main else True,
         )
         sums: dict[str, float] = {}
-        count, started = 0, time.monotonic()
+        count, before, started = 0, progress.seconds, time.monotonic()
         with bar:
             for batch in loader:
                 # Dropout must not depend on how often the run was stopped.
@@ -517,6 +532,7 @@ class Trainer:
                 )
                 values = self.train_step(batch.to(self.runtime.device), epoch)
                 progress.iteration += 1
+                progress.seconds = before + time.monotonic() - started
                 count += 1
                 for term, value in values.items():
                     sums[term] = sums.get(term, 0.0) + value

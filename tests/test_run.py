@@ -173,6 +173,37 @@ def test_what_a_run_leaves(base: Path, small_shapes: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_what_a_run_costs(older: bool, base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds add up over resumptions, memory is the highest of them; checkpoints of earlier versions say nothing."""
+    name = f"cost-{older}"
+    line = f"{common(base, small_shapes)} --epochs 2 --name {name} --step 0 --bce --no_pretrained".replace(
+        " --epochs 1", ""
+    )
+    original = Trainer.train_step
+
+    def stopping(self: Trainer, batch, epoch):  # type: ignore[no-untyped-def]
+        self.stop_requested = 15
+        return original(self, batch, epoch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", stopping)
+        assert execute(line) == 128 + 15
+    path = path_of(base, name, 0)
+    state = checkpoint.load(path)
+    assert state["iteration"] == 1 and state["seconds"] > 0 and state["memory_mib"] > 1
+    if older:
+        del state["seconds"], state["memory_mib"]
+    else:
+        state |= {"seconds": 1e5, "memory_mib": 1e7}
+    checkpoint.save(path, state)
+    assert execute(f"{line} --resume auto") == 0
+    with (base / "logs/results/shapes-5-3.csv").open(newline="") as file:
+        row = next(r for r in csv.DictReader(file) if r["name"] == name)
+    seconds, memory = float(row["seconds"]), float(row["memory_mib"])
+    assert (0 < seconds < 1e5 and 1 < memory < 1e7) if older else (seconds > 1e5 and memory == 1e7)
+
+
 def test_test_only_gives_the_same_scores(base: Path, small_shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"{common(base, small_shapes)} --name run --step 0 --bce --no_pretrained"
     execute(f"{line} --test")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -70,8 +72,16 @@ class Runtime:
             dist.barrier()
 
     def memory(self) -> float:
-        """Peak memory of the accelerator in MiB, 0 on the CPU."""
-        return torch.cuda.max_memory_allocated(self.device) / 2**20 if self.device.type == "cuda" else 0.0
+        """Peak memory in MiB: what this process allocated on its GPU, elsewhere what was resident; NaN where the system keeps no count."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:
+            import resource
+        except ImportError:  # Windows
+            return math.nan
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # macOS counts in bytes, all others in KiB.
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
     def synchronise(self) -> None:
         """Wait until the accelerator has done all that was asked of it (for timing)."""

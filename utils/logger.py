@@ -223,7 +223,7 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.with_name(f".{path.name}.lock")):
-        columns, rows = _read_table(path) if path.exists() else ([], [])
+        columns, rows = read_table(path) if path.exists() else ([], [])
         columns = list(dict.fromkeys([*columns, *row]))
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with temporary.open("w", newline="", encoding="utf-8") as handle:
@@ -233,8 +233,12 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
         os.replace(temporary, path)
 
 
-def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of a CSV file; refuses what rewriting would lose."""
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of a table that ``append_results`` wrote.
+
+    Raises:
+        UserError: it cannot be read, or not without loss.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as handle:
             header, *lines = [line for line in csv.reader(handle) if line] or [[]]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
+from tests.conftest import ROOT
 from utils import distributed
 from utils.errors import UserError
 
@@ -30,6 +34,19 @@ def test_precision() -> None:
     assert not runtime.scaler().is_enabled()
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         distributed.start("cpu", "fp16")
+
+
+def test_peak_memory_on_the_cpu() -> None:
+    """Memory that is written to is in the peak, in MiB, and stays in it when it is given back."""
+    program = (
+        "import numpy\nfrom utils import distributed\nruntime = distributed.start('cpu')\nbefore = runtime.memory()\n"
+        "block = numpy.ones((int(before), 2**20), dtype=numpy.uint8)\nduring = runtime.memory()\ndel block\n"
+        "print(before, during, runtime.memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    before, during, after = map(float, done.stdout.split())
+    assert 20 < before < 20_000
+    assert before * 1.2 < during < before * 2.2 and after >= during
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
