@@ -81,7 +81,9 @@ def _plan(images: Path, out: Path) -> dict[Path, list[Path]]:
     if not images.is_dir():
         raise UserError(f"{images}: no such folder or manifest")
     own = _images(images)
-    folders = [] if (images / INNER).is_dir() else sorted(p for p in images.iterdir() if p.is_dir() and p.name[0] != ".")
+    folders = (
+        [] if (images / INNER).is_dir() else sorted(p for p in images.iterdir() if p.is_dir() and p.name[0] != ".")
+    )
     inside = {out / f"{folder.name}.txt": _images(folder) for folder in folders}
     if own and any(inside.values()):
         raise UserError(f"{images}: holds images and folders of images; caption one of them at a time")

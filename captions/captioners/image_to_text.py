@@ -23,6 +23,11 @@ QUESTION = "Describe this image in one short sentence."
 FLORENCE_TASK = "<CAPTION>"
 
 
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def _load(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """The processor and the network of a folder or hub's name."""
     try:
@@ -33,8 +38,9 @@ def _load(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
         processor = AutoProcessor.from_pretrained(model)
         network = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"--model {model}: is no image-to-text model that can be loaded ({reason})") from error
+        raise UserError(
+            f"--model {model}: is no image-to-text model that can be loaded ({_first_line(error)})"
+        ) from error
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise UserError(f"--model {model}: has no processor of both images and text")
     return processor, network
@@ -102,7 +108,12 @@ class ImageToText:
     @torch.inference_mode()
     def caption(self, images: Sequence[Image.Image]) -> list[str]:
         """One line for each RGB image, without the prompt."""
-        inputs = self._inputs(images).to(self.runtime.device, self.runtime.dtype)
+        try:
+            inputs = self._inputs(images).to(self.runtime.device, self.runtime.dtype)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"--prompt {self.prompt!r}: the model cannot be asked in this way ({_first_line(error)})"
+            ) from error
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             inputs.pop("token_type_ids", None)
         try:
