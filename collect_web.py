@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from utils.errors import UserError, one_line
@@ -62,15 +63,15 @@ def main(given: argparse.Namespace) -> int:
 
     plan = Plan(given.classes, given.source, given.per_class, given.max_total, given.not_in, given.near, given.threads)
     limits = Limits(given.max_bytes, given.max_pixels, given.min_side)
-    client = Client(
+    with closing(Client(
         given.contact, limits,
         rate=given.rate, api_rate=given.api_rate, allow_private=given.allow_private, proxy=given.proxy,
-    )  # fmt: skip
-    collected = collect(plan, client, given.out)
+    )) as client:  # fmt: skip
+        collected = collect(plan, client, given.out)
     print(f"{'class':20}{'found':>8}{'kept':>8}{'refused':>9}  reasons")
     for count in collected.counts:
         reasons = ", ".join(f"{reason} {number}" for reason, number in count.refused.most_common())
-        print(f"{count.name:20}{count.found:>8}{count.kept:>8}{count.refused.total():>9}  {reasons}")
+        print(f"{count.name:20}{count.found:>8}{count.kept:>8}{count.refused.total():>9}  {reasons}".rstrip())
     print(f"Written to {given.out}, refused addresses to {given.out / 'rejected.csv'}")
     for sentence in collected.troubles:
         print(f"collect_web.py: {sentence}", file=sys.stderr)

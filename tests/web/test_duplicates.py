@@ -76,6 +76,10 @@ def test_one_layout_in_other_colours() -> None:
     first[2:6, 2:6], second[2:6, 2:6] = (255, 0, 0), (0, 0, 255)
     assert not looks_same(first, second)
     assert looks_same(first, (first * 0.7 + 40).astype(np.uint8))
+    assert not looks_same(first, (first * 0.4 + 40).astype(np.uint8)), "too much contrast is lost"
+    assert not looks_same((first * 0.6).astype(np.uint8), (first * 0.6 + 70).astype(np.uint8)), (
+        "too much light is gained"
+    )
 
 
 def test_hashes_have_to_be_near() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -108,6 +111,38 @@ def test_killed_in_the_middle_of_a_row(tmp_path: Path) -> None:
     with closing(Store(tmp_path, FOLDERS)) as store:
         assert rows(tmp_path) == [("cow/00001.jpg", "http://a/1")] and files(tmp_path) == ["cow/00001.jpg"]
         assert keep(store, "cow", 2) == "cow/00002.jpg"
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_killed_at_any_step_of_keeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Before and after each of its three steps: the image is there with its row, or neither is and it is asked for again."""
+    moments = iter(range(6))
+
+    def die() -> None:
+        if next(moments) == step:
+            raise KeyboardInterrupt
+
+    def killing(real: Callable[..., Any]) -> Callable[..., None]:
+        def call(*given: Any) -> None:
+            die()
+            real(*given)
+            die()
+
+        return call
+
+    store = Store(tmp_path, FOLDERS)
+    image = taken(store, "cow", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("web.store.os.replace", killing(os.replace))
+        patch.setattr(store._manifest, "write", killing(store._manifest.write))
+        with pytest.raises(KeyboardInterrupt):
+            store.keep(Query("cow"), candidate(1), image)
+    store._sweep = lambda folders: None
+    store.close()
+    with closing(Store(tmp_path, FOLDERS)) as store:
+        kept = ["cow/00001.jpg"] if step >= 3 else []
+        assert files(tmp_path) == store.paths == [path for path, _ in rows(tmp_path)] == kept
+        assert fresh(store, "cow", 1) == ([] if kept else ["http://a/1"])
 
 
 def test_an_image_that_was_removed_by_hand_stays_out(tmp_path: Path) -> None:
