@@ -110,8 +110,8 @@ def _sign(marker: Path, captioner: Captioner, written: bool) -> None:
             there = marker.read_text(encoding="utf-8") if marker.is_file() else "{}"
             if there != origin:
                 raise UserError(
-                    f"{marker.parent}: holds captions of another captioner, or with other settings ({marker.name}: "
-                    f"{' '.join(there.split())}); remove them or write elsewhere"
+                    f"{marker}: the captions that lie there are of another captioner, or of other settings "
+                    f"({' '.join(there.split())}); remove them or write elsewhere"
                 )
             return
         marker.parent.mkdir(parents=True, exist_ok=True)

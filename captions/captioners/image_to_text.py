@@ -6,6 +6,7 @@ The paper's captions come from OpenFlamingo-3B with the prompt "An image of", 3 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,18 @@ def _first_line(error: Exception) -> str:
 def _load(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """The processor and the network of a folder or hub's name."""
     try:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
     except ImportError as error:
         raise UserError(f"--captioner transformers: is not installed ({error}); pip install transformers") from error
+    if not Path(model).is_dir() and (model.startswith((".", "/")) or model.count("/") > 1):
+        raise UserError(f"--model {model}: no such folder, and no hub's name (owner/model)")
+    # A hub that cannot be reached is told once, below.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
+        # Asked first, so that a wrong name or a hub out of reach is known from one file.
+        config = AutoConfig.from_pretrained(model)
         processor = AutoProcessor.from_pretrained(model)
-        network = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
+        network = AutoModelForImageTextToText.from_pretrained(model, config=config, dtype=dtype)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(
             f"--model {model}: is no image-to-text model that can be loaded ({_first_line(error)})"
