@@ -22,9 +22,10 @@ transformers = pytest.importorskip("transformers")
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] [DEC] an image of a dog cat on the grass couch".split()
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SIZE = {"height": 32, "width": 32}
+# Words before and behind the question stand for the names of who speaks.
 TEMPLATE = (
-    "{% for m in messages %}{% for c in m.content %}{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}"
-    "{% endfor %}{% endfor %}"
+    "{% for m in messages %}cat {% for c in m.content %}{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{% endfor %} couch"
 )
 
 
