@@ -117,7 +117,7 @@ def test_every_lie_is_refused_for_what_it_is(server: LyingServer, tmp_path: Path
         "/other.jpg": Answer(encoded(picture(7), "PNG"), kind="image/jpeg"),
     }
     names = [*(path.lstrip("/") for path in server.routes), "none"]
-    limits = {"max_bytes": 50_000, "deadline": 0.5, "tries": 2}
+    limits = {"max_bytes": 50_000, "deadline": 2, "tries": 2}
     collected = run(tmp_path / "web", listed(tmp_path, [f"{server.url}/{name}" for name in names]), limits=limits)
     check_whole(tmp_path / "web")
     assert [row["url"].rpartition("/")[2] for row in rows(tmp_path / "web")] == ["good", "wait", "passes", "other.jpg"]
