@@ -170,7 +170,7 @@ def _version(name: str) -> str:
 def lemma_lines(rows: Sequence[dict[str, str]]) -> list[str]:
     """The table of the lemmatisers."""
     lines = [
-        f"Lemmas of {len(rows)} nouns (the plural-only words in `captions/nouns.py` were chosen with these in view, the packages' lemmas were not):",
+        f"Lemmas of {len(rows)} nouns (the plural-only words in `captions/nouns.py` were chosen with these in view):",
         "",
         "| lemmas of | right | wrong ones |",
         "|---|---|---|",
