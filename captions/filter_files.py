@@ -93,19 +93,39 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
     """Write one file of kept names per list, a name a line; empty where none is kept.
 
+    All are written to a temporary folder that then takes the place of ``out``, so that old and new lists are never mixed.
+
     Raises:
-        UserError: the folder holds lists of others, which would be taken for this filter's, or cannot be written.
+        UserError: the folder holds anything but lists of the same names, or cannot be written.
     """
+    files = {f"{name}{SUFFIX}": "".join(f"{image}\n" for image in names) for name, names in kept.items()}
+    temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        others = sorted(path.name for path in out.glob(f"*{SUFFIX}") if path.stem not in kept)
+        others = sorted(set(os.listdir(out)) - files.keys()) if out.exists() else []
         if others:
-            raise UserError(f"{out}: holds {len(others)} lists of others ({others[0]} ...); name a new folder")
-        for name, names in kept.items():
-            text = "".join(f"{image}\n" for image in names)
-            _replace(out / f"{name}{SUFFIX}", lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+            raise UserError(f"{out}: holds {len(others)} other files ({others[0]} ...); name a new folder")
+        temporary.mkdir(parents=True)
+        for name, text in files.items():
+            with open(temporary / name, "xb", buffering=0) as file:
+                file.write(text.encode("utf-8"))
+        _take_place(temporary, out, old)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new: Path, out: Path, old: Path) -> None:
+    """Rename ``new`` to ``out``; what was there goes only when this has worked."""
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_kept(folder: Path) -> dict[str, list[str]]:

@@ -70,6 +70,28 @@ def test_replay_filter_options(folder: Path) -> None:
     assert kept(folder)["2008_000001"] == ["2.jpg", "4.jpg"]
 
 
+def test_lists_stay_where_new_ones_cannot_take_their_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder, REPLAY) == 0
+    before, rename = kept(folder), Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name.endswith(".tmp"):
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert run(folder, f"{REPLAY} --per_original 1") == 2
+    assert "kept: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert kept(folder) == before
+    assert sorted(path.name for path in folder.iterdir()) == ["classes.txt", "images", "kept", "nouns"]
+    monkeypatch.undo()
+    assert run(folder, f"{REPLAY} --per_original 1") == 0
+    assert kept(folder) != before
+    assert sorted(path.name for path in folder.iterdir()) == ["classes.txt", "images", "kept", "nouns"]
+
+
 def test_nouns_from_an_archive(folder: Path) -> None:
     with zipfile.ZipFile(folder / "nouns.zip", "w") as archive:
         archive.mkdir("lists")
@@ -167,7 +189,7 @@ BAD = {
     "threshold": ("", f"{REPLAY} --threshold 7", "threshold 7.0: a similarity from -1 to 1 is needed"),
     "count": ("", f"{REPLAY} --per_original -1", "images to keep -1: a number from 0 is needed"),
     "both": ("", f"{REPLAY} --caption_nouns ./classes.txt", "--against classes needs --classes FILE and takes no --caption_nouns"),
-    "other lists": ("kept/x.txt=", REPLAY, "kept: holds 1 lists of others (x.txt ...)"),
+    "other lists": ("kept/x.txt=", REPLAY, "kept: holds 1 other files (x.txt ...)"),
     "binary": ("nouns/x.txt=\udcff\udcfe", REPLAY, "x.txt: is no text in UTF-8"),
     "no lists": ("", MOVE, "kept: no such folder"),
     "way out": ("kept/2008_000001.txt=../../x.jpg\n", MOVE, "'../../x.jpg' is no name of an image file"),
