@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import os
 import sys
@@ -15,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
 
+# mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD.
+_MALLOPT = {-4: 0, -1: 2**31 - 1, -2: 2**26}
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -89,6 +92,13 @@ class Runtime:
             torch.cuda.synchronize(self.device)
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none on a machine without."""
+    count = torch.cuda.device_count()
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return chosen.split(",")[:count] if chosen else [str(i) for i in range(count)]
+
+
 def _choose(device: str, local_rank: int) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -106,6 +116,20 @@ def _choose(device: str, local_rank: int) -> torch.device:
     return torch.device(device)
 
 
+def _keep_freed_memory() -> None:
+    """Have the C library keep freed memory for the next tensor, where it is glibc.
+
+    By default every large tensor is mapped anew, page by page, and unmapped when it is freed: a training iteration on the CPU takes a
+    quarter longer (benchmarks/results/step.md).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in _MALLOPT.items():
+            mallopt(parameter, value)
+
+
 def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) -> Runtime:
     """Choose the device and, where a launcher started several processes, join their group.
 
@@ -118,6 +142,8 @@ def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) ->
         UserError: a device or precision that this machine cannot give.
     """
     chosen = _choose(device, local_rank)
+    if chosen.type == "cpu":
+        _keep_freed_memory()
     if precision == "auto":
         precision = "bf16" if chosen.type == "cuda" else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
