@@ -132,7 +132,9 @@ def _report(out: Path, kept: dict[str, list[str]], lists: dict[str, list[Any]], 
 def _add_filter(parser: argparse.ArgumentParser, most: str, most_help: str) -> None:
     parser.add_argument("--nouns", type=Path, required=True, help="folder or zip archive of noun files")
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists of kept images")
-    parser.add_argument("--similarity", help="depth (as published), path, wup, lin or embedding")
+    parser.add_argument(
+        "--similarity", help="depth (as published), path, wup, lin or embedding; by default the one that measures best"
+    )
     parser.add_argument("--threshold", type=float, help="a noun counts where it is more similar than this")
     parser.add_argument("--first_nouns", type=int, help="look at so many nouns of a caption; 0: all")
     parser.add_argument(most, type=int, dest="most", help=most_help)
