@@ -16,7 +16,7 @@ FLOORS = {
     "argparser": 2.5, "methods": 3,
     "train": 4, "web": 4, "labelling": 4,
     "generate_caption": 5, "generate_label": 5, "generate_train_file": 5,
-    "results": 5, "run": 5, "collect_web": 5, "train_discriminator": 5, "select_web": 5,
+    "experiments": 5, "results": 5, "run": 5, "collect_web": 5, "train_discriminator": 5, "select_web": 5,
 }  # fmt: skip
 # Entry scripts on a lower floor: a user calls ``python -m utils.measure_noun`` by its published name.
 ENTRIES = {"utils/measure_noun.py"}

@@ -1,0 +1,107 @@
+"""Run an experiment, or go on with it:
+
+    python -m experiments animals --data DIR --jobs 2
+    python -m experiments voc 15-5 --overlap --web data/web --arms WILSON raw-web discriminator
+    python -m experiments coco --dry_run
+
+Every command is printed before it runs. What is done is not run again; what was stopped goes on. All is in --work, table.md last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from experiments import animals, paper
+from experiments.method import ARMS, JOINT, stages
+from experiments.runner import Runner, make_slots
+from utils.errors import UserError, one_line
+
+# Name -> its options, its description, and one line of help.
+EXPERIMENTS = {
+    "animals": (animals.add_options, animals.describe, "real photographs of animals, at the size of a CPU"),
+    "voc": (paper.add_voc_options, paper.describe_voc, "PASCAL VOC at the paper's scale"),
+    "coco": (paper.add_coco_options, paper.describe_coco, "COCO to VOC at the paper's scale"),
+}
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """Options of every experiment."""
+    add = parser.add_argument
+    add("--work", type=Path, help="folder of all that is made [work/<experiment>-<task>, with -ov for overlap]")
+    add("--seeds", type=int, nargs="+", help="random seeds [animals 0 1 2, else 42]")
+    add("--arms", nargs="+", metavar="ARM", help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]")
+    add(
+        "--options",
+        default="",
+        metavar="TEXT",
+        help="more options of every run.py line, in one text: --options='--precision bf16'",
+    )
+    add("--jobs", type=int, help="commands that run side by side [as many as the GPUs allow; 1 on the CPU]")
+    add("--gpus", type=int, default=1, help="GPUs of one run.py [1]")
+    add("--cpu", action="store_true", help="leave the GPUs alone")
+    add("--dry_run", action="store_true", help="print the commands that would run, and run none")
+
+
+def get_argparser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="experiments",
+        description="Run an experiment, or go on with it: every command that makes its table.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
+    for name, (add_options, _, text) in EXPERIMENTS.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        _add_running(command)
+        add_options(command)
+    return parser
+
+
+def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
+    """The stages of an experiment and where they run.
+
+    Raises:
+        UserError: data is missing, or options contradict each other.
+    """
+    for option in ("jobs", "gpus"):
+        if getattr(given, option) is not None and getattr(given, option) < 1:
+            raise UserError(f"--{option} {getattr(given, option)}: a number of at least 1 is needed")
+    if len(set(given.seeds)) != len(given.seeds) or min(given.seeds) < 0:
+        raise UserError(f"--seeds {' '.join(map(str, given.seeds))}: different whole numbers of at least 0 are needed")
+    suffix = "-ov" if getattr(given, "overlap", False) else ""
+    given.work = (given.work or Path(f"work/{given.experiment}-{given.task}{suffix}")).resolve()
+    experiment = EXPERIMENTS[given.experiment][1](given)
+    try:
+        more = tuple(shlex.split(given.options))
+    except ValueError as error:
+        raise UserError(f"--options {given.options!r}: {error}") from None
+    sizes = replace(experiment.sizes, common=(*experiment.sizes.common, *more))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    slots = make_slots(gpus, given.gpus, given.jobs, cores)
+    return Runner(stages(replace(experiment, sizes=sizes)), given.work, slots)
+
+
+def main(given: argparse.Namespace) -> int:
+    """Run or print; the exit code."""
+    gpus: list[str] = []
+    if not given.cpu:
+        # Imported here, so that --help answers at once.
+        from utils.distributed import visible_gpus
+
+        gpus = visible_gpus()
+    runner = make_runner(given, gpus)
+    return runner.dry_run() if given.dry_run else runner.run()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(get_argparser().parse_args()))
+    except UserError as error:
+        print(f"experiments: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,108 @@
+"""Real photographs in hours on a CPU: cat, dog, horse and person first, then cow and sheep from the web.
+
+DIR holds ``voc-animals`` (VOC layout), ``web-animals`` (one folder of web images a class) and ``web-captioned``
+(photographs with captions.json).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from experiments.method import Experiment, Rehearsal, Sizes, possible_arms
+from experiments.stage import Stage, line
+
+# Classes with web images; of person the captioned photographs have some.
+OLD, NEW = ("cat", "dog", "horse"), ("cow", "sheep")
+SIZES = Sizes(
+    common=line(
+        "--backbone timm:tf_efficientnet_lite0 --crop_size 160 --crop_size_val 160 --batch_size 16 --sample_num 0 "
+        "--val_interval 1000 --ckpt_interval 2"
+    ),
+    base=line("--bce --lr 0.02 --epochs 6"),
+    # As many iterations for every arm: one pass over the photographs of cow and sheep.
+    step=line("--epochs 8 --iters_per_epoch 25"),
+    pixel=line("--lr 0.002"),
+    # With small batches their statistics are poor ones, and new classifiers that start at random cover old classes.
+    weak=line(
+        "--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 --init_balanced "
+        "--freeze_norm"
+    ),
+    discriminator=line("--network tf_efficientnet_lite0 --pretrained imagenet --size 160 --epochs 8"),
+    selection=line("--ratio 0.01"),
+    speed=line("--num_workers 0"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the user gives."""
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder of voc-animals, web-animals and web-captioned"
+    )
+    parser.add_argument(
+        "--task", choices=("4-2", "4-1"), default="4-2", help="cow and sheep in one step, or in two [4-2]"
+    )
+    parser.set_defaults(seeds=[0, 1, 2])
+
+
+def describe(given: argparse.Namespace) -> Experiment:
+    """Data and sizes."""
+    work, data = given.work, given.data.resolve()
+    web, captioned, photographs = data / "web-animals", data / "web-captioned", data / "voc-animals"
+    candidates, search = work / "candidates", work / "search"
+    found = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
+    classes = line("--new", NEW, "--base", OLD)
+    pool = search / "pool"
+    prepare = (
+        Stage(
+            "candidates",
+            line("-m experiments.noisy_web --web", web, "--out", candidates, classes),
+            needs=(web,),
+            makes=(candidates / "manifest.csv",),
+        ),
+        Stage(
+            "pool",
+            line("-m experiments.imitated_search pool --web", web, "--captioned", captioned, "--out", pool, classes),
+            needs=(web, captioned / "captions.json"),
+            makes=(pool / "pool.json",),
+        ),
+        Stage(
+            "pool-captions",
+            line("generate_caption.py", pool / "image", pool / "captions.txt"),
+            after=("pool",),
+            makes=(pool / "captions.txt",),
+        ),
+        Stage(
+            "search",
+            line(
+                "-m experiments.imitated_search find --pool",
+                pool,
+                "--out",
+                search,
+                "--dataset_dir",
+                photographs,
+                f"--task {given.task}",
+            ),
+            after=("pool-captions",),
+            needs=(photographs,),
+            makes=(found.downloads, found.captions, found.class_words),
+        ),
+    )
+    return Experiment(
+        work=work,
+        dataset="voc",
+        task=given.task,
+        joint="animals-offline",
+        protocol="overlap",
+        data=photographs,
+        folder="--dataset_dir",
+        inputs=(photographs,),
+        seeds=tuple(given.seeds),
+        arms=tuple(given.arms or possible_arms(web=True, rehearsal=True)),
+        sizes=SIZES,
+        classes=(*OLD, "person", *NEW),
+        web=web,
+        candidates=candidates / "manifest.csv",
+        rehearsal=found,
+        prepare=prepare,
+    )

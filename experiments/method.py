@@ -1,0 +1,321 @@
+"""The whole method as stages: base step, the methods it is compared with, and ours part by part; an experiment gives it data and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.stage import Stage, line, wanted
+from tasks import load_task
+from utils.errors import UserError
+
+BASE, JOINT = "base", "joint"
+# Scripts of the web half end with 1 where a class has no images or an image cannot be read, say so, and go on.
+LEFT_OUT = (0, 1)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method: its own options at step 1 and later, and what it learns from beside the data set.
+
+    Attributes:
+        options: of run.py.
+        weak: from image labels, else from pixel labels.
+        web: manifest of web images: ``raw``, ``discriminator`` (selected by it) or ``captions`` (by captions too); None: the data set's.
+        replay: whether old classes are rehearsed.
+    """
+
+    options: tuple[str, ...] = ()
+    weak: bool = False
+    web: str | None = None
+    replay: bool = False
+
+
+# In the order of the table; joint training, which has no steps, comes last.
+ARMS = {
+    "fine-tuning": Arm(line("--bce")),
+    "LwF": Arm(line("--loss_kd 100 --alpha 1")),
+    "ILT": Arm(line("--loss_kd 100 --loss_de 100 --alpha 1")),
+    "MiB": Arm(line("--unce --unkd --loss_kd 10 --init_balanced --alpha 1")),
+    "WILSON": Arm(weak=True),
+    "raw-web": Arm(weak=True, web="raw"),
+    "discriminator": Arm(weak=True, web="discriminator"),
+    "caption-labels": Arm(line("--web_labels caption"), weak=True, web="captions"),
+    "ours": Arm(line("--web_labels caption"), weak=True, web="captions", replay=True),
+}
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What was found for the originals of step 0.
+
+    Attributes:
+        downloads: one folder of images an original.
+        captions: one caption file an original; made where it is missing.
+        class_words: class words of the originals.
+    """
+
+    downloads: Path
+    captions: Path
+    class_words: Path
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Options of an experiment's size, by part.
+
+    Attributes:
+        common: of every run.py line: data, network, crop, batch.
+        base: of the base step and of joint training.
+        step: of every later step.
+        pixel: of steps from pixel labels.
+        weak: of steps from image labels.
+        discriminator: of train_discriminator.py.
+        selection: of select_web.py's rule on the discriminator.
+        captioner: of generate_caption.py.
+        speed: of whatever loads images: nothing depends on them.
+    """
+
+    common: tuple[str, ...]
+    base: tuple[str, ...]
+    step: tuple[str, ...]
+    pixel: tuple[str, ...]
+    weak: tuple[str, ...]
+    discriminator: tuple[str, ...]
+    selection: tuple[str, ...]
+    captioner: tuple[str, ...] = ()
+    speed: tuple[str, ...] = ("--num_workers", "4")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Data and choices.
+
+    Attributes:
+        work: folder of all that is made.
+        dataset: of run.py, as are the next three.
+        task: its steps are trained one after the other.
+        joint: task that learns the same classes in one step.
+        protocol: which images a step sees.
+        data: folder of the data set, or of the data sets.
+        folder: the option that names it.
+        inputs: folders of it that must be there.
+        seeds: random seeds, one run of every arm for each.
+        arms: names of ``ARMS``, and ``joint``.
+        sizes: options.
+        classes: names of all foreground classes of the task, as captions may name them.
+        web: web images of base and new classes, for the discriminator; None where there are none.
+        candidates: of new classes, with a manifest; a path of one that ``prepare`` makes, or the same as ``web``.
+        rehearsal: what was found for old classes; None where there is nothing.
+        prepare: stages that make candidates and downloads, for those that take them.
+    """
+
+    work: Path
+    dataset: str
+    task: str
+    joint: str
+    protocol: str
+    data: Path
+    folder: str
+    inputs: tuple[Path, ...]
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+    sizes: Sizes
+    classes: tuple[str, ...] = ()
+    web: Path | None = None
+    candidates: Path | None = None
+    rehearsal: Rehearsal | None = None
+    prepare: tuple[Stage, ...] = ()
+
+    def checkpoint(self, name: str, step: int, task: str | None = None) -> Path:
+        """Where run.py keeps the checkpoint of a run."""
+        suffix = {"disjoint": "", "overlap": "-ov", "partitioned": "-part"}[self.protocol]
+        return self.work / "checkpoints/step" / f"{self.dataset}-{task or self.task}{suffix}" / f"{name}_{step}.pth"
+
+    @property
+    def selected(self) -> Path:
+        """Folder of the manifests that selections write."""
+        return self.work / "web"
+
+
+def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:
+    """The arms for which there is data."""
+    found = [name for name, arm in ARMS.items() if (web or arm.web is None) and (rehearsal or not arm.replay)]
+    return (*found, JOINT)
+
+
+def stages(experiment: Experiment) -> list[Stage]:
+    """All stages of an experiment, those first that others wait for.
+
+    Raises:
+        UserError: an arm is unknown, or its data is not given.
+    """
+    for name in experiment.arms:
+        if name != JOINT and name not in ARMS:
+            raise UserError(f"--arms {name}: unknown; choose from {', '.join([*ARMS, JOINT])}")
+    own = [ARMS[name] for name in experiment.arms if name != JOINT]
+    if any(arm.web for arm in own) and (experiment.web is None or experiment.candidates is None):
+        raise UserError("--arms: arms that learn from web images need --web")
+    if any(arm.replay for arm in own) and experiment.rehearsal is None:
+        raise UserError("--arms ours: rehearsal needs --downloads and --class_words")
+    found = list(experiment.prepare)
+    if any(arm.web not in (None, "raw") for arm in own):
+        found += _captions(experiment)
+    if any(arm.replay for arm in own):
+        found += _filter(experiment)
+    for seed in experiment.seeds:
+        found += _seed(experiment, seed, own)
+    runs = tuple(stage.name for stage in found if stage.command[0] == "run.py")
+    return wanted([*found, _table(experiment, runs)], "table")
+
+
+def _run(
+    experiment: Experiment,
+    name: str,
+    seed: int,
+    task: str,
+    step: int,
+    options: Sequence[str],
+    after: Sequence[str] = (),
+) -> Stage:
+    """One run.py line."""
+    work, run = experiment.work, f"{name}-{seed}"
+    return Stage(
+        run + (f"-step{step}" if step else ""),
+        line(
+            f"run.py --name {run} --random_seed {seed} --dataset {experiment.dataset} --task {task} --step {step} "
+            f"--protocol {experiment.protocol}", options, experiment.sizes.common, experiment.folder, experiment.data,
+            "--logdir", work / "logs", "--checkpoints", work / "checkpoints", "--resume auto",
+        ),
+        after=tuple(after),
+        needs=experiment.inputs,
+        makes=(experiment.checkpoint(run, step, task),),
+        speed=experiment.sizes.speed,
+        ranks=True,
+    )  # fmt: skip
+
+
+def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]:
+    """The base step of a seed, what is made with it, and every arm."""
+    sizes, base = experiment.sizes, f"{BASE}-{seed}"
+    found = [_run(experiment, BASE, seed, experiment.task, 0, sizes.base)]
+    if any(arm.web in ("discriminator", "captions") for arm in arms):
+        found += _selections(experiment, seed, {str(arm.web) for arm in arms})
+    if any(arm.replay for arm in arms):
+        found += _tree(experiment, seed)
+    for name in experiment.arms:
+        if name == JOINT:
+            found.append(_run(experiment, JOINT, seed, experiment.joint, 0, sizes.base))
+            continue
+        arm = ARMS[name]
+        options = line(sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
+        sources, after = _sources(experiment, seed, arm)
+        previous, checkpoint = base, experiment.checkpoint(base, 0)
+        for step in range(1, len(load_task(experiment.dataset, experiment.task))):
+            own = line(options, sources, "--step_ckpt", checkpoint)
+            found.append(_run(experiment, name, seed, experiment.task, step, own, (previous, *after)))
+            previous, checkpoint = found[-1].name, experiment.checkpoint(f"{name}-{seed}", step)
+    return found
+
+
+def _sources(experiment: Experiment, seed: int, arm: Arm) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Options that name the web images and the replay tree of an arm, and the stages that make them."""
+    options: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    if arm.web == "raw" and experiment.candidates is not None:
+        options, after = line("--web --web_path", experiment.candidates), _makers(experiment, experiment.candidates)
+    elif arm.web is not None:
+        options = line("--web --web_path", experiment.selected / f"{arm.web}-{seed}.csv")
+        after = (f"select-{arm.web}-{seed}",)
+    if arm.replay:
+        options = line(options, "--replay --replay_path", experiment.work / f"replay-{seed}")
+        after = (*after, f"replay-list-{seed}")
+    return options, after
+
+
+def _makers(experiment: Experiment, path: Path) -> tuple[str, ...]:
+    """The stages that make a path; none where it is the user's."""
+    return tuple(stage.name for stage in experiment.prepare if path in stage.makes)
+
+
+def _captions(experiment: Experiment) -> list[Stage]:
+    """Captions of the candidates; a manifest that has some keeps them."""
+    source, out = experiment.candidates, experiment.selected / "captioned.csv"
+    assert source is not None
+    made = _makers(experiment, source)
+    command = line("generate_caption.py", source, out, "--only_missing", experiment.sizes.captioner)
+    return [Stage("web-captions", command, made, () if made else (source,), (out,), allowed=LEFT_OUT)]
+
+
+def _selections(experiment: Experiment, seed: int, kinds: set[str]) -> list[Stage]:
+    """The discriminator of a seed's base step, and the manifests that it chooses, with and without the captions."""
+    web, sizes, base = experiment.web, experiment.sizes, experiment.checkpoint(f"{BASE}-{seed}", 0)
+    assert web is not None
+    weights, trained = base.with_name(f"{base.stem}_discriminator.pth"), f"discriminator-{seed}"
+    train = line("train_discriminator.py --step_ckpt", base, "--web_path", web, "--out", weights)
+    train = line(train, f"--random_seed {seed}", sizes.discriminator)
+    found = [Stage(trained, train, (f"{BASE}-{seed}",), (web,), (weights,), sizes.speed, LEFT_OUT)]
+    by_captions = line("--web_labels caption --classes", experiment.classes)
+    for kind, options in (("discriminator", ()), ("captions", by_captions)):
+        if kind in kinds:
+            source, out = (experiment.selected / f"{name}.csv" for name in ("captioned", f"{kind}-{seed}"))
+            select = line("select_web.py --web_path", source, "--out", out, "--discriminator", weights)
+            command, after = line(select, sizes.selection, options), ("web-captions", trained)
+            found.append(Stage(f"select-{kind}-{seed}", command, after, (), (out,), sizes.speed, LEFT_OUT))
+    return found
+
+
+def _filter(experiment: Experiment) -> list[Stage]:
+    """Captions and nouns of the downloads, and those that stand for their originals."""
+    given = experiment.rehearsal
+    assert given is not None
+    after = _makers(experiment, given.downloads)
+    found = []
+    if not _makers(experiment, given.captions):
+        command = line("generate_caption.py", given.downloads, given.captions, experiment.sizes.captioner)
+        needs = (given.downloads, given.class_words)
+        found.append(Stage("replay-captions", command, after, needs, (given.captions,), allowed=LEFT_OUT))
+        after = ("replay-captions",)
+    nouns, kept = (experiment.work / "rehearsal" / name for name in ("nouns", "kept"))
+    command = line("-m utils.measure_noun generate_NN --captions", given.captions, "--out", nouns)
+    found.append(Stage("replay-nouns", command, after, (), (nouns,)))
+    command = line(
+        "-m utils.measure_noun filter_replay_with_NN --nouns", nouns, "--classes", given.class_words, "--out", kept
+    )
+    found.append(Stage("replay-filter", command, ("replay-nouns",), (), (kept,)))
+    return found
+
+
+def _tree(experiment: Experiment, seed: int) -> list[Stage]:
+    """The replay tree of a seed: what was kept, labelled by its base step."""
+    given, base = experiment.rehearsal, f"{BASE}-{seed}"
+    assert given is not None
+    tree, kept = experiment.work / f"replay-{seed}", experiment.work / "rehearsal/kept"
+    move = line(
+        "-m utils.measure_noun move_with_filtered_caption --mode hardlink --images",
+        given.downloads,
+        "--kept",
+        kept,
+        "--out",
+        tree,
+    )
+    label = line("generate_label.py --ckpt", experiment.checkpoint(base, 0), "--path", tree)
+    names = [f"replay-{part}-{seed}" for part in ("tree", "labels", "list")]
+    speed = experiment.sizes.speed
+    return [
+        Stage(names[0], move, ("replay-filter",), (), (tree,), allowed=LEFT_OUT),
+        Stage(names[1], label, (names[0], base), (), (tree / "labels.json",), speed, LEFT_OUT, ranks=True),
+        Stage(names[2], line("generate_train_file.py --path", tree), (names[1],), allowed=LEFT_OUT),
+    ]
+
+
+def _table(experiment: Experiment, runs: tuple[str, ...]) -> Stage:
+    """The table of all arms against WILSON on raw web images, or the nearest to it that there is."""
+    arms = experiment.arms
+    files = tuple(experiment.work / f"table{suffix}" for suffix in (".md", ".csv", ".tex"))
+    baseline = next((name for name in ("raw-web", "WILSON") if name in arms), arms[0])
+    command = line(
+        "-m utils.table --logs", experiment.work / "logs", f"--arms {BASE}", arms, f"--baseline {baseline}", "--out"
+    )
+    return Stage("table", line(command, [str(file) for file in files]), runs, (), files)

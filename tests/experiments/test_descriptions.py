@@ -1,0 +1,223 @@
+"""Every command of every experiment is one that its script accepts, in an order in which all that it names is there."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import argparser
+import generate_caption
+import generate_label
+import generate_train_file
+import select_web
+import train_discriminator
+from experiments import imitated_search, noisy_web
+from experiments.__main__ import get_argparser, make_runner
+from experiments.method import ARMS
+from experiments.stage import Stage
+from tasks import load_task
+from tests.conftest import ROOT
+from utils import measure_noun, table
+from utils.errors import UserError
+
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "train_discriminator.py": train_discriminator.get_argparser,
+    "select_web.py": select_web.get_argparser,
+    "generate_caption.py": generate_caption.get_argparser,
+    "generate_label.py": generate_label.get_argparser,
+    "generate_train_file.py": generate_train_file.get_argparser,
+    "utils.measure_noun": measure_noun.get_argparser,
+    "utils.table": table.get_argparser,
+    "experiments.noisy_web": noisy_web.get_argparser,
+    "experiments.imitated_search": imitated_search.get_argparser,
+}
+WEB = "--web DATA/web --downloads DATA/downloads --class_words DATA/words.txt"
+LINES = {
+    "animals": "animals --data DATA",
+    "animals-4-1": "animals --data DATA --task 4-1 --seeds 3",
+    "voc": "voc 15-5 --overlap --data DATA",
+    "voc-web": f"voc 15-5s --data DATA --iterations 100 {WEB} --captioner transformers some/model",
+    "coco": f"coco --data DATA --seeds 0 1 {WEB}",
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """All that the experiments need, empty."""
+    folder = tmp_path / "data"
+    for name in ("voc-animals", "web-animals", "web-captioned", "voc", "coco", "web", "downloads"):
+        (folder / name).mkdir(parents=True)
+    for name in ("web-captioned/captions.json", "words.txt"):
+        (folder / name).touch()
+    return folder
+
+
+def described(line: str, data: Path, *more: str) -> list[Stage]:
+    words = [word.replace("DATA", str(data)) for word in line.split()]
+    given = get_argparser().parse_args([*words, "--work", str(data.parent / "work"), *more])
+    return list(make_runner(given, []).stages)
+
+
+def make(path: Path) -> None:
+    """What a stage leaves behind, empty."""
+    if path.suffix:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_command_is_accepted(name: str, data: Path) -> None:
+    runs = []
+    for stage in described(LINES[name], data):
+        command = [*stage.command, *stage.speed]
+        if command[0] == "run.py":
+            options = argparser.parse(command[1:])
+            assert stage.makes == (options.checkpoint_path(options.step),)
+            assert options.resume == "auto" and (options.step == 0 or options.step_ckpt is not None)
+            runs.append(options)
+        else:
+            script, rest = (command[1], command[2:]) if command[0] == "-m" else (command[0], command[1:])
+            PARSERS[script]().parse_args(rest)
+        for path in stage.makes:
+            make(path)
+    seeds = {options.random_seed for options in runs}
+    arms = {options.name.removesuffix(f"-{options.random_seed}") for options in runs}
+    steps = len(load_task(runs[0].dataset, runs[0].task)) - 1
+    assert arms == (
+        {"base", "joint", *ARMS} if name != "voc" else {"base", "fine-tuning", "LwF", "ILT", "MiB", "WILSON", "joint"}
+    )
+    assert len(runs) == len(seeds) * (2 + steps * (len(arms) - 2)), (
+        "base and joint once, every arm at every step, for each seed"
+    )
+
+
+def one(stages: list[Stage], name: str) -> list[str]:
+    return list(next(stage for stage in stages if stage.name == name).command)
+
+
+def test_arms_differ_in_what_they_are_about_and_nothing_else(data: Path) -> None:
+    """Ablation, part by part: the same options, iterations included, but for the images and their labels."""
+    stages = described(LINES["animals"], data)
+    work = str(data.parent / "work")
+    web = ["--web", "--web_path"]
+    expected = {
+        "WILSON": [],
+        "raw-web": [*web, f"{work}/candidates/manifest.csv"],
+        "discriminator": [*web, f"{work}/web/discriminator-0.csv"],
+        "caption-labels": ["--web_labels", "caption", *web, f"{work}/web/captions-0.csv"],
+        "ours": [
+            "--web_labels",
+            "caption",
+            *web,
+            f"{work}/web/captions-0.csv",
+            "--replay",
+            "--replay_path",
+            f"{work}/replay-0",
+        ],
+    }
+    wilson = one(stages, "WILSON-0-step1")
+    for arm, own in expected.items():
+        command = one(stages, f"{arm}-0-step1")
+        assert [word for word in command if word not in own and word != f"{arm}-0"] == [
+            word for word in wilson if word != "WILSON-0"
+        ]
+        assert [word for word in command if word in own] == own
+    counts = {
+        tuple(one(stages, f"{arm}-0-step1")[one(stages, f"{arm}-0-step1").index("--iters_per_epoch") :][:2])
+        for arm in ARMS
+    }
+    assert counts == {("--iters_per_epoch", "25")}
+
+
+def test_steps_follow_one_another(data: Path) -> None:
+    stages = {stage.name: stage for stage in described(LINES["animals-4-1"], data)}
+    second = stages["ours-3-step2"]
+    checkpoint = str(data.parent / "work/checkpoints/step/voc-4-1-ov/ours-3_1.pth")
+    assert second.command[second.command.index("--step_ckpt") + 1] == checkpoint
+    assert set(second.after) == {"ours-3-step1", "select-captions-3", "replay-list-3"}
+    assert set(stages["ours-3-step1"].after) == {"base-3", "select-captions-3", "replay-list-3"}
+    assert set(stages["raw-web-3-step1"].after) == {"base-3", "candidates"}
+    assert set(stages["replay-labels-3"].after) == {"replay-tree-3", "base-3"}
+
+
+def test_only_what_the_chosen_arms_need(data: Path) -> None:
+    def names(*arms: str) -> set[str]:
+        return {stage.name for stage in described("animals --data DATA --seeds 0", data, "--arms", *arms)}
+
+    assert names("MiB", "joint") == {"base-0", "MiB-0-step1", "joint-0", "table"}
+    assert names("raw-web") == {"candidates", "base-0", "raw-web-0-step1", "table"}
+    assert names("discriminator") == {
+        "candidates", "web-captions", "base-0", "discriminator-0", "select-discriminator-0", "discriminator-0-step1", "table",
+    }  # fmt: skip
+
+
+def test_table_of_the_experiments_own_arms(data: Path) -> None:
+    stages = described("voc 15-5 --data DATA", data)
+    given = table.get_argparser().parse_args(stages[-1].command[2:])
+    assert given.arms == ["base", "fine-tuning", "LwF", "ILT", "MiB", "WILSON", "joint"] and given.baseline == "WILSON"
+    assert table.get_argparser().parse_args(described(LINES["animals"], data)[-1].command[2:]).baseline == "raw-web"
+    assert set(stages[-1].after) == {stage.name for stage in stages[:-1]}
+
+
+def test_captions_name_the_classes_of_the_task(data: Path) -> None:
+    command = one(described(LINES["voc-web"], data), "select-captions-42")
+    assert (
+        command[command.index("--classes") + 1 :]
+        == (
+            "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "
+            "train tvmonitor"
+        ).split()
+    )
+
+
+def test_options_for_every_run(data: Path) -> None:
+    for stage in described("voc 15-5 --data DATA", data, "--options", "--precision bf16"):
+        if stage.command[0] == "run.py":
+            assert stage.command[stage.command.index("--precision") + 1] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("voc 15-6 --data DATA", "--task 15-6: unknown for --dataset voc"),
+        ("voc 15-5 --data DATA --arms mine", "--arms mine: unknown; choose from fine-tuning"),
+        ("voc 15-5 --data DATA --arms raw-web", "arms that learn from web images need --web"),
+        ("voc 15-5 --data DATA --web DATA/web --arms ours", "rehearsal needs --downloads and --class_words"),
+        (
+            "voc 15-5 --data DATA --web DATA/web --downloads DATA/downloads",
+            "--downloads and --class_words belong together",
+        ),
+        ("voc 15-5 --data DATA --downloads DATA/downloads --class_words DATA/words.txt", "--downloads needs --web"),
+        ("voc 15-5 --data DATA --captioner a b c", "--captioner a b c: a captioner, and its model"),
+        ("animals --data DATA --jobs 0", "--jobs 0: a number of at least 1 is needed"),
+        ("animals --data DATA --seeds 1 1", "--seeds 1 1: different whole numbers"),
+        ("animals --data DATA --options='--a", "No closing quotation"),
+    ],
+)
+def test_bad_input_is_named(line: str, message: str, data: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        described(line, data)
+
+
+def test_dry_run_as_a_user_calls_it(data: Path, tmp_path: Path) -> None:
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "experiments", *words, "--work", str(tmp_path / "work"), "--cpu"]
+        return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = call("animals", "--data", str(data), "--seeds", "0", "--dry_run")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 25 and all(line.startswith("+ python ") for line in lines)
+    assert sum(" run.py " in line for line in lines) == 11 and not (tmp_path / "work").exists()
+    missing = call("animals", "--data", str(tmp_path / "nowhere"))
+    assert missing.returncode == 2 and missing.stderr.count("\n") == 1
+    assert missing.stderr.startswith(
+        f"experiments: {tmp_path}/nowhere/web-animals: is missing, the stage candidates needs it"
+    )
