@@ -87,12 +87,7 @@ def pool(settings: argparse.Namespace) -> list[Picture]:
         listing.write_text(json.dumps(entries), encoding="utf-8")
     entries = json.loads(listing.read_text(encoding="utf-8"))
     captions = settings.work / "pool.txt"
-    run(
-        f"generate_caption.py {folder / 'image'} {captions} --device cpu",
-        settings.threads,
-        captions.with_suffix(".done"),
-    )
-    captions.with_suffix(".done").touch()
+    run(f"generate_caption.py {folder / 'image'} {captions} --device cpu", settings.threads)
     from captions.formats import read_captions
 
     tags = dict(read_captions(captions))
@@ -155,20 +150,18 @@ def trees(settings: argparse.Namespace, wanted: dict[str, list[str]]) -> dict[in
     classes = work / "class_words.txt"
     classes.write_text("".join(f"{name}.png {' '.join(words)} \n" for name, words in wanted.items()), encoding="utf-8")
     nouns, kept = work / "nouns", work / "kept"
-    run(f"-m utils.measure_noun generate_NN --captions {work / 'captions'} --out {nouns}", settings.threads, nouns)
+    run(f"-m utils.measure_noun generate_NN --captions {work / 'captions'} --out {nouns}", settings.threads)
     run(
         f"-m utils.measure_noun filter_replay_with_NN --nouns {nouns} --classes {classes} --out {kept}",
         settings.threads,
-        kept,
     )
     made = {}
     for seed in settings.seeds:
         tree = work / f"tree-{seed}"
-        run(
-            f"-m utils.measure_noun move_with_filtered_caption --kept {kept} --images {work / 'downloads'} --out {tree} --how hardlink",
-            settings.threads,
-            tree,
+        move = (
+            f"-m utils.measure_noun move_with_filtered_caption --kept {kept} --images {work / 'downloads'} --out {tree}"
         )
+        run(f"{move} --mode hardlink", settings.threads)
         run(
             f"generate_label.py --ckpt {base(settings, '4-2', seed)} --path {tree} --device cpu --num_workers 0",
             settings.threads,
