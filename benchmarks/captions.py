@@ -316,6 +316,7 @@ Best is what has a precision above {precision}, a recall within 0.005 of the mos
 the words that an ImageNet classifier writes for what it sees (golden_retriever), as the offline captioner does, against the classes that
 WordNet makes them kinds of. Where none has that precision, the most precise. {winner} at {champion} wins. Thresholds were chosen on the
 lists that they are judged on, and what is a kind is WordNet's word, which favours the measures on its tree over *embedding*.
+The criterion of kinds was added after *path* and *wup* had tied on the lists.
 
 {best_head}
 {best_rows}
