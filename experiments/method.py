@@ -133,10 +133,9 @@ class Experiment:
         suffix = {"disjoint": "", "overlap": "-ov", "partitioned": "-part"}[self.protocol]
         return self.work / "checkpoints/step" / f"{self.dataset}-{task or self.task}{suffix}" / f"{name}_{step}.pth"
 
-    @property
-    def selected(self) -> Path:
-        """Folder of the manifests that selections write."""
-        return self.work / "web"
+    def selected(self, kind: str, seed: int) -> Path:
+        """The manifest that a selection writes, in a folder of its own for its contact sheets."""
+        return self.work / "web" / f"{kind}-{seed}" / "selected.csv"
 
 
 def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:
@@ -226,7 +225,7 @@ def _sources(experiment: Experiment, seed: int, arm: Arm) -> tuple[tuple[str, ..
     if arm.web == "raw" and experiment.candidates is not None:
         options, after = line("--web --web_path", experiment.candidates), _makers(experiment, experiment.candidates)
     elif arm.web is not None:
-        options = line("--web --web_path", experiment.selected / f"{arm.web}-{seed}.csv")
+        options = line("--web --web_path", experiment.selected(arm.web, seed))
         after = (f"select-{arm.web}-{seed}",)
     if arm.replay:
         options = line(options, "--replay --replay_path", experiment.work / f"replay-{seed}")
@@ -241,7 +240,7 @@ def _makers(experiment: Experiment, path: Path) -> tuple[str, ...]:
 
 def _captions(experiment: Experiment) -> list[Stage]:
     """Captions of the candidates; a manifest that has some keeps them."""
-    source, out = experiment.candidates, experiment.selected / "captioned.csv"
+    source, out = experiment.candidates, experiment.work / "web/captioned.csv"
     assert source is not None
     made = _makers(experiment, source)
     command = line("generate_caption.py", source, out, "--only_missing", experiment.sizes.captioner)
@@ -259,7 +258,7 @@ def _selections(experiment: Experiment, seed: int, kinds: set[str]) -> list[Stag
     by_captions = line("--web_labels caption --classes", experiment.classes)
     for kind, options in (("discriminator", ()), ("captions", by_captions)):
         if kind in kinds:
-            source, out = (experiment.selected / f"{name}.csv" for name in ("captioned", f"{kind}-{seed}"))
+            source, out = experiment.work / "web/captioned.csv", experiment.selected(kind, seed)
             select = line("select_web.py --web_path", source, "--out", out, "--discriminator", weights)
             command, after = line(select, sizes.selection, options), ("web-captions", trained)
             found.append(Stage(f"select-{kind}-{seed}", command, after, (), (out,), sizes.speed, LEFT_OUT))

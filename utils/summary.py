@@ -216,8 +216,8 @@ def _mean(classes: Mapping[str, float], names: Sequence[str]) -> float:
 
 
 def old_classes(runs: Sequence[Run]) -> list[str] | None:
-    """The old foreground classes of a step, told by the runs' own scores: the one cut of their classes, which stand in channel
-    order, that gives every run its old and its new mIoU. None where there is none, or more than one.
+    """The old foreground classes of a step where no log tells of the step before: the one cut of the runs' classes, which stand in
+    channel order, that gives every run its old and its new mIoU. None where there is none, or more than one.
     """
     whole = [run for run in runs if not math.isnan(run.scores["old"]) and not math.isnan(run.scores["new"])]
     if not whole or any(run.classes.keys() != whole[0].classes.keys() for run in whole):
@@ -250,6 +250,11 @@ def _dataset(experiment: str) -> str:
     return max(known, key=len, default=experiment)
 
 
+def _is_before(key: tuple[str, str, int], table: Table) -> bool:
+    """Whether rows are those of the step before a table's, whose classes are all old then."""
+    return key[0] == table.experiment and key[2] == table.step - 1
+
+
 def _complete(table: Table, others: Mapping[tuple[str, str, int], Mapping[tuple[str, int], Run]]) -> None:
     """Fill in what rows lack, and add joint training: runs of another task that learned the same classes in one step."""
     own = [run for runs in table.arms.values() for run in runs.values()]
@@ -267,7 +272,8 @@ def _complete(table: Table, others: Mapping[tuple[str, str, int], Mapping[tuple[
     lacking = [run for run in own if any(math.isnan(value) for value in run.scores.values())]
     if not joint and not lacking:
         return
-    old = old_classes(own)
+    earlier = [run for key, runs in others.items() if _is_before(key, table) for run in runs.values()]
+    old = list(earlier[-1].classes)[1:] if earlier else old_classes(own)
     if old is None:
         names = ", ".join(dict.fromkeys(run.arm for run in [*lacking, *joint]))
         table.notes.append(f"{names}: which classes are old cannot be told from the other rows.")

@@ -61,9 +61,10 @@ def score_grid(table: Table) -> Grid:
     from utils.summary import SCORES
 
     rows = []
+    seeds = ", ".join(map(str, table.seeds))
+    over = f"mean ± standard deviation over seeds {seeds}" if len(table.seeds) > 1 else f"seed {seeds}"
     notes = [
-        f"Percent; mean ± standard deviation over seeds {', '.join(map(str, table.seeds))}. Iterations and seconds of training, and the "
-        "highest peak memory, are those of one run of this step."
+        f"Percent; {over}. Iterations, seconds (both of training) and the highest peak memory are those of one run of this step."
     ]
     for arm in table.arms:
         count, missing = len(table.arms[arm]), table.missing(arm)

@@ -110,13 +110,13 @@ def test_arms_differ_in_what_they_are_about_and_nothing_else(data: Path) -> None
     expected = {
         "WILSON": [],
         "raw-web": [*web, f"{work}/candidates/manifest.csv"],
-        "discriminator": [*web, f"{work}/web/discriminator-0.csv"],
-        "caption-labels": ["--web_labels", "caption", *web, f"{work}/web/captions-0.csv"],
+        "discriminator": [*web, f"{work}/web/discriminator-0/selected.csv"],
+        "caption-labels": ["--web_labels", "caption", *web, f"{work}/web/captions-0/selected.csv"],
         "ours": [
             "--web_labels",
             "caption",
             *web,
-            f"{work}/web/captions-0.csv",
+            f"{work}/web/captions-0/selected.csv",
             "--replay",
             "--replay_path",
             f"{work}/replay-0",

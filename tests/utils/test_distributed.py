@@ -36,6 +36,22 @@ def test_precision() -> None:
         distributed.start("cpu", "fp16")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "count", "expected"),
+    [(None, 2, ["0", "1"]), ("3,GPU-7f,5", 2, ["3", "GPU-7f"]), ("", 0, []), (None, 0, []), ("-1", 0, [])],
+)
+def test_gpus_have_the_names_that_the_user_gave_them(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, count: int, expected: list[str]
+) -> None:
+    """torch numbers the visible ones from 0, whatever their names are."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    if chosen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert distributed.visible_gpus() == expected
+
+
 def test_peak_memory_on_the_cpu() -> None:
     """Memory that is written to is in the peak, in MiB, and stays in it when it is given back."""
     program = (

@@ -87,6 +87,25 @@ def test_a_class_without_a_test_image_counts_nowhere(tmp_path: Path) -> None:
     )
 
 
+def test_the_step_before_tells_the_old_classes_first(tmp_path: Path) -> None:
+    """Of a model that learned nothing no cut can be told, but its base step can."""
+    add(tmp_path, "voc-3-1", joint_row("base", 0, {"background": 0.9, "cat": 0.0, "dog": 0.0}))
+    add(tmp_path, "voc-3-1", step_row("flat", 0, {"background": 0.9, "cat": 0.0, "dog": 0.0, "cow": 0.0}))
+    add(tmp_path, "voc-animals-offline", joint_row("joint", 0, JOINT))
+    table = make_tables(read_runs([tmp_path]))[1]
+    assert table.notes == [] and table.arms["joint"][0].scores["old"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_both_ways_give_the_same_old_classes(tmp_path: Path, base: bool) -> None:
+    if base:
+        add(tmp_path, "voc-3-1", joint_row("base", 0, {"background": 0.9, "cat": 0.6, "dog": 0.5}))
+    add(tmp_path, "voc-3-1", step_row("WILSON", 0, WILSON[0]))
+    add(tmp_path, "voc-animals-offline", joint_row("joint", 0, JOINT))
+    table = next(table for table in make_tables(read_runs([tmp_path])) if table.step == 1)
+    assert table.arms["joint"][0].scores["old"] == pytest.approx(0.8)
+
+
 def test_a_cut_that_cannot_be_told_is_said(tmp_path: Path) -> None:
     """Where every class has the same IoU, every cut of them fits."""
     flat = {"background": 0.5, "cat": 0.5, "dog": 0.5, "cow": 0.5}
