@@ -196,7 +196,7 @@ def step_line(settings: argparse.Namespace, task: str, step: int, name: str, see
     )
     line = (
         f"run.py --name {name}-{seed} --random_seed {seed} --task {task} --step {step} {WEAK} {COMMON} "
-        f"--iters_per_epoch {settings.iterations} --web --web_path {settings.selected} --dataset_dir {settings.data} "
+        f"--iters_per_epoch {settings.iterations if task == '4-2' else settings.single} --web --web_path {settings.selected} --dataset_dir {settings.data} "
         f"--logdir {folder}/logs --checkpoints {folder}/checkpoints --step_ckpt {previous}"
     )
     return line if tree is None else f"{line} --replay --replay_path {tree} --replay_num 2"
@@ -258,7 +258,7 @@ def page(settings: argparse.Namespace, found: list[str]) -> str:
         "# Caption-driven rehearsal: what is kept, and what single-class steps learn",
         "",
         f"Written by `benchmarks/replay.py`; seeds {', '.join(map(str, settings.seeds))}, mean ± standard deviation, "
-        f"percent. Web images only, {settings.iterations} iterations an epoch with and without replay. Old: cat, dog, horse, person; "
+        f"percent. Web images only; {settings.iterations} (4-2) or {settings.single} (4-1) iterations an epoch with and without replay. Old: cat, dog, horse, person; "
         "new: cow, sheep (as far as learned).",
         "",
         f"## The search of {ORIGINALS} originals, and its filter",
@@ -334,7 +334,8 @@ def main() -> int:
     add("--work", type=Path, default=Path("replay-bench"), help="folder of all that is made")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--jobs", type=int, default=1, help="lines that run side by side")
-    add("--iterations", type=int, default=25, help="iterations of an epoch")
+    add("--iterations", type=int, default=25, help="iterations of an epoch of 4-2, as benchmarks/web.py had")
+    add("--single", type=int, default=15, help="iterations of an epoch of 4-1, whose steps have one class")
     add("--prepare", action="store_true", help="make the replay trees and stop")
     add("--out", type=Path, default=ROOT / "benchmarks/results/replay.md")
     settings = parser.parse_args()
