@@ -189,6 +189,7 @@ def base(settings: argparse.Namespace, task: str, seed: int) -> Path:
 def step_line(settings: argparse.Namespace, task: str, step: int, name: str, seed: int, tree: Path | None) -> str:
     """The line of one step, at the same number of iterations with and without replay."""
     folder = settings.work
+    iterations = settings.iterations if task == "4-2" else settings.single
     previous = (
         base(settings, task, seed)
         if step == 1
@@ -196,7 +197,7 @@ def step_line(settings: argparse.Namespace, task: str, step: int, name: str, see
     )
     line = (
         f"run.py --name {name}-{seed} --random_seed {seed} --task {task} --step {step} {WEAK} {COMMON} "
-        f"--iters_per_epoch {settings.iterations if task == '4-2' else settings.single} --web --web_path {settings.selected} --dataset_dir {settings.data} "
+        f"--iters_per_epoch {iterations} --web --web_path {settings.selected} --dataset_dir {settings.data} "
         f"--logdir {folder}/logs --checkpoints {folder}/checkpoints --step_ckpt {previous}"
     )
     return line if tree is None else f"{line} --replay --replay_path {tree} --replay_num 2"
@@ -258,7 +259,8 @@ def page(settings: argparse.Namespace, found: list[str]) -> str:
         "# Caption-driven rehearsal: what is kept, and what single-class steps learn",
         "",
         f"Written by `benchmarks/replay.py`; seeds {', '.join(map(str, settings.seeds))}, mean ± standard deviation, "
-        f"percent. Web images only; {settings.iterations} (4-2) or {settings.single} (4-1) iterations an epoch with and without replay. Old: cat, dog, horse, person; "
+        f"percent. Web images only; with and without replay {settings.iterations} iterations an epoch in 4-2, {settings.single} in 4-1. "
+        "Old: cat, dog, horse, person; "
         "new: cow, sheep (as far as learned).",
         "",
         f"## The search of {ORIGINALS} originals, and its filter",
