@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments import animals, paper
+from experiments import animals, demo, paper
 from experiments.method import ARMS, JOINT, stages
 from experiments.runner import Runner, make_slots
 from utils.errors import UserError, one_line
 
 # Name -> its options, its description, and one line of help.
 EXPERIMENTS = {
+    "demo": (demo.add_options, demo.describe, "the whole chain on drawn pictures, in minutes on a CPU"),
     "animals": (animals.add_options, animals.describe, "real photographs of animals, at the size of a CPU"),
     "voc": (paper.add_voc_options, paper.describe_voc, "PASCAL VOC at the paper's scale"),
     "coco": (paper.add_coco_options, paper.describe_coco, "COCO to VOC at the paper's scale"),

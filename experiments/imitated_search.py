@@ -31,6 +31,7 @@ from dataset.protocol import select
 from experiments.noisy_web import drawing, images
 from tasks import BACKGROUND, load_task
 from utils.errors import UserError, one_line
+from utils.manifest import open_manifest
 
 # Images that no original asks for, as shares of the pool's own.
 DRAWN, FOREIGN = 0.1, 0.1
@@ -108,9 +109,17 @@ def _captioned(folder: Path) -> list[tuple[Path, str, set[str]]]:
 def read_pool(folder: Path) -> list[Picture]:
     """The pool with its captions: a photograph's own, else what generate_caption.py wrote.
 
+    Args:
+        folder: what ``make_pool`` made; or a manifest with the columns ``caption`` and ``true_class``, as drawn web images have.
+
     Raises:
         UserError: it is not there, or has no captions.
     """
+    if folder.suffix == ".csv":
+        manifest = open_manifest(folder)
+        if not {"caption", "true_class"} <= set(manifest.columns):
+            raise UserError(f"{folder}: a pool needs the columns caption and true_class")
+        return [Picture(manifest.file(row), row["caption"], frozenset({row["true_class"]})) for row in manifest]
     path = folder / LISTING
     if not path.is_file():
         raise UserError(f"{path}: no such pool; make it with experiments.imitated_search pool")
@@ -176,7 +185,9 @@ def get_argparser() -> argparse.ArgumentParser:
     pool.add_argument("--new", nargs="+", required=True, help="new classes, of which some images are in the pool")
     pool.add_argument("--base", nargs="+", required=True, help="base classes that have web images")
     finds = commands.add_parser("find", help="find images for training images of step 0", allow_abbrev=False)
-    finds.add_argument("--pool", type=Path, required=True, help="the pool, captioned")
+    finds.add_argument(
+        "--pool", type=Path, required=True, help="the pool, captioned; or a manifest with caption and true_class"
+    )
     finds.add_argument("--out", type=Path, required=True, help="folder of downloads, captions and class words")
     finds.add_argument("--dataset", default="voc", help="data set of the originals [voc]")
     finds.add_argument("--dataset_dir", type=Path, required=True, help="its folder")

@@ -100,7 +100,7 @@ class Experiment:
         protocol: which images a step sees.
         data: folder of the data set, or of the data sets.
         folder: the option that names it.
-        inputs: folders of it that must be there.
+        inputs: folders of it that must be there; none where it is drawn.
         seeds: random seeds, one run of every arm for each.
         arms: names of ``ARMS``, and ``joint``.
         sizes: options.
@@ -198,14 +198,15 @@ def _run(
 def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]:
     """The base step of a seed, what is made with it, and every arm."""
     sizes, base = experiment.sizes, f"{BASE}-{seed}"
-    found = [_run(experiment, BASE, seed, experiment.task, 0, sizes.base)]
+    drawn = _makers(experiment, experiment.data)
+    found = [_run(experiment, BASE, seed, experiment.task, 0, sizes.base, drawn)]
     if any(arm.web in ("discriminator", "captions") for arm in arms):
         found += _selections(experiment, seed, {str(arm.web) for arm in arms})
     if any(arm.replay for arm in arms):
         found += _tree(experiment, seed)
     for name in experiment.arms:
         if name == JOINT:
-            found.append(_run(experiment, JOINT, seed, experiment.joint, 0, sizes.base))
+            found.append(_run(experiment, JOINT, seed, experiment.joint, 0, sizes.base, drawn))
             continue
         arm = ARMS[name]
         options = line(sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
@@ -254,14 +255,18 @@ def _selections(experiment: Experiment, seed: int, kinds: set[str]) -> list[Stag
     weights, trained = base.with_name(f"{base.stem}_discriminator.pth"), f"discriminator-{seed}"
     train = line("train_discriminator.py --step_ckpt", base, "--web_path", web, "--out", weights)
     train = line(train, f"--random_seed {seed}", sizes.discriminator)
-    found = [Stage(trained, train, (f"{BASE}-{seed}",), (web,), (weights,), sizes.speed, LEFT_OUT)]
+    made = _makers(experiment, web)
+    after = (f"{BASE}-{seed}", *made)
+    found = [Stage(trained, train, after, () if made else (web,), (weights,), sizes.speed, LEFT_OUT)]
     by_captions = line("--web_labels caption --classes", experiment.classes)
     for kind, options in (("discriminator", ()), ("captions", by_captions)):
         if kind in kinds:
             source, out = experiment.work / "web/captioned.csv", experiment.selected(kind, seed)
             select = line("select_web.py --web_path", source, "--out", out, "--discriminator", weights)
-            command, after = line(select, sizes.selection, options), ("web-captions", trained)
-            found.append(Stage(f"select-{kind}-{seed}", command, after, (), (out,), sizes.speed, LEFT_OUT))
+            command = line(select, sizes.selection, options)
+            found.append(
+                Stage(f"select-{kind}-{seed}", command, ("web-captions", trained), (), (out,), sizes.speed, LEFT_OUT)
+            )
     return found
 
 

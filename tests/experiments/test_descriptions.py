@@ -16,6 +16,7 @@ import generate_label
 import generate_train_file
 import select_web
 import train_discriminator
+from dataset import shapes
 from experiments import imitated_search, noisy_web
 from experiments.__main__ import get_argparser, make_runner
 from experiments.method import ARMS
@@ -38,6 +39,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
 }
 WEB = "--web DATA/web --downloads DATA/downloads --class_words DATA/words.txt"
 LINES = {
+    "demo": "demo --arms discriminator ours joint",
     "animals": "animals --data DATA",
     "animals-4-1": "animals --data DATA --task 4-1 --seeds 3",
     "voc": "voc 15-5 --overlap --data DATA",
@@ -73,7 +75,9 @@ def make(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_every_command_is_accepted(name: str, data: Path) -> None:
+def test_every_command_is_accepted(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for drawing in ("make", "render_web"):
+        monkeypatch.setattr(shapes, drawing, lambda *_, **__: None)
     runs = []
     for stage in described(LINES[name], data):
         command = [*stage.command, *stage.speed]
@@ -82,6 +86,8 @@ def test_every_command_is_accepted(name: str, data: Path) -> None:
             assert stage.makes == (options.checkpoint_path(options.step),)
             assert options.resume == "auto" and (options.step == 0 or options.step_ckpt is not None)
             runs.append(options)
+        elif command[1] == "dataset.shapes":
+            assert shapes.main(command[2:]) == 0
         else:
             script, rest = (command[1], command[2:]) if command[0] == "-m" else (command[0], command[1:])
             PARSERS[script]().parse_args(rest)
@@ -90,9 +96,9 @@ def test_every_command_is_accepted(name: str, data: Path) -> None:
     seeds = {options.random_seed for options in runs}
     arms = {options.name.removesuffix(f"-{options.random_seed}") for options in runs}
     steps = len(load_task(runs[0].dataset, runs[0].task)) - 1
-    assert arms == (
-        {"base", "joint", *ARMS} if name != "voc" else {"base", "fine-tuning", "LwF", "ILT", "MiB", "WILSON", "joint"}
-    )
+    pixel = {"fine-tuning", "LwF", "ILT", "MiB"}
+    expected = {"voc": {*pixel, "WILSON"}, "demo": {"discriminator", "ours"}}.get(name, set(ARMS))
+    assert arms == {"base", "joint", *expected}
     assert len(runs) == len(seeds) * (2 + steps * (len(arms) - 2)), (
         "base and joint once, every arm at every step, for each seed"
     )

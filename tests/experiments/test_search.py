@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from captions.formats import read_captions, read_class_words, write_captions
+from dataset import shapes
 from experiments import imitated_search, noisy_web
 from utils.errors import UserError
 from utils.manifest import open_manifest
@@ -125,6 +126,23 @@ def test_most_of_what_is_found_shows_a_class_of_its_original(pool: Path) -> None
 def test_an_original_of_which_the_pool_has_little_gets_noise(pool: Path) -> None:
     found = imitated_search.find(imitated_search.read_pool(pool), {"a": ["person"]})["a"]
     assert len(found) == 20 and sum("person" in picture.shows for picture in found) == 1
+
+
+def test_drawn_web_images_are_a_pool_of_what_they_really_show(tmp_path: Path) -> None:
+    """Some of them are found under another name."""
+    shapes.render_web(tmp_path / "web", ["circle", "star"], 10, 0, 0.3, 0.0, size=32)
+    pictures = imitated_search.read_pool(tmp_path / "web/manifest.csv")
+    assert len(pictures) == 20 and all(picture.path.is_file() for picture in pictures)
+    circles = [picture for picture in pictures if picture.path.parent.name == "circle"]
+    assert sum("circle" not in picture.shows for picture in circles) == 3
+    assert all(
+        any(word in picture.caption for word in ("circle", "disc", "disk"))
+        for picture in pictures
+        if "circle" in picture.shows
+    )
+    (tmp_path / "plain.csv").write_text("path,class,caption\na.jpg,circle,a circle\n")
+    with pytest.raises(UserError, match=r"plain\.csv: a pool needs the columns caption and true_class"):
+        imitated_search.read_pool(tmp_path / "plain.csv")
 
 
 def test_downloads_lie_as_the_scripts_expect_them(pool: Path, tmp_path: Path) -> None:

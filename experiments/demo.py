@@ -1,0 +1,70 @@
+"""The whole chain on drawn pictures, in minutes on a CPU: five shapes first, then three from noisy web images; nothing to download."""
+
+from __future__ import annotations
+
+import argparse
+
+from dataset.shapes_drawing import SHAPES
+from experiments.method import Experiment, Rehearsal, Sizes
+from experiments.stage import Stage, line
+from tasks import load_task
+
+TASK = "5-3"
+# The two arms that show what the parts give together.
+ARMS = ("raw-web", "ours")
+SIZES = Sizes(
+    common=line("--batch_size 16 --val_interval 6"),
+    base=line("--bce --lr 0.02 --epochs 12"),
+    step=line("--epochs 12 --iters_per_epoch 20 --report"),
+    pixel=line("--lr 0.002"),
+    weak=line("--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.002"),
+    discriminator=line("--network tf_efficientnet_lite0 --pretrained imagenet --size 128 --epochs 4"),
+    selection=line("--keep 60"),
+    speed=line("--num_workers 1"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Nothing is to be given."""
+    parser.set_defaults(seeds=[42], task=TASK)
+
+
+def describe(given: argparse.Namespace) -> Experiment:
+    """Data, which is drawn, and sizes."""
+    work = given.work
+    data, web, pool, search = (work / name for name in ("data", "web-images", "pool", "search"))
+    found = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
+    base = [SHAPES[i - 1] for i in load_task("shapes", TASK).new(0) if i]
+    draw = "-m dataset.shapes --out"
+    prepare = (
+        Stage("draw", line(draw, data), makes=(data,)),
+        Stage("draw-web", line(draw, web, "--web --per_class 100"), makes=(web, web / "manifest.csv")),
+        Stage("draw-pool", line(draw, pool, "--web --seed 1 --per_class 60 --classes", base), makes=(pool / "manifest.csv",)),
+        Stage(
+            "search",
+            line(
+                "-m experiments.imitated_search find --pool", pool / "manifest.csv", "--out", search, "--dataset shapes --dataset_dir",
+                data, f"--task {TASK} --originals 100",
+            ),
+            after=("draw", "draw-pool"),
+            makes=(found.downloads, found.captions, found.class_words),
+        ),
+    )  # fmt: skip
+    return Experiment(
+        work=work,
+        dataset="shapes",
+        task=TASK,
+        joint="offline",
+        protocol="overlap",
+        data=data,
+        folder="--dataset_dir",
+        inputs=(),
+        seeds=tuple(given.seeds),
+        arms=tuple(given.arms or ARMS),
+        sizes=SIZES,
+        classes=tuple(SHAPES),
+        web=web,
+        candidates=web / "manifest.csv",
+        rehearsal=found,
+        prepare=prepare,
+    )
