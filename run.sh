@@ -11,9 +11,10 @@ usage: bash run.sh COMMAND
   test [PYTEST OPTIONS]         make .venv, install, check style and types, run the whole test suite
   voc TASK [RUN.PY OPTIONS]     base step, then every incremental step from image labels on PASCAL VOC (15-5, 10-10, 15-5s ...)
   coco [RUN.PY OPTIONS]         the same from COCO to VOC
+  animals --data DIR [OPTIONS]  every method and part on real photographs, with seeds and a table: python -m experiments animals --help
 
 voc and coco use every GPU of the machine; GPUS=2 bash run.sh voc 15-5 --overlap uses two, GPUS=0 the CPU. Options after the task
-go to every run.py line. DRY_RUN=1 prints the lines and runs none. A line that was stopped goes on where it was.
+go to every run.py line. DRY_RUN=1 prints the lines and runs none (animals: --dry_run). A line that was stopped goes on where it was.
 TEXT
 }
 
@@ -120,6 +121,10 @@ case $command in
         experiment voc "$task" 30 40 0.5 "$@"
         ;;
     coco) experiment coco-voc voc 30 30 0.9 "$@" ;;
+    animals)
+        install "$EXTRA"
+        "$PYTHON" -m experiments animals "$@"
+        ;;
     "" | -h | --help | help) usage ;;
     *)
         echo "run.sh: unknown command $command" >&2
