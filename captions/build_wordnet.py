@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from captions.wordnet import ARRAYS, FILE
 from utils.errors import UserError, one_line
+from utils.whole import replacing
 
 PARENT_SIGNS = {"@": False, "@i": True}
 
@@ -187,14 +187,11 @@ def build(folder: Path, out: Path) -> tuple[int, int]:
     content = io.BytesIO()
     named: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
     np.savez_compressed(content, **named)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content.getvalue())
-        os.replace(temporary, out)
+        with replacing(out) as temporary:
+            temporary.write_bytes(content.getvalue())
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(arrays["offsets"]), len(arrays["sense_counts"])
 
 

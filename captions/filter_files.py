@@ -16,6 +16,7 @@ from captions.filters import generate_NN
 from captions.formats import parse_nouns, read_captions, read_nouns, write_nouns
 from utils.errors import UserError
 from utils.manifest import IMAGE_SUFFIXES
+from utils.whole import replacing
 
 SUFFIX = ".txt"
 MODES = ("copy", "hardlink", "symlink")
@@ -78,16 +79,6 @@ def read_originals(path: Path) -> dict[str, list[str]]:
             raise UserError(f"{path}: {key} stands twice; remove one of its lines")
         found[key] = nouns
     return found
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Make a file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
@@ -258,12 +249,13 @@ def _source(folder: Path, image: str) -> Path | None:
 def _place(source: Path, target: Path, mode: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if mode == "copy":
-            _replace(target, lambda path: shutil.copy2(source, path))
-        elif mode == "hardlink":
-            _replace(target, lambda path: os.link(source, path))
-        else:
-            _replace(target, lambda path: path.symlink_to(source.resolve()))
+        with replacing(target) as temporary:
+            if mode == "copy":
+                shutil.copy2(source, temporary)
+            elif mode == "hardlink":
+                os.link(source, temporary)
+            else:
+                temporary.symlink_to(source.resolve())
     except OSError as error:
         raise UserError(
             f"{target}: {mode} of {source} is not possible ({error.strerror}); --mode copy always is"

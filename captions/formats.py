@@ -10,13 +10,13 @@ A name may hold blanks where it ends as an image file does. A noun of several wo
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.manifest import IMAGE_SUFFIXES
+from utils.whole import whole_file
 
 NOTHING = "bg"
 # The shortest name that ends as an image file does and has a blank or nothing behind it.
@@ -50,17 +50,8 @@ def _lines(path: Path | str) -> Iterator[tuple[str, str]]:
 
 
 def _write(path: Path | str, lines: Iterable[str]) -> None:
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(Path(path)) as temporary, temporary.open("x", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
 
 
 def _line(name: str, rest: str) -> str:

@@ -15,7 +15,6 @@ import argparse
 import difflib
 import json
 import logging
-import os
 import re
 import sys
 import unicodedata
@@ -28,6 +27,7 @@ from typing import Any
 
 from captions import wordnet
 from utils.errors import UserError, one_line
+from utils.whole import write_whole
 
 LOG = logging.getLogger("webwilss")
 TABLE = Path(__file__).with_name("classes.json")
@@ -89,15 +89,7 @@ class Vocabulary:
             name: {"words": sorted(entry.words), "kinds": sorted(entry.kinds), "not": sorted(entry.ignored)}
             for name, entry in self.by_class.items()
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def plain(text: str) -> str:
