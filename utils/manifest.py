@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from utils.errors import UserError
+from utils.whole import whole_file
 
 Row = dict[str, str]
 FILE = "manifest.csv"
@@ -187,21 +188,11 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
     Raises:
         UserError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Made anew: what lies there under this name may be a link to somewhere else.
-        temporary.unlink(missing_ok=True)
-        with temporary.open("x", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            for row in rows:
-                writer.writerow([_one_line(row.get(name, "")) for name in columns])
-                count += 1
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_one_line(row.get(name, "")) for name in columns])
+            count += 1
     return count
