@@ -7,7 +7,6 @@ web data lie, is read as a manifest of these two columns.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
