@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def pool(settings: argparse.Namespace) -> list[Picture]:
     if not listing.is_file():
         rng = np.random.default_rng(0)
         (folder / "image").mkdir(parents=True, exist_ok=True)
-        entries: list[dict[str, object]] = []
+        entries: list[dict[str, Any]] = []
 
         def add(source: Path, shows: set[str], caption: str = "", draw: bool = False) -> None:
             name = f"{len(entries):05}.jpg"
