@@ -24,7 +24,7 @@ from captions.formats import read_class_words
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder
 from dataset.decode import DecodeError, load_image
-from dataset.replay_tree import Marker, ReplayImage, images_of, originals, whole_file, write_whole
+from dataset.replay_tree import Marker, ReplayImage, images_of, originals
 from dataset.transform import STATS
 from modules.norm import arithmetic
 from segmentation_module import make_model
@@ -33,6 +33,7 @@ from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.visualise import palette
+from utils.whole import whole_file, write_whole
 
 LOG = logging.getLogger("webwilss")
 

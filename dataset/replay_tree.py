@@ -10,9 +10,7 @@ TREE/<original>/train_fullPath.txt   lines ``image label``
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from captions.formats import split_line
 from dataset.files import by_stem, need_folder, read_lines
 from utils.errors import UserError
+from utils.whole import write_whole
 
 MARKER = "labels.json"
 TRAIN_FILE = "train_fullPath.txt"
@@ -97,31 +96,6 @@ def images_of(folder: Path) -> list[ReplayImage]:
     inside = folder / IMAGES
     files = by_stem(inside if inside.is_dir() else folder)
     return [ReplayImage(path, folder / LABELS / f"{stem}.png") for stem, path in files.items()]
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name, renamed to ``path`` at the end, so that nobody ever sees half a file.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file to a temporary name and rename it; UserError where it cannot be written."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def read_marker(tree: Path) -> Marker | None:
