@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from dataset.decode import DecodeError, load_image
-from utils.errors import UserError
 from utils.manifest import Manifest
 from utils.report import STYLE
+from utils.whole import write_whole
 from web.scoring import Scores
 from web.selection import Decision
 
@@ -137,15 +136,7 @@ def write_sheets(
         kept = int(decision.kept[positions].sum())
         intro = f"{len(positions)} images were scored, {kept} of them are kept."
         path = folder / f"{slug(name)}.html"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(
-                page(name, intro, {title: [pictures[p] for p in group] for title, group in sections.items()}),
-                encoding="utf-8",
-            )
-            os.replace(temporary, path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        shown = {title: [pictures[p] for p in group] for title, group in sections.items()}
+        write_whole(path, page(name, intro, shown))
         written.append(path)
     return written
