@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +16,7 @@ from PIL import Image
 
 from tasks import IGNORE
 from utils.visualise import palette
+from utils.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,4 @@ def write_report(
         + "\n".join(parts)
         + "\n</main></body></html>\n"
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(Path(path), page)

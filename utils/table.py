@@ -9,11 +9,9 @@ the steps that end with the same classes. Without --out the tables are printed a
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import io
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError, one_line
+from utils.whole import replacing
 
 if TYPE_CHECKING:
     from utils.summary import Table
@@ -217,16 +216,12 @@ FORMATS: dict[str, Callable[[Sequence[Table], str | None], str]] = {
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def get_argparser() -> argparse.ArgumentParser:
