@@ -7,7 +7,6 @@ import csv
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.errors import UserError
+from utils.whole import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -218,19 +218,17 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
         row: values by column.
 
     Raises:
-        UserError: the file cannot be read as such a table; it is left as it is.
+        UserError: the file cannot be read as such a table, or not be written; it is left as it is.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.with_name(f".{path.name}.lock")):
         columns, rows = read_table(path) if path.exists() else ([], [])
         columns = list(dict.fromkeys([*columns, *row]))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as handle:
+        with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows([*rows, dict(row)])
-        os.replace(temporary, path)
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
