@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from dataset.decode import DecodeError, check_pair, load_image, load_mask
 from tasks import IGNORE
+from utils.whole import replacing
 
 LOG = logging.getLogger("webwilss")
 
@@ -143,11 +144,9 @@ def _read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
 
 
 def _write_cache(path: Path, labels: NDArray[np.bool_]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("xb") as file:
             np.save(file, labels)
-        os.replace(temporary, path)
     except OSError as error:
         LOG.warning("image labels are not cached, %s cannot be written (%s)", path, error.strerror)
