@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.whole import replacing
 
 FORMAT = 1
 
@@ -42,15 +43,10 @@ def plain(value: Any) -> Any:
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``state`` to ``path``: first to a temporary file beside it, then renamed, so that a kill leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(plain(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        torch.save(plain(state), file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _numpy_scalars() -> list[Any]:
