@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from experiments.stage import Stage, check, keys, missing
 from utils.errors import UserError
+from utils.whole import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds between two looks at the commands that run, and lines of a failed command's log to show.
@@ -111,10 +112,7 @@ class Runner:
 
     def _note(self, stage: Stage, ended: bool, seconds: float = 0.0) -> None:
         record = {"key": self.keys[stage.name], "command": stage.command, "ended": ended, "seconds": round(seconds, 1)}
-        path = self.folder / f"{stage.name}.json"
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(self.folder / f"{stage.name}.json", json.dumps(record, indent=1) + "\n")
 
     def _stale(self, stage: Stage) -> bool:
         """Whether it was made, or begun, by other commands."""
