@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from captions.filters import generate_NN
-from captions.formats import parse_nouns, read_captions, read_nouns, write_nouns
+from captions.formats import by_original, parse_nouns, read_captions, read_nouns, write_nouns
 from utils.errors import UserError
 from utils.manifest import IMAGE_SUFFIXES
 from utils.whole import replacing
@@ -72,13 +72,7 @@ def read_originals(path: Path) -> dict[str, list[str]]:
     Raises:
         UserError: the file is missing or no text, or an original stands twice.
     """
-    found: dict[str, list[str]] = {}
-    for name, nouns in read_nouns(path):
-        key = name.removesuffix(Path(name).suffix) if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
-        if key in found:
-            raise UserError(f"{path}: {key} stands twice; remove one of its lines")
-        found[key] = nouns
-    return found
+    return by_original(path, read_nouns(path))
 
 
 def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:

@@ -132,10 +132,23 @@ def read_class_words(path: Path | str) -> dict[str, list[str]]:
     Raises:
         UserError: the file is missing or no text, or an original stands twice.
     """
+    return by_original(path, ((name, rest.split()) for name, rest in _lines(path)))
+
+
+def by_original(path: Path | str, rows: Iterable[tuple[str, list[str]]]) -> dict[str, list[str]]:
+    """Words of each original of a file, by its name without the image suffix.
+
+    Args:
+        path: the file, for the message.
+        rows: names and words that it holds.
+
+    Raises:
+        UserError: an original stands twice.
+    """
     found: dict[str, list[str]] = {}
-    for name, rest in _lines(path):
+    for name, words in rows:
         key = name.removesuffix(Path(name).suffix) if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
         if key in found:
             raise UserError(f"{path}: {key} stands twice; remove one of its lines")
-        found[key] = rest.split()
+        found[key] = words
     return found
