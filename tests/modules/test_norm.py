@@ -70,7 +70,8 @@ def test_equals_the_package(training: bool) -> None:
         y.square().sum().backward()
         results.append([y, x.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var])
     for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        # The package's kernels take the slope 0.01 as a float32, which is 2.2e-8 off.
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-8)
 
 
 def test_single_value_is_refused_in_one_line() -> None:
