@@ -347,7 +347,7 @@ def main() -> int:
         setattr(settings, name, path)
         if not path.is_dir():
             raise UserError(f"--{name} {path}: no such folder")
-    settings.selected = settings.selected or settings.web_bench / "candidates/arm6.csv"
+    settings.selected = settings.selected or settings.web_bench / "candidates/arm4.csv"
     if not settings.selected.is_file():
         raise UserError(f"--selected {settings.selected}: no such manifest; run benchmarks/web.py first")
     settings.work = settings.work.resolve()

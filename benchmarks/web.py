@@ -201,6 +201,21 @@ def judge(path: Path) -> tuple[float, float, float]:
     return precision, float((kept & right).sum() / right.sum()), float(kept.mean())
 
 
+def ratio_table(path: Path) -> list[str]:
+    """How alike to the training data the discriminator finds what is right, what is wrong and what is drawn."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["ratio"]]
+    ratios = np.log10([float(row["ratio"]) for row in rows])
+    drawn = np.array([row["domain"] == "drawing" for row in rows])
+    right = np.array([row["true_class"] == row["class"] for row in rows]) & ~drawn
+    lines = ["| log10(p_ds / p_web) of | quarter below | median | quarter above |", "|---|---|---|---|"]
+    for name, chosen in (("right photographs", right), ("other photographs", ~right & ~drawn), ("drawings", drawn)):
+        lines.append(
+            f"| {name} | " + " | ".join(f"{q:.2f}" for q in np.quantile(ratios[chosen], (0.25, 0.5, 0.75))) + " |"
+        )
+    return lines
+
+
 def step_line(settings: argparse.Namespace, name: str, manifest: Path, seed: int) -> str:
     """The line that trains step 1 on web images, at as many iterations as WILSON on the data set's images."""
     return (
@@ -334,6 +349,7 @@ def page(
     ]
     for name, path in files.items():
         lines.append(f"| {name} | " + " | ".join(f"{value:.3f}" for value in judge(path)) + " |")
+    lines += ["", *ratio_table(files["discriminator, ratio > 1"])]
     lines += [
         "",
         f"## Step 1 of 4-2 on web images alone ({best}; {settings.iterations} iterations an epoch in every line)",
