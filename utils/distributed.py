@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import math
 import os
+import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -78,18 +80,29 @@ class Runtime:
         """Peak memory in MiB: what this process allocated on its GPU, elsewhere what was resident; NaN where the system keeps no count."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
-        try:
-            import resource
-        except ImportError:  # Windows
-            return math.nan
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # macOS counts in bytes, all others in KiB.
-        return peak / (2**20 if sys.platform == "darwin" else 2**10)
+        return _peak_resident()
 
     def synchronise(self) -> None:
         """Wait until the accelerator has done all that was asked of it (for timing)."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _peak_resident() -> float:
+    """Peak resident memory of this process in MiB; NaN where the system keeps no count."""
+    # Linux's getrusage begins with the peak of the process that started this one; this count does not.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii"), re.MULTILINE)
+        if found:
+            return int(found[1]) / 2**10
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts in bytes, all others in KiB.
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def visible_gpus() -> list[str]:
