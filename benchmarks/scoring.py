@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -123,7 +122,7 @@ def main() -> None:
             print("\n| rows | peak memory, MiB |\n|---|---|")
             for count in (settings.rows // 10, settings.rows):
                 pipeline(rows_of(count), count, small, f"rows{count}")
-                print(f"| {count} | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} |", flush=True)
+                print(f"| {count} | {runtime.memory():.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ base iteration. Weights are random: times do not depend on them.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import sys
 import tempfile
@@ -85,7 +84,7 @@ def measure(step: int, settings: argparse.Namespace) -> dict[str, float]:
         if event.key.startswith("part: "):
             micro = max(event.device_time_total, 0) if gpu else event.cpu_time_total
             found[event.key[6:]] = max(found.get(event.key[6:], 0.0), micro / 1e6)
-    found["memory"] = runtime.memory() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["memory"] = runtime.memory()
     return found
 
 
