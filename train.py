@@ -157,7 +157,7 @@ class Trainer:
             self.localizer = make_localizer(self.model.body.out_channels, len(self.names), norm)
         frozen = options.freeze, options.freeze_norm
         self.learner = Learner(self.model, self.localizer, *frozen).to(runtime.device)
-        # Channels last is what convolutions like best: 1.3 times as fast on a CPU (benchmarks/results/step.md).
+        # Channels last is what convolutions like best: 1.1 to 1.6 times as fast on a CPU (benchmarks/results/step.md).
         self.learner.to(memory_format=torch.channels_last)
         self.forward: nn.Module = self.learner
 
