@@ -132,8 +132,8 @@ def _choose(device: str, local_rank: int) -> torch.device:
 def _keep_freed_memory() -> None:
     """Have the C library keep freed memory for the next tensor, where it is glibc.
 
-    By default every large tensor is mapped anew, page by page, and unmapped when it is freed: a training iteration on the CPU takes a
-    quarter longer (benchmarks/results/step.md).
+    By default every large tensor is mapped anew, page by page, and unmapped when it is freed: a training iteration on the CPU takes up to
+    a quarter longer (benchmarks/results/step.md).
     """
     if not sys.platform.startswith("linux"):
         return
