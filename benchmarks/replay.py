@@ -338,7 +338,7 @@ def main() -> int:
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--jobs", type=int, default=1, help="lines that run side by side")
     add("--iterations", type=int, default=25, help="iterations of an epoch of 4-2, as benchmarks/web.py had")
-    add("--single", type=int, default=15, help="iterations of an epoch of 4-1, whose steps have one class")
+    add("--single", type=int, default=8, help="iterations of an epoch of 4-1, whose steps have one class")
     add("--prepare", action="store_true", help="make the replay trees and stop")
     add("--out", type=Path, default=ROOT / "benchmarks/results/replay.md")
     settings = parser.parse_args()
