@@ -288,6 +288,7 @@ def main() -> int:
             run(
                 f"select_web.py --web_path {manifest} --out {files[name]} --num_workers 0 --device cpu {options}",
                 threads,
+                files[name],
             )
     best = settings.train_on or f"captions and discriminator, ratio > {settings.ratio}"
     trained = {"raw": manifest, "selected": files[best]}
