@@ -88,11 +88,23 @@ def test_two_ranks_equal_one(tmp_path: Path, small_shapes: Path) -> None:
 def test_two_ranks_rehearse_as_one(tmp_path: Path, small_shapes: Path) -> None:
     """With replay images: the same global batches, new and replay in turn, however they are shared out."""
     tree = labelled(tmp_path / "tree", ["circle", "star"], 3)
-    # Small steps: rounding differs between one and two ranks, and grows with the learning rate.
+    # Small steps and batches of 8: rounding differs between one and two ranks, and grows where the statistics are of few images.
     few = ["--iters_per_epoch", "1", "--print_interval", "1", "--num_workers", "0", "--lr_pseudo", "0.0002"]
     run([*command(tmp_path, small_shapes, "base", *BASE), *few], 1)
     previous = str(tmp_path / "checkpoints/step/shapes-5-3-ov/base_0.pth")
-    replay = ["--epochs", "2", "--lr", "0.0002", "--step_ckpt", previous, "--replay", "--replay_path", str(tree)]
+    replay = [
+        "--batch_size",
+        "8",
+        "--epochs",
+        "2",
+        "--lr",
+        "0.0002",
+        "--step_ckpt",
+        previous,
+        "--replay",
+        "--replay_path",
+        str(tree),
+    ]
     for name, ranks in (("one", 1), ("two", 2)):
         run([*command(tmp_path, small_shapes, name, *WEAK), *few, *replay], ranks)
     compare(tmp_path, 1)
