@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.animals import COMMON, LINES, finished, groups  # noqa: E402
-from benchmarks.web import BASE, NEW, drawing, run, spread  # noqa: E402
+from benchmarks.web import BASE, NEW, run, spread  # noqa: E402
 from dataset.decode import load_image  # noqa: E402
+from experiments.noisy_web import drawing  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
 # Of what a search finds, so much is not what the original shows; so many images are found for each original (WEB, section B2).

@@ -22,33 +22,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.animals import COMMON, LINES, finished, groups  # noqa: E402
 from dataset.decode import load_image  # noqa: E402
+from experiments.noisy_web import DRAWN, WRONG, drawing  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.manifest import write  # noqa: E402
 
 BASE, NEW, KNOWN = ("cat", "dog", "horse"), ("cow", "sheep"), ("cat", "dog", "horse", "person", "cow", "sheep")
-# Shares of the candidates that are not what they were searched for.
-WRONG, DRAWN = 0.3, 0.2
 DISCRIMINATOR = (
     "--network tf_efficientnet_lite0 --pretrained imagenet --size 160 --epochs 8 --num_workers 0 --device cpu"
 )
 SOURCES = ("amplitude", "pixels")
 STEP = LINES["WILSON"][1]
-
-
-def drawing(image: Image.Image) -> Image.Image:
-    """A photograph as a flat drawing with outlines, as a cartoonist would have it."""
-    flat = image.filter(ImageFilter.MedianFilter(7)).filter(ImageFilter.ModeFilter(9))
-    flat = ImageOps.posterize(flat, 2)
-    edges = ImageOps.invert(image.convert("L").filter(ImageFilter.GaussianBlur(1.5)).filter(ImageFilter.FIND_EDGES))
-    lines = edges.point(lambda value: 0 if value < 225 else 255).convert("RGB")
-    return Image.composite(flat, Image.new("RGB", flat.size, (15, 15, 15)), lines.convert("L"))
 
 
 def candidates(web: Path, folder: Path) -> Path:
