@@ -115,10 +115,13 @@ class Options:
     pseudo_ep: int
     cam: str
     l_seg: float
+    old_yields: bool
     # replay and web images
     replay: bool
     replay_path: str | None
     replay_num: int
+    replay_share: float
+    replay_weight: float
     web: bool
     web_path: str | None
     web_num: int
@@ -444,6 +447,11 @@ def get_argparser() -> argparse.ArgumentParser:
         help="not available: the published option changes nothing and no paper defines it",
     )
     g.add_argument("--l_seg", type=_weight, default=1.0, help="weight of the segmentation loss")
+    g.add_argument(
+        "--old_yields",
+        action="store_true",
+        help="where a new class is claimed, the targets of old classes give way (not in the papers)",
+    )
 
     g = parser.add_argument_group("replay and web images")
     g.add_argument("--replay", action="store_true", help="rehearse old classes on replay images")
@@ -453,6 +461,12 @@ def get_argparser() -> argparse.ArgumentParser:
         help="tree of replay images, labelled (generate_label.py, generate_train_file.py)",
     )
     g.add_argument("--replay_num", type=_positive, default=None, help="replay images per original image, at most [2]")
+    g.add_argument(
+        "--replay_share", type=_fraction, default=None, help="share of replay images in a batch, between 0 and 1 [0.5]"
+    )
+    g.add_argument(
+        "--replay_weight", type=_rate, default=None, help="weight of a replay image in the segmentation loss [1]"
+    )
     g.add_argument("--web", action="store_true", help="learn the new classes from web images")
     g.add_argument(
         "--web_path", default=None, help="folder of web images, one folder a class, or a manifest (select_web.py)"
@@ -484,7 +498,11 @@ def _refuse(condition: bool, message: str) -> None:
 
 def _check_side_data(given: argparse.Namespace) -> None:
     """Replay and web images: their options belong together, and the images must be there."""
-    for flag, extra in (("replay", ("replay_path", "replay_num")), ("web", ("web_path", "web_num", "web_labels"))):
+    extras = {
+        "replay": ("replay_path", "replay_num", "replay_share", "replay_weight"),
+        "web": ("web_path", "web_num", "web_labels"),
+    }
+    for flag, extra in extras.items():
         on = getattr(given, flag)
         for option in extra:
             _refuse(not on and getattr(given, option) is not None, f"--{option} needs --{flag}")
@@ -494,9 +512,12 @@ def _check_side_data(given: argparse.Namespace) -> None:
         _refuse(not given.weakly, f"--{flag} needs --weakly: {flag} images have no pixel labels of the new classes")
         _refuse(path is None, f"--{flag} needs --{flag}_path, the folder of the {flag} images")
         _refuse(not Path(path).exists(), f"--{flag}_path {path}: the {flag} images are missing (no such folder)")
+    share = 0.5 if given.replay_share is None else given.replay_share
+    replayed = round(share * given.batch_size)
     _refuse(
-        given.replay and given.batch_size % 2 == 1,
-        f"--batch_size {given.batch_size}: with --replay half of a batch are replay images: give an even number",
+        given.replay and (not 0 < replayed < given.batch_size or abs(replayed - share * given.batch_size) > 1e-6),
+        f"--batch_size {given.batch_size} cannot be divided so that --replay_share {share:g} of it are replay images; "
+        "with a half give an even number",
     )
     _refuse(
         given.web and given.train_list is not None, "--train_list contradicts --web: web images replace the data set's"
@@ -537,7 +558,7 @@ def _check_method(given: argparse.Namespace) -> None:
             _refuse(bool(getattr(given, option)), f"--{option} is for pixel labels: it contradicts --weakly")
         _refuse(given.method not in (None, "weak"), f"--method {given.method} contradicts --weakly")
     else:
-        weak = {"affinity": False, "pl_ckpt": None, "pos_w": 1.0, "cam": "ngwp", "l_seg": 1.0}
+        weak = {"affinity": False, "old_yields": False, "pl_ckpt": None, "pos_w": 1.0, "cam": "ngwp", "l_seg": 1.0}
         for option, default in weak.items():
             _refuse(getattr(given, option) != default, f"--{option} needs --weakly")
     _refuse(given.unkd and not given.loss_kd, "--unkd needs --loss_kd above 0")
@@ -629,6 +650,8 @@ def _resolve(given: argparse.Namespace) -> Options:
     values["pretrained"] = "none" if given.no_pretrained or given.step > 0 else given.pretrained or "imagenet"
     values["method"] = given.method or ("weak" if given.weakly else "supervised")
     values["replay_num"] = given.replay_num or 2
+    values["replay_share"] = 0.5 if given.replay_share is None else given.replay_share
+    values["replay_weight"] = given.replay_weight or 1.0
     values["web_num"] = given.web_num or 500
     values["web_labels"] = given.web_labels or "folder"
     values["sample_num"] = given.sample_num if given.visualize else 0

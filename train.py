@@ -479,7 +479,7 @@ class Trainer:
         options, runtime = self.options, self.runtime
         how = options.batch_size, runtime.rank, runtime.world, options.random_seed, options.iters_per_epoch
         if isinstance(view, WithReplay):
-            return InterleavedBatchSampler(len(view.new), len(view.replay), *how)
+            return InterleavedBatchSampler(len(view.new), len(view.replay), *how, options.replay_share)
         return GlobalBatchSampler(len(view), *how)
 
     def fit(self, train: TrainingView, val: IncrementalView, path: Path) -> None:

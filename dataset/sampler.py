@@ -110,22 +110,24 @@ class GlobalBatchSampler(BatchSampler):
 
 
 class InterleavedBatchSampler(BatchSampler):
-    """Batches that alternate new, replay, new, replay ... (WEB, section B8).
+    """Batches that mix new and replay images evenly: new, replay, new, replay ... as published (WEB, section B8).
 
     Both kinds are endless lists of permutations of their own, which go on from epoch to epoch; an epoch is ``iters_per_epoch``
-    batches, or, as published, as many as 2 x max(new, replay) images fill. Replay image i is at index ``new`` + i.
+    batches, or as many as show every image of both kinds: with equal shares 2 x max(new, replay) images, as published. Replay image i
+    is at index ``new`` + i.
 
     Args:
         new: number of the step's own images.
         replay: number of replay images.
-        global_batch: batch size over all ranks, even.
+        global_batch: batch size over all ranks.
         rank: number of this rank.
         world: number of ranks.
         seed: seed of the permutations.
         iters_per_epoch: batches of an epoch; None for the published length.
+        share: share of replay images in a batch, between 0 and 1.
 
     Raises:
-        UserError: a batch cannot be halved or shared by the ranks, or the images do not fill one.
+        UserError: a batch cannot be divided so, or not be shared by the ranks, or the images do not fill one.
     """
 
     def __init__(
@@ -137,20 +139,28 @@ class InterleavedBatchSampler(BatchSampler):
         world: int,
         seed: int,
         iters_per_epoch: int | None = None,
+        share: float = 0.5,
     ) -> None:
-        if global_batch % 2:
-            raise UserError(f"--batch_size {global_batch}: half of a batch are replay images: give an even number")
-        longer = 2 * max(new, replay)
-        super().__init__(global_batch, rank, world, seed, iters_per_epoch or longer // global_batch)
+        self.per_batch = round(share * global_batch)
+        if not 0 < self.per_batch < global_batch or abs(self.per_batch - share * global_batch) > 1e-6:
+            raise UserError(
+                f"--batch_size {global_batch} cannot be divided so that --replay_share {share:g} of it are replay images; "
+                "with a half give an even number"
+            )
+        needed = max(new // (global_batch - self.per_batch), replay // self.per_batch)
+        super().__init__(global_batch, rank, world, seed, iters_per_epoch or needed)
         self.new, self.replay = new, replay
-        _need_a_batch(self.iterations, longer, global_batch)
+        _need_a_batch(self.iterations, new + replay, global_batch)
 
     def _keys(self) -> list[Key]:
-        count = self.iterations * self.global_batch // 2
-        new = endless(self.new, self.seed, self.epoch * count, count)
-        replay = endless(self.replay, self.seed + REPLAY_SEED, self.epoch * count, count)
-        behind = [(number, self.new + index) for number, index in replay]
-        return [key for pair in zip(new, behind, strict=True) for key in pair]
+        size, per_batch = self.global_batch, self.per_batch
+        counts = self.iterations * (size - per_batch), self.iterations * per_batch
+        new = iter(endless(self.new, self.seed, self.epoch * counts[0], counts[0]))
+        replay = endless(self.replay, self.seed + REPLAY_SEED, self.epoch * counts[1], counts[1])
+        behind = iter([(number, self.new + index) for number, index in replay])
+        # Place i of a batch is a replay image where the whole part of i x share grows: evenly spread, so that ranks get equally many.
+        replayed = [(i + 1) * per_batch // size > i * per_batch // size for i in range(size)]
+        return [next(behind if kind else new) for _ in range(self.iterations) for kind in replayed]
 
 
 def _need_a_batch(iterations: int, images: int, global_batch: int) -> None:

@@ -44,7 +44,14 @@ class WeakTargets(NamedTuple):
 
 
 def weak_targets(
-    masks: Tensor, refined: Tensor, image_labels: Tensor, old_probabilities: Tensor, *, alpha: float, background: float
+    masks: Tensor,
+    refined: Tensor,
+    image_labels: Tensor,
+    old_probabilities: Tensor,
+    *,
+    alpha: float,
+    background: float,
+    old_yields: bool = False,
 ) -> WeakTargets:
     """Targets of the weak step (METHOD section 4, from ``pseudo_ep`` on).
 
@@ -55,6 +62,8 @@ def weak_targets(
         old_probabilities: (B, O, h, w) sigmoids of the teacher.
         alpha: hardness of the soft target, 0 to 1.
         background: mix of the background target; -1 for the minimum of teacher and q.
+        old_yields: old foreground targets are multiplied by the share of q that no new class claims, so that what is new is not
+            taught as the old class that the teacher takes it for. Not in the papers.
     """
     old = old_probabilities.shape[1]
     present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
@@ -64,6 +73,9 @@ def weak_targets(
     appears = soft[:, old:].flatten(2).sum(dim=-1) > 0
     weight = (appears == image_labels[:, old - 1 :].bool()).all(dim=1).to(soft.dtype)
     segmenter = losses.mix_background(old_probabilities, soft, background)
+    if old_yields:
+        unclaimed = (1 - soft[:, old:].sum(dim=1, keepdim=True)).clamp(min=0)
+        segmenter = torch.cat([segmenter[:, :1], segmenter[:, 1:old] * unclaimed, segmenter[:, old:]], dim=1)
     return WeakTargets(refined, pseudo, soft, segmenter, weight)
 
 
@@ -83,6 +95,8 @@ class Weak:
     feature_weight: float = 0.0
     segmentation_weight: float = 1.0
     background: float = -1.0
+    old_yields: bool = False
+    replay_weight: float = 1.0
     old_labels: bool = False
     needs_teacher: bool = True
     needs_localizer: bool = True
@@ -105,6 +119,8 @@ class Weak:
             feature_weight=options.loss_de,
             segmentation_weight=options.l_seg,
             background=options.icarl_bkg,
+            old_yields=options.old_yields,
+            replay_weight=options.replay_weight,
             old_labels=options.no_mask,
         )
 
@@ -136,11 +152,13 @@ class Weak:
             old_probabilities,
             alpha=self.alpha,
             background=self.background,
+            old_yields=self.old_yields,
         )
         terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
         per_pixel = F.binary_cross_entropy_with_logits(student.logits, targets.segmenter, reduction="none").sum(dim=1)
         per_image = per_pixel.flatten(1).mean(dim=1)
-        terms["seg"] = self.segmentation_weight * weighted_mean(per_image, targets.image_weight, moment, NO_IMAGE_EPS)
+        weight = torch.where(batch.is_replay, self.replay_weight * targets.image_weight, targets.image_weight)
+        terms["seg"] = self.segmentation_weight * weighted_mean(per_image, weight, moment, NO_IMAGE_EPS)
         return terms
 
     def _refine(self, images: Tensor, masks: Tensor) -> Tensor:

@@ -174,12 +174,30 @@ def test_interleaved_batches(new: int, replay: int, iters: int | None) -> None:
         assert len(pairs) > new, "an image meets another replay image each time"
 
 
+@pytest.mark.parametrize(("share", "places"), [(0.25, [3, 7]), (0.5, [1, 3, 5, 7]), (0.75, [1, 2, 3, 5, 6, 7])])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_shares_of_replay_images(share: float, places: list[int], ranks: int) -> None:
+    samplers = [InterleavedBatchSampler(20, 12, 8, rank, ranks, 9, share=share) for rank in range(ranks)]
+    batches = [sum(slices, []) for slices in zip(*map(list, samplers), strict=True)]
+    assert len(batches) == max(int(20 / (8 - 8 * share)), int(12 / (8 * share))), "all images of both kinds are seen"
+    for batch in batches:
+        assert [place for place, (_, index) in enumerate(batch) if index >= 20] == places
+    for kept, count in ((False, 20), (True, 12)):
+        indices = [index for batch in batches for _, index in batch if (index >= 20) is kept]
+        assert len(set(indices[:count])) == min(count, len(indices)), "each once before any twice"
+
+
 def test_interleaved_batches_that_cannot_be() -> None:
-    with pytest.raises(UserError, match="--batch_size 5: half of a batch are replay images"):
+    with pytest.raises(UserError, match="--batch_size 5 cannot be divided so that --replay_share"):
         InterleavedBatchSampler(10, 10, 5, 0, 1, 0)
     with pytest.raises(UserError, match="cannot be shared by 4 processes"):
         InterleavedBatchSampler(10, 10, 6, 0, 4, 0)
-    with pytest.raises(UserError, match="6 training images, fewer than --batch_size 8"):
+    with pytest.raises(UserError, match="--batch_size 6 cannot be divided so that --replay_share"):
+        InterleavedBatchSampler(10, 10, 6, 0, 1, 0, share=0.25)
+    for share in (0, 1):
+        with pytest.raises(UserError, match=f"--replay_share {share} of it"):
+            InterleavedBatchSampler(10, 10, 6, 0, 1, 0, share=share)
+    with pytest.raises(UserError, match="5 training images, fewer than --batch_size 8"):
         InterleavedBatchSampler(3, 2, 8, 0, 1, 0)
 
 

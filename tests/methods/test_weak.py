@@ -1,0 +1,59 @@
+"""What the options that the papers lack do to the weak step's targets and losses; parity is tests/test_training_step.py's."""
+
+from __future__ import annotations
+
+import torch
+
+from dataset.batch import Batch
+from methods.base import Moment, Prediction
+from methods.weak import Weak, weak_targets
+
+OLD, TOTAL = 3, 5
+MEAN = STD = (0.5, 0.5, 0.5)
+
+
+def test_old_targets_yield_to_what_is_claimed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(2, TOTAL, 4, 4, generator=generator).softmax(dim=1)
+    labels = torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0]])
+    teacher = torch.rand(2, OLD, 4, 4, generator=generator)
+    plain, yielding = (
+        weak_targets(masks, masks, labels, teacher, alpha=0.5, background=-1, old_yields=yields)
+        for yields in (False, True)
+    )
+    claimed = plain.soft[:, OLD:].sum(dim=1, keepdim=True)
+    assert claimed[0].max() > 0.5 and not claimed[1].any(), "the second image has no new class"
+    torch.testing.assert_close(yielding.segmenter[:, 1:OLD], teacher[:, 1:] * (1 - claimed))
+    torch.testing.assert_close(plain.segmenter[:, 1:OLD], teacher[:, 1:])
+    for channel in (0, 3, 4):
+        torch.testing.assert_close(yielding.segmenter[:, channel], plain.segmenter[:, channel])
+
+
+def seg_loss(replay_weight: float, replay: list[bool]) -> float:
+    generator = torch.Generator().manual_seed(1)
+    logits, masks = (torch.randn(2, TOTAL, 4, 4, generator=generator)[: len(replay)] for _ in range(2))
+    batch = Batch(
+        images=torch.zeros(len(replay), 3, 64, 64),
+        masks=torch.full((len(replay), 64, 64), 255),
+        image_labels=torch.tensor([[1.0, 0, 0, 0] if is_replay else [0, 0, 1, 0] for is_replay in replay]),
+        is_replay=torch.tensor(replay),
+        names=("x",) * len(replay),
+    )
+    masks[:, 3, :2] += 9
+    body = torch.zeros(len(replay), 8, 4, 4)
+    method = Weak(old=OLD, total=TOTAL, image_mean=MEAN, image_std=STD, replay_weight=replay_weight)
+    terms = method.losses(
+        batch,
+        Prediction(logits, body, masks, masks),
+        Prediction(torch.zeros(len(replay), OLD, 4, 4), body),
+        Moment(epoch=9, average=lambda value: value),
+    )
+    return terms["seg"].item()
+
+
+def test_the_weight_of_replay_images() -> None:
+    first, both = seg_loss(1, [False]), seg_loss(1, [False, True])
+    second = 2 * both - first
+    assert abs(first - second) > 0.01
+    assert abs(seg_loss(0.25, [False, True]) - (first + 0.25 * second) / 1.25) < 1e-4
+    assert abs(seg_loss(0.25, [False]) - first) < 1e-4, "without replay images nothing changes"
