@@ -450,7 +450,7 @@ def get_argparser() -> argparse.ArgumentParser:
     g.add_argument(
         "--old_yields",
         action="store_true",
-        help="where a new class is claimed, the targets of old classes give way (not in the papers)",
+        help="old targets are the teacher's times the share that new classes do not claim (not in the papers)",
     )
 
     g = parser.add_argument_group("replay and web images")

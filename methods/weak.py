@@ -62,8 +62,9 @@ def weak_targets(
         old_probabilities: (B, O, h, w) sigmoids of the teacher.
         alpha: hardness of the soft target, 0 to 1.
         background: mix of the background target; -1 for the minimum of teacher and q.
-        old_yields: old foreground targets are multiplied by the share of q that no new class claims, so that what is new is not
-            taught as the old class that the teacher takes it for. Not in the papers.
+        old_yields: the old targets, background's too, are the teacher's times the share that q leaves to them. What is new is
+            then not taught as the old class that the teacher takes it for, and elsewhere the teacher alone is followed.
+            Not in the papers.
     """
     old = old_probabilities.shape[1]
     present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
@@ -72,10 +73,11 @@ def weak_targets(
     soft = losses.soft_target(masks, alpha)
     appears = soft[:, old:].flatten(2).sum(dim=-1) > 0
     weight = (appears == image_labels[:, old - 1 :].bool()).all(dim=1).to(soft.dtype)
-    segmenter = losses.mix_background(old_probabilities, soft, background)
     if old_yields:
         unclaimed = (1 - soft[:, old:].sum(dim=1, keepdim=True)).clamp(min=0)
-        segmenter = torch.cat([segmenter[:, :1], segmenter[:, 1:old] * unclaimed, segmenter[:, old:]], dim=1)
+        segmenter = torch.cat([old_probabilities * unclaimed, soft[:, old:]], dim=1)
+    else:
+        segmenter = losses.mix_background(old_probabilities, soft, background)
     return WeakTargets(refined, pseudo, soft, segmenter, weight)
 
 
