@@ -120,6 +120,7 @@ class Options:
     replay: bool
     replay_path: str | None
     replay_num: int
+    replay_balance: bool
     replay_share: float
     replay_weight: float
     web: bool
@@ -462,6 +463,12 @@ def get_argparser() -> argparse.ArgumentParser:
     )
     g.add_argument("--replay_num", type=_positive, default=None, help="replay images per original image, at most [2]")
     g.add_argument(
+        "--replay_balance",
+        action="store_true",
+        default=None,
+        help="repeat replay images of rare classes, so that old classes are seen equally often (not in the papers)",
+    )
+    g.add_argument(
         "--replay_share", type=_fraction, default=None, help="share of replay images in a batch, between 0 and 1 [0.5]"
     )
     g.add_argument(
@@ -499,7 +506,7 @@ def _refuse(condition: bool, message: str) -> None:
 def _check_side_data(given: argparse.Namespace) -> None:
     """Replay and web images: their options belong together, and the images must be there."""
     extras = {
-        "replay": ("replay_path", "replay_num", "replay_share", "replay_weight"),
+        "replay": ("replay_path", "replay_num", "replay_balance", "replay_share", "replay_weight"),
         "web": ("web_path", "web_num", "web_labels"),
     }
     for flag, extra in extras.items():
@@ -650,6 +657,7 @@ def _resolve(given: argparse.Namespace) -> Options:
     values["pretrained"] = "none" if given.no_pretrained or given.step > 0 else given.pretrained or "imagenet"
     values["method"] = given.method or ("weak" if given.weakly else "supervised")
     values["replay_num"] = given.replay_num or 2
+    values["replay_balance"] = bool(given.replay_balance)
     values["replay_share"] = 0.5 if given.replay_share is None else given.replay_share
     values["replay_weight"] = given.replay_weight or 1.0
     values["web_num"] = given.web_num or 500

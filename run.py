@@ -57,7 +57,9 @@ def main(options: Options) -> int:
             val_list=options.val_list,
             val_on_trainset=options.val_on_trainset,
             web=Web(Path(options.web_path), options.web_num, options.web_labels) if options.web_path else None,
-            replay=Replay(Path(options.replay_path), options.replay_num) if options.replay_path else None,
+            replay=Replay(Path(options.replay_path), options.replay_num, options.replay_balance)
+            if options.replay_path
+            else None,
         )
         trainer.begin(views.train)
         if views.train is not None and not trainer.progress.finished:

@@ -21,12 +21,29 @@ from dataset.incremental import IncrementalView, sample_seed
 from dataset.replay_tree import TRAIN_FILE, ReplayImage, originals, read_marker, read_train_file
 from dataset.transform import Transform
 from dataset.web import WebView
-from tasks import IGNORE, Task
+from tasks import BACKGROUND, IGNORE, Task
 from utils.errors import UserError
 
 LOG = logging.getLogger("webwilss")
+# An image counts for the classes that cover this share of it, where classes are balanced: less is a speck.
+PRESENT = 0.01
 # Keeps the augmentation of replay image i apart from that of the step's own image i.
 STREAM = 1
+
+
+def repeats(present: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How often each image is to be seen, so that rare classes are rehearsed about as often as the most frequent one.
+
+    Args:
+        present: (images, classes).
+
+    Returns:
+        (images,) how many times as rare the rarest class of an image is as the most frequent class, rounded; 1 where it shows none.
+    """
+    counts = present.sum(axis=0)
+    rarity = np.rint(counts.max(initial=0) / np.maximum(counts, 1))
+    found: NDArray[np.int64] = np.where(present, rarity, 1).max(axis=1, initial=1).astype(np.int64)
+    return found
 
 
 class ReplayView(Dataset[Sample]):
@@ -38,6 +55,7 @@ class ReplayView(Dataset[Sample]):
         step: the step, 1 or later.
         class_names: class id -> name.
         per_original: at most so many images of each original, in the train file's order.
+        balance: images of rare classes stand in the view several times (``repeats``).
         transform: image and mask to tensors.
         seed: seed of the augmentation, which depends on (seed, epoch, image) alone.
 
@@ -53,6 +71,7 @@ class ReplayView(Dataset[Sample]):
         class_names: Mapping[int, str],
         *,
         per_original: int,
+        balance: bool,
         transform: Transform,
         seed: int,
     ) -> None:
@@ -69,29 +88,38 @@ class ReplayView(Dataset[Sample]):
                 f"--replay_path {path}: no {TRAIN_FILE} in it; run generate_label.py and generate_train_file.py"
             )
         self.images: list[ReplayImage] = []
+        shares: list[NDArray[np.float64]] = []
         skipped: list[str] = []
         # Decoding leaves the interpreter lock, so threads are enough.
         with ThreadPoolExecutor() as pool:
             found = pool.map(lambda folder: self._usable(read_train_file(folder), per_original), folders)
             for good, faults in tqdm(found, total=len(folders), desc="Reading replay images", disable=None):
-                self.images += good
+                self.images += [pair for pair, _ in good]
+                shares += [share for _, share in good]
                 skipped += faults
         if skipped:
             LOG.warning("%d replay images cannot be used and are left out: %s", len(skipped), shown(skipped))
         if not self.images:
             raise UserError(f"--replay_path {path}: no usable image")
         LOG.info("Replay images: %d of %d originals", len(self.images), len(folders))
+        if balance:
+            old = [i for i in task.old(step) if i != BACKGROUND]
+            times = repeats(np.stack(shares)[:, old] >= PRESENT)
+            self.images = [pair for pair, count in zip(self.images, times, strict=True) for _ in range(count)]
+            LOG.info("Replay images of rare classes are repeated: %d in all", len(self.images))
 
-    def _usable(self, pairs: list[ReplayImage], most: int) -> tuple[list[ReplayImage], list[str]]:
-        """The first ``most`` pairs that can be used, and the faults of those passed over."""
-        good: list[ReplayImage] = []
+    def _usable(
+        self, pairs: list[ReplayImage], most: int
+    ) -> tuple[list[tuple[ReplayImage, NDArray[np.float64]]], list[str]]:
+        """The first ``most`` pairs that can be used, with the share of each label value, and the faults of those passed over."""
+        good: list[tuple[ReplayImage, NDArray[np.float64]]] = []
         faults = []
         for pair in pairs:
             if len(good) == most:
                 break
             try:
-                self._load(pair)
-                good.append(pair)
+                _, label = self._load(pair)
+                good.append((pair, np.bincount(label.ravel(), minlength=256) / label.size))
             except DecodeError as error:
                 faults.append(str(error))
         return good, faults

@@ -30,10 +30,11 @@ class Web:
 
 @dataclass(frozen=True)
 class Replay:
-    """Replay images that a step trains on beside its own: where they are, how many of an original image."""
+    """Replay images that a step trains on beside its own: where, how many of an original, whether those of rare classes are repeated."""
 
     path: Path
     per_original: int
+    balance: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ def make_views(
                 step,
                 sources["val"].class_names,
                 per_original=replay.per_original,
+                balance=replay.balance,
                 transform=train_transform(crop_size, stats),
                 seed=seed,
             ),

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from dataset.batch import collate
-from dataset.replay import ReplayView, WithReplay
-from dataset.replay_tree import TRAIN_FILE, images_of, originals, read_train_file, write_marker
+from dataset.replay import ReplayView, WithReplay, repeats
+from dataset.replay_tree import TRAIN_FILE, images_of, originals, read_train_file, write_marker, write_train_file
 from dataset.sampler import InterleavedBatchSampler
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import train_transform, val_transform
@@ -24,10 +24,19 @@ from utils.errors import UserError
 TASK = load_task("shapes", "5-3")
 
 
-def view(path: Path, *, per_original: int = 2, task: str = "5-3", step: int = 1, whole: bool = False) -> ReplayView:
+def view(
+    path: Path, *, per_original: int = 2, task: str = "5-3", step: int = 1, whole: bool = False, balance: bool = False
+) -> ReplayView:
     transform = val_transform(None, "half") if whole else train_transform(32, "half")
     return ReplayView(
-        path, load_task("shapes", task), step, CLASS_NAMES, per_original=per_original, transform=transform, seed=3
+        path,
+        load_task("shapes", task),
+        step,
+        CLASS_NAMES,
+        per_original=per_original,
+        balance=balance,
+        transform=transform,
+        seed=3,
     )
 
 
@@ -73,6 +82,22 @@ def test_ids_become_channels(tmp_path: Path) -> None:
 def test_at_most_so_many_of_each_original(tmp_path: Path) -> None:
     tree = labelled(tmp_path / "tree", per_class=4)
     assert [len(view(tree, per_original=n)) for n in (1, 3, 9)] == [2, 6, 8]
+
+
+def test_rare_classes_are_repeated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rare = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]], dtype=bool)
+    assert repeats(rare).tolist() == [1, 1, 1, 1, 2, 2, 1], "five show the first class, two the second, none the third"
+    assert repeats(rare[:, 2:]).tolist() == [1] * 7 and repeats(rare[:0]).tolist() == []
+
+    tree = labelled(tmp_path / "tree", per_class=6)
+    write_train_file(tree / "square_0", images_of(tree / "square_0")[:2])
+    with caplog.at_level(logging.INFO, logger="webwilss"):
+        names = [view(tree, per_original=6, balance=True)[i].name for i in range(12)]
+    assert "repeated: 12 in all" in caplog.text
+    assert {name: names.count(name) for name in names} == {
+        **{f"circle_0/{i:05}.jpg": 1 for i in range(1, 7)},
+        **{f"square_0/{i:05}.jpg": 3 for i in (1, 2)},
+    }
 
 
 def test_trees_of_other_classes(tmp_path: Path) -> None:
