@@ -6,6 +6,7 @@ ends with the same weights, and several ranks see the batches that one process w
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -409,9 +410,9 @@ class Trainer:
             state["iteration"],
             state["best_score"],
             state["finished"],
-            # Checkpoints of earlier versions do not say.
-            state.get("seconds", 0.0),
-            state.get("memory_mib", 0.0),
+            # Checkpoints of earlier versions do not say, nor does then the table.
+            state.get("seconds", math.nan),
+            state.get("memory_mib", math.nan),
         )
         self.logger.info(f"Restored from {path}: epoch {state['epoch']}, iteration {state['iteration']}")
 
