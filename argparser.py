@@ -116,6 +116,7 @@ class Options:
     cam: str
     l_seg: float
     old_yields: bool
+    fold_absent: bool
     # replay and web images
     replay: bool
     replay_path: str | None
@@ -454,6 +455,12 @@ def get_argparser() -> argparse.ArgumentParser:
         help="old targets are the teacher's times the share that new classes do not claim (not in the papers)",
     )
 
+    g.add_argument(
+        "--fold_absent",
+        action="store_true",
+        help="what the localizer sees of classes that an image does not hold goes to those that it holds (not in the papers)",
+    )
+
     g = parser.add_argument_group("replay and web images")
     g.add_argument("--replay", action="store_true", help="rehearse old classes on replay images")
     g.add_argument(
@@ -565,7 +572,15 @@ def _check_method(given: argparse.Namespace) -> None:
             _refuse(bool(getattr(given, option)), f"--{option} is for pixel labels: it contradicts --weakly")
         _refuse(given.method not in (None, "weak"), f"--method {given.method} contradicts --weakly")
     else:
-        weak = {"affinity": False, "old_yields": False, "pl_ckpt": None, "pos_w": 1.0, "cam": "ngwp", "l_seg": 1.0}
+        weak = {
+            "affinity": False,
+            "old_yields": False,
+            "fold_absent": False,
+            "pl_ckpt": None,
+            "pos_w": 1.0,
+            "cam": "ngwp",
+            "l_seg": 1.0,
+        }
         for option, default in weak.items():
             _refuse(getattr(given, option) != default, f"--{option} needs --weakly")
     _refuse(given.unkd and not given.loss_kd, "--unkd needs --loss_kd above 0")

@@ -43,6 +43,23 @@ class WeakTargets(NamedTuple):
     image_weight: Tensor
 
 
+def folded(masks: Tensor, present: Tensor) -> Tensor:
+    """Masks whose absent foreground is shared by the present classes in the ratio of their own: a cow taken for a horse is cow.
+
+    Args:
+        masks: (B, C, h, w) probabilities, channel 0 background.
+        present: (B, C, 1, 1) 1 for the classes of an image and for background.
+
+    Returns:
+        (B, C, h, w): the present foreground channels have grown by what the absent ones hold; all others are as they were.
+    """
+    foreground = present.clone()
+    foreground[:, 0] = 0
+    own = masks * foreground
+    absent = (masks * (1 - present)).sum(dim=1, keepdim=True)
+    return masks + absent * own / own.sum(dim=1, keepdim=True).clamp(min=torch.finfo(masks.dtype).tiny)
+
+
 def weak_targets(
     masks: Tensor,
     refined: Tensor,
@@ -52,6 +69,7 @@ def weak_targets(
     alpha: float,
     background: float,
     old_yields: bool = False,
+    fold_absent: bool = False,
 ) -> WeakTargets:
     """Targets of the weak step (METHOD section 4, from ``pseudo_ep`` on).
 
@@ -65,9 +83,13 @@ def weak_targets(
         old_yields: the old targets, background's too, are the teacher's times the share that q leaves to them. What is new is
             then not taught as the old class that the teacher takes it for, and elsewhere the teacher alone is followed.
             Not in the papers.
+        fold_absent: what the masks give to absent foreground classes goes to the present ones (``folded``) and is not lost to
+            background. Not in the papers.
     """
     old = old_probabilities.shape[1]
     present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
+    if fold_absent:
+        masks, refined = folded(masks, present), folded(refined, present)
     masks, refined = masks * present, refined * present
     pseudo = losses.pseudo_mask(refined, top=MASK_TOP, bkg=MASK_BACKGROUND, low=MASK_LOW, drop_ambiguous=True)
     soft = losses.soft_target(masks, alpha)
@@ -98,6 +120,7 @@ class Weak:
     segmentation_weight: float = 1.0
     background: float = -1.0
     old_yields: bool = False
+    fold_absent: bool = False
     replay_weight: float = 1.0
     old_labels: bool = False
     needs_teacher: bool = True
@@ -122,6 +145,7 @@ class Weak:
             segmentation_weight=options.l_seg,
             background=options.icarl_bkg,
             old_yields=options.old_yields,
+            fold_absent=options.fold_absent,
             replay_weight=options.replay_weight,
             old_labels=options.no_mask,
         )
@@ -155,6 +179,7 @@ class Weak:
             alpha=self.alpha,
             background=self.background,
             old_yields=self.old_yields,
+            fold_absent=self.fold_absent,
         )
         terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
         per_pixel = F.binary_cross_entropy_with_logits(student.logits, targets.segmenter, reduction="none").sum(dim=1)

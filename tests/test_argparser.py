@@ -93,6 +93,7 @@ REFUSED = [
     (WEAK + " --replay_weight 2", "--replay_weight needs --replay"),
     (WEAK + " --replay --replay_share 1 --replay_path .", "cannot be divided so that --replay_share 1 of it"),
     (BASE + " --old_yields", "--old_yields needs --weakly"),
+    (BASE + " --fold_absent", "--fold_absent needs --weakly"),
     (
         WEAK.replace("--batch_size 24", "--batch_size 5") + " --replay --replay_path .",
         "--batch_size 5 cannot be divided so that --replay_share 0.5 of it",

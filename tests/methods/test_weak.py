@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from dataset.batch import Batch
 from methods.base import Moment, Prediction
-from methods.weak import Weak, weak_targets
+from methods.weak import Weak, folded, weak_targets
 
 OLD, TOTAL = 3, 5
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -26,6 +27,24 @@ def test_old_targets_yield_to_what_is_claimed() -> None:
     torch.testing.assert_close(yielding.segmenter[:, :OLD], teacher * (1 - claimed))
     torch.testing.assert_close(plain.segmenter[:, 1:OLD], teacher[:, 1:])
     torch.testing.assert_close(yielding.segmenter[:, OLD:], plain.segmenter[:, OLD:])
+
+
+def test_absent_classes_are_folded_into_the_present_ones() -> None:
+    masks = torch.tensor([0.2, 0.1, 0.3, 0.3, 0.1])[None, :, None, None].repeat(3, 1, 1, 1)
+    present = torch.tensor([[1.0, 0, 0, 1, 0], [1, 1, 0, 1, 0], [1, 0, 0, 0, 0]])[:, :, None, None]
+    found = folded(masks, present)[..., 0, 0]
+    torch.testing.assert_close(found[0], torch.tensor([0.2, 0.1, 0.3, 0.8, 0.1]))
+    torch.testing.assert_close(found[1], torch.tensor([0.2, 0.2, 0.3, 0.6, 0.1]))
+    torch.testing.assert_close(found[2], masks[2, :, 0, 0])
+    labels = present[:, 1:, 0, 0]
+    plain, folding = (
+        weak_targets(masks, masks, labels, masks[:, :OLD], alpha=0.5, background=-1, fold_absent=folds)
+        for folds in (False, True)
+    )
+    assert plain.soft[0, 3].item() == pytest.approx(0.65) and folding.soft[0, 3].item() == pytest.approx(0.9)
+    assert folding.refined.sum(dim=1).flatten().tolist() == pytest.approx([1, 1, 0.2]), (
+        "nothing of absent classes is left"
+    )
 
 
 def seg_loss(replay_weight: float, replay: list[bool]) -> float:
