@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import animals, demo, paper
-from experiments.method import ARMS, JOINT, stages
+from experiments.method import ABLATIONS, ARMS, JOINT, stages
 from experiments.runner import Runner, make_slots
 from utils.errors import UserError, one_line
 
@@ -36,7 +36,12 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--work", type=Path, help="folder of all that is made [work/<experiment>-<task>, with -ov for overlap]")
     add("--seeds", type=int, nargs="+", help="random seeds [animals 0 1 2, else 42]")
-    add("--arms", nargs="+", metavar="ARM", help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]")
+    add(
+        "--arms",
+        nargs="+",
+        metavar="ARM",
+        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of {', '.join(ABLATIONS)}",
+    )
     add(
         "--options",
         default="",

@@ -28,6 +28,7 @@ SIZES = Sizes(
         "--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 --init_balanced "
         "--freeze_norm"
     ),
+    best=line("--weakly --affinity --alpha 0.5 --lr_policy warmup --pseudo_ep 2 --lr 0.001"),
     discriminator=line("--network tf_efficientnet_lite0 --pretrained imagenet --size 160 --epochs 8"),
     selection=line("--ratio 0.01"),
     speed=line("--num_workers 0"),

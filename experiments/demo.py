@@ -18,6 +18,7 @@ SIZES = Sizes(
     step=line("--epochs 12 --iters_per_epoch 20 --report"),
     pixel=line("--lr 0.002"),
     weak=line("--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.002"),
+    best=line("--weakly --affinity --alpha 0.5 --lr_policy warmup --pseudo_ep 3 --lr 0.001"),
     discriminator=line("--network tf_efficientnet_lite0 --pretrained imagenet --size 128 --epochs 4"),
     selection=line("--keep 60"),
     speed=line("--num_workers 1"),

@@ -22,14 +22,17 @@ class Arm:
     Attributes:
         options: of run.py.
         weak: from image labels, else from pixel labels.
-        web: manifest of web images: ``raw``, ``discriminator`` (selected by it) or ``captions`` (by captions too); None: the data set's.
+        web: manifest of web images: ``raw``, ``discriminator`` (selected by it), ``captions`` (by captions too) or ``words`` (by
+            captions alone); None: the data set's.
         replay: whether old classes are rehearsed.
+        best: a weak step by the best recipe or a part of it, not by the papers'.
     """
 
     options: tuple[str, ...] = ()
     weak: bool = False
     web: str | None = None
     replay: bool = False
+    best: bool = False
 
 
 # In the order of the table; joint training, which has no steps, comes last.
@@ -43,7 +46,36 @@ ARMS = {
     "discriminator": Arm(weak=True, web="discriminator"),
     "caption-labels": Arm(line("--web_labels caption"), weak=True, web="captions"),
     "ours": Arm(line("--web_labels caption"), weak=True, web="captions", replay=True),
+    "best": Arm(line("--recipe best --web_labels caption"), weak=True, web="words", replay=True, best=True),
 }
+# What --recipe best is made of, by the name of the arm that does without it, and what stands there instead.
+PARTS = {
+    "trained-body": ("--freeze", "--loss_de 1 --freeze_norm"),
+    "low-rate": ("--lr_head 40 --lr_pseudo 0.04", "--lr_head 2"),
+    "no-yielding": ("--old_yields", ""),
+    "no-folding": ("--fold_absent", ""),
+    "no-balance": ("--replay_balance", ""),
+}
+
+
+def _without(part: str) -> Arm:
+    """The best recipe without one of its parts."""
+    options = [instead if name == part else option for name, (option, instead) in PARTS.items()]
+    return Arm(
+        line("--init_balanced", *options, "--web_labels caption"), weak=True, web="words", replay=True, best=True
+    )
+
+
+# Each does without one thing that "best" does; run by name only.
+ABLATIONS = {
+    "best-no-replay": Arm(line("--recipe best --web_labels caption"), weak=True, web="words", best=True),
+    "best-raw-web": Arm(line("--recipe best"), weak=True, web="raw", replay=True, best=True),
+    "best-discriminator": Arm(
+        line("--recipe best --web_labels caption"), weak=True, web="captions", replay=True, best=True
+    ),
+    **{f"best-{part}": _without(part) for part in PARTS},
+}
+KNOWN = ARMS | ABLATIONS
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,7 @@ class Sizes:
         step: of every later step.
         pixel: of steps from pixel labels.
         weak: of steps from image labels.
+        best: of those by the best recipe, beside what the recipe gives.
         discriminator: of train_discriminator.py.
         selection: of select_web.py's rule on the discriminator.
         captioner: of generate_caption.py.
@@ -82,6 +115,7 @@ class Sizes:
     step: tuple[str, ...]
     pixel: tuple[str, ...]
     weak: tuple[str, ...]
+    best: tuple[str, ...]
     discriminator: tuple[str, ...]
     selection: tuple[str, ...]
     captioner: tuple[str, ...] = ()
@@ -102,7 +136,7 @@ class Experiment:
         folder: the option that names it.
         inputs: folders of it that must be there; none where it is drawn.
         seeds: random seeds, one run of every arm for each.
-        arms: names of ``ARMS``, and ``joint``.
+        arms: names of ``ARMS`` and ``ABLATIONS``, and ``joint``.
         sizes: options.
         classes: names of all foreground classes of the task, as captions may name them.
         web: web images of base and new classes, for the discriminator; None where there are none.
@@ -151,13 +185,13 @@ def stages(experiment: Experiment) -> list[Stage]:
         UserError: an arm is unknown, or its data is not given.
     """
     for name in experiment.arms:
-        if name != JOINT and name not in ARMS:
-            raise UserError(f"--arms {name}: unknown; choose from {', '.join([*ARMS, JOINT])}")
-    own = [ARMS[name] for name in experiment.arms if name != JOINT]
+        if name != JOINT and name not in KNOWN:
+            raise UserError(f"--arms {name}: unknown; choose from {', '.join([*KNOWN, JOINT])}")
+    own = [KNOWN[name] for name in experiment.arms if name != JOINT]
     if any(arm.web for arm in own) and (experiment.web is None or experiment.candidates is None):
         raise UserError("--arms: arms that learn from web images need --web")
     if any(arm.replay for arm in own) and experiment.rehearsal is None:
-        raise UserError("--arms ours: rehearsal needs --downloads and --class_words")
+        raise UserError("--arms: arms that rehearse need --downloads and --class_words")
     found = list(experiment.prepare)
     if any(arm.web not in (None, "raw") for arm in own):
         found += _captions(experiment)
@@ -200,7 +234,7 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
     sizes, base = experiment.sizes, f"{BASE}-{seed}"
     drawn = _makers(experiment, experiment.data)
     found = [_run(experiment, BASE, seed, experiment.task, 0, sizes.base, drawn)]
-    if any(arm.web in ("discriminator", "captions") for arm in arms):
+    if any(arm.web not in (None, "raw") for arm in arms):
         found += _selections(experiment, seed, {str(arm.web) for arm in arms})
     if any(arm.replay for arm in arms):
         found += _tree(experiment, seed)
@@ -208,8 +242,8 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
         if name == JOINT:
             found.append(_run(experiment, JOINT, seed, experiment.joint, 0, sizes.base, drawn))
             continue
-        arm = ARMS[name]
-        options = line(sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
+        arm = KNOWN[name]
+        options = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
         sources, after = _sources(experiment, seed, arm)
         previous, checkpoint = base, experiment.checkpoint(base, 0)
         for step in range(1, len(load_task(experiment.dataset, experiment.task))):
@@ -249,23 +283,30 @@ def _captions(experiment: Experiment) -> list[Stage]:
 
 
 def _selections(experiment: Experiment, seed: int, kinds: set[str]) -> list[Stage]:
-    """The discriminator of a seed's base step, and the manifests that it chooses, with and without the captions."""
+    """The manifests that are chosen for a seed, and the discriminator of its base step where one of them needs it."""
     web, sizes, base = experiment.web, experiment.sizes, experiment.checkpoint(f"{BASE}-{seed}", 0)
     assert web is not None
     weights, trained = base.with_name(f"{base.stem}_discriminator.pth"), f"discriminator-{seed}"
-    train = line("train_discriminator.py --step_ckpt", base, "--web_path", web, "--out", weights)
-    train = line(train, f"--random_seed {seed}", sizes.discriminator)
-    made = _makers(experiment, web)
-    after = (f"{BASE}-{seed}", *made)
-    found = [Stage(trained, train, after, () if made else (web,), (weights,), sizes.speed, LEFT_OUT)]
+    by_discriminator = line("--discriminator", weights, sizes.selection)
     by_captions = line("--web_labels caption --classes", experiment.classes)
-    for kind, options in (("discriminator", ()), ("captions", by_captions)):
+    rules = {
+        "discriminator": (by_discriminator, (trained,)),
+        "captions": (line(by_discriminator, by_captions), (trained,)),
+        "words": (by_captions, ()),
+    }
+    found = []
+    if kinds & {"discriminator", "captions"}:
+        train = line("train_discriminator.py --step_ckpt", base, "--web_path", web, "--out", weights)
+        train = line(train, f"--random_seed {seed}", sizes.discriminator)
+        made = _makers(experiment, web)
+        after = (f"{BASE}-{seed}", *made)
+        found.append(Stage(trained, train, after, () if made else (web,), (weights,), sizes.speed, LEFT_OUT))
+    for kind, (options, after) in rules.items():
         if kind in kinds:
             source, out = experiment.work / "web/captioned.csv", experiment.selected(kind, seed)
-            select = line("select_web.py --web_path", source, "--out", out, "--discriminator", weights)
-            command = line(select, sizes.selection, options)
+            command = line("select_web.py --web_path", source, "--out", out, options)
             found.append(
-                Stage(f"select-{kind}-{seed}", command, ("web-captions", trained), (), (out,), sizes.speed, LEFT_OUT)
+                Stage(f"select-{kind}-{seed}", command, ("web-captions", *after), (), (out,), sizes.speed, LEFT_OUT)
             )
     return found
 

@@ -17,11 +17,16 @@ VOC = Sizes(
     step=(),
     pixel=line("--lr 0.001 --epochs 30"),
     weak=line("--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --lr 0.001 --epochs 40"),
+    best=line("--weakly --affinity --alpha 0.5 --lr_policy warmup --lr 0.001 --epochs 40"),
     discriminator=(),
     # Of 10,000 candidates a class the paper keeps 500.
     selection=line("--keep 500"),
 )
-COCO = replace(VOC, weak=line("--weakly --affinity --alpha 0.9 --loss_de 1 --lr_policy warmup --lr 0.001 --epochs 30"))
+COCO = replace(
+    VOC,
+    weak=line("--weakly --affinity --alpha 0.9 --loss_de 1 --lr_policy warmup --lr 0.001 --epochs 30"),
+    best=line("--weakly --affinity --alpha 0.9 --lr_policy warmup --lr 0.001 --epochs 30"),
+)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -92,6 +92,8 @@ REFUSED = [
     (WEAK + " --replay_share 0.25", "--replay_share needs --replay"),
     (WEAK + " --replay_weight 2", "--replay_weight needs --replay"),
     (WEAK + " --replay --replay_share 1 --replay_path .", "cannot be divided so that --replay_share 1 of it"),
+    (BASE + " --recipe best", "--recipe needs --weakly"),
+    (WEAK + " --recipe best --loss_de 1", "--freeze contradicts --loss_de"),
     (BASE + " --old_yields", "--old_yields needs --weakly"),
     (BASE + " --fold_absent", "--fold_absent needs --weakly"),
     (

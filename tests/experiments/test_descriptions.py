@@ -19,7 +19,7 @@ import train_discriminator
 from dataset import shapes
 from experiments import imitated_search, noisy_web
 from experiments.__main__ import get_argparser, make_runner
-from experiments.method import ARMS
+from experiments.method import ABLATIONS, ARMS
 from experiments.stage import Stage
 from tasks import load_task
 from tests.conftest import ROOT
@@ -142,6 +142,40 @@ def test_arms_differ_in_what_they_are_about_and_nothing_else(data: Path) -> None
     assert counts == {("--iters_per_epoch", "25")}
 
 
+def run_options(stages: list[Stage], arm: str, data: Path) -> dict[str, object]:
+    """What run.py makes of an arm's command of seed 0 and step 1, without its name."""
+    wanted = next(stage for stage in stages if stage.name == f"{arm}-0-step1")
+    for stage in stages:
+        if stage.name in wanted.after:
+            for path in stage.makes:
+                make(path)
+    make(data.parent / "work" / "replay-0")
+    return argparser.parse(list(wanted.command[1:])).plain() | {"name": None}
+
+
+def test_an_ablation_is_the_best_recipe_without_one_part(data: Path) -> None:
+    stages = described("animals --data DATA --seeds 0", data, "--arms", "best", *ABLATIONS)
+    best = run_options(stages, "best", data)
+    part_of = {name: {name} for name in ("old_yields", "fold_absent", "replay_balance", "web_path")}
+    expected = {
+        "best-no-replay": {"replay", "replay_path", "replay_balance"},
+        "best-raw-web": {"web_path", "web_labels"},
+        "best-discriminator": part_of["web_path"],
+        "best-trained-body": {"freeze", "freeze_norm", "loss_de"},
+        "best-low-rate": {"lr_head", "lr_pseudo"},
+        "best-no-yielding": part_of["old_yields"],
+        "best-no-folding": part_of["fold_absent"],
+        "best-no-balance": part_of["replay_balance"],
+    }
+    assert expected.keys() == ABLATIONS.keys()
+    for arm, changed in expected.items():
+        other = run_options(stages, arm, data)
+        assert {key for key in best if best[key] != other[key]} == changed, arm
+    assert not run_options(described(LINES["animals"], data), "ours", data)["old_yields"], (
+        "the papers' recipe has none of it"
+    )
+
+
 def test_steps_follow_one_another(data: Path) -> None:
     stages = {stage.name: stage for stage in described(LINES["animals-4-1"], data)}
     second = stages["ours-3-step2"]
@@ -195,7 +229,7 @@ def test_options_for_every_run(data: Path) -> None:
         ("voc 15-6 --data DATA", "--task 15-6: unknown for --dataset voc"),
         ("voc 15-5 --data DATA --arms mine", "--arms mine: unknown; choose from fine-tuning"),
         ("voc 15-5 --data DATA --arms raw-web", "arms that learn from web images need --web"),
-        ("voc 15-5 --data DATA --web DATA/web --arms ours", "rehearsal needs --downloads and --class_words"),
+        ("voc 15-5 --data DATA --web DATA/web --arms ours", "arms that rehearse need --downloads and --class_words"),
         (
             "voc 15-5 --data DATA --web DATA/web --downloads DATA/downloads",
             "--downloads and --class_words belong together",
@@ -220,7 +254,7 @@ def test_dry_run_as_a_user_calls_it(data: Path, tmp_path: Path) -> None:
     done = call("animals", "--data", str(data), "--seeds", "0", "--dry_run")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert len(lines) == 25 and all(line.startswith("+ python ") for line in lines)
+    assert len(lines) == 27 and all(line.startswith("+ python ") for line in lines)
     assert sum(" run.py " in line for line in lines) == 11 and not (tmp_path / "work").exists()
     missing = call("animals", "--data", str(tmp_path / "nowhere"))
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
