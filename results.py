@@ -16,7 +16,7 @@ from dataset.incremental import IncrementalView
 from dataset.transform import STATS
 from train import Trainer
 from utils.logger import append_results
-from utils.metrics import Scores
+from utils.metrics import Scores, write_confusion
 from utils.report import Sample as ReportSample
 from utils.report import write_report
 from utils.visualise import colourise, confusion_figure, denormalise, panel
@@ -42,6 +42,7 @@ def test(trainer: Trainer, view: IncrementalView) -> TestResult:
     if trainer.runtime.main:
         figure = confusion_figure(matrix.numpy(), trainer.names)
         trainer.logger.figure("test/confusion", figure, options.step)
+        write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
         append_results(
             Path(options.logdir) / "results" / f"{trainer.task.dataset}-{trainer.task.name}.csv", _row(trainer, after)
         )

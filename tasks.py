@@ -61,6 +61,7 @@ TASKS: dict[str, dict[str, list[list[int]]]] = {
         "offline": _split(8, 8, 1),
         "5-3": _split(5, 8, 3),
         "5-1": _split(5, 8, 1),
+        "4-2": _split(4, 8, 2),
         "6-2": _split(6, 8, 2),
     },
     # A folder's classes are its user's own: every task of it is a JSON file, or `offline`, which load_task makes from classes.txt.

@@ -10,7 +10,6 @@ With --jobs N, N lines run side by side and share the cores: on a small machine 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import platform
 import shlex
@@ -24,7 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.pages import write_page  # noqa: E402
 from utils.errors import UserError  # noqa: E402
+from utils.logger import read_table  # noqa: E402
 
 COMMON = (
     "--dataset voc --overlap --backbone timm:tf_efficientnet_lite0 --crop_size 160 --crop_size_val 160 --batch_size 16 "
@@ -62,12 +63,15 @@ def command(label: str, seed: int, data: str, work: Path) -> list[str]:
 def finished(work: Path, label: str, seed: int) -> dict[str, str] | None:
     """The row that a run left in the results table; None where it has not run to its end."""
     name, options = LINES[label]
-    path = work / "logs" / "results" / f"voc-{options.split()[1]}.csv"
-    if not path.is_file():
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["name"] == f"{name}-{seed}"]
-    return rows[-1] if rows else None
+    task, step = options.split()[1:4:2]
+    return last_row(work, task, int(step), f"{name}-{seed}")
+
+
+def last_row(work: Path, task: str, step: int, name: str) -> dict[str, str] | None:
+    """The last test of a run in the results table of a work folder; None where there is none."""
+    path = work / "logs" / "results" / f"voc-{task}.csv"
+    rows = read_table(path)[1] if path.is_file() else []
+    return next((row for row in reversed(rows) if row["name"] == name and int(row["step"]) == step), None)
 
 
 def groups(row: dict[str, str]) -> dict[str, float]:
@@ -195,8 +199,7 @@ def main() -> int:
     for label in LINES:
         rows = [finished(work, label, seed) for seed in arguments.seeds]
         results[label] = [groups(row) for row in rows if row is not None]
-    arguments.out.write_text(page(results, arguments.seeds), encoding="utf-8")
-    print(arguments.out.read_text(encoding="utf-8"))
+    print(write_page(arguments.out, page(results, arguments.seeds)))
     return 0
 
 

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from timm.data import ImageNetInfo  # noqa: E402
 
+from benchmarks.pages import write_page  # noqa: E402
 from captions import wordnet  # noqa: E402
 from captions.filter_files import read_lists  # noqa: E402
 from captions.filters import DEFAULT_SIMILARITY, RULES, Rows, Rule, filter_replay_with_NN, make_table  # noqa: E402
@@ -407,8 +408,7 @@ def main() -> None:
     image = given.out.with_suffix(".png")
     picture(image, curves, task, published, default)
     lines = report(task, curves, measures, published, corrected, default, left_out, image.name)
-    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    print(write_page(given.out, "\n".join(lines)))
 
 
 def report(

@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.pages import write_page  # noqa: E402
 from captions import nouns  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
@@ -202,9 +203,7 @@ def main() -> None:
         "",
         *lemma_lines(read_table(ROOT / "captions" / "lemma_check.tsv")),
     ]
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    settings.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    print(write_page(settings.out, "\n".join(lines)))
 
 
 if __name__ == "__main__":

@@ -11,147 +11,53 @@ drawings and images of new classes among them. Every later stage is the project'
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
-import shutil
 import statistics
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.animals import COMMON, LINES, finished, groups  # noqa: E402
+from benchmarks.animals import COMMON, LINES, finished, groups, last_row  # noqa: E402
+from benchmarks.pages import write_page  # noqa: E402
 from benchmarks.web import BASE, NEW, run, spread  # noqa: E402
-from dataset.decode import load_image  # noqa: E402
-from experiments.noisy_web import drawing  # noqa: E402
+from experiments.imitated_search import (  # noqa: E402
+    CAPTIONS,
+    IMAGES,
+    LISTING,
+    Picture,
+    find,
+    make_pool,
+    originals,
+    read_pool,
+    write_downloads,
+)
 from utils.errors import UserError  # noqa: E402
 
-# Of what a search finds, so much is not what the original shows; so many images are found for each original (WEB, section B2).
-NOISE, FOUND = 0.3, 20
 # Originals whose captions are searched for.
 ORIGINALS = 300
-# Images of the pool that no original asks for, as shares of its photographs.
-DRAWN, FOREIGN = 0.1, 0.1
 WEAK = LINES["WILSON"][1].removeprefix("--task 4-2 --step 1 ")
-PEOPLE = frozenset(
-    "man woman boy girl child person people guy lady men women children boys girls player baby kid kids".split()
-)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An image of the pool, and what it really shows."""
-
-    path: Path
-    caption: str
-    shows: frozenset[str]
-
-
-def pool(settings: argparse.Namespace) -> list[Picture]:
-    """The images that the imitated search knows, written to ``pool/`` with their captions; made once."""
+def search(settings: argparse.Namespace) -> tuple[dict[str, list[Picture]], dict[str, list[str]]]:
+    """What is found for every original, laid out as the scripts expect it, and the originals' class words."""
     folder = settings.work / "pool"
-    listing = folder / "pool.json"
-    if not listing.is_file():
-        rng = np.random.default_rng(0)
-        (folder / "image").mkdir(parents=True, exist_ok=True)
-        entries: list[dict[str, Any]] = []
-
-        def add(source: Path, shows: set[str], caption: str = "", draw: bool = False) -> None:
-            name = f"{len(entries):05}.jpg"
-            if draw:
-                drawing(load_image(source)).save(folder / "image" / name, quality=90)
-            else:
-                shutil.copyfile(source, folder / "image" / name)
-            entries.append({"name": name, "shows": sorted(shows), "caption": caption})
-
-        web = [(path, name) for name in BASE for path in sorted((settings.web / name).iterdir())]
-        for path, name in web:
-            add(path, {name})
-        listed = json.loads((settings.captioned / "captions.json").read_text(encoding="utf-8"))
-        for entry in listed:
-            words = set(" ".join(entry["captions"]).lower().replace(".", " ").replace(",", " ").split())
-            shows = {name for name in BASE if words & {name, f"{name}s"}} | ({"person"} if words & PEOPLE else set())
-            add(settings.captioned / "images" / entry["file"], shows, entry["captions"][0])
-        total = len(entries)
-        for index in rng.permutation(len(web))[: round(DRAWN * total)]:
-            add(web[index][0], set(), draw=True)
-        foreign = [path for name in NEW for path in sorted((settings.web / name).iterdir())]
-        for index in rng.permutation(len(foreign))[: round(FOREIGN * total)]:
-            add(foreign[index], set())
-        listing.write_text(json.dumps(entries), encoding="utf-8")
-    entries = json.loads(listing.read_text(encoding="utf-8"))
-    captions = settings.work / "pool.txt"
-    run(f"generate_caption.py {folder / 'image'} {captions} --device cpu", settings.threads)
-    from captions.formats import read_captions
-
-    tags = dict(read_captions(captions))
-    return [
-        Picture(folder / "image" / e["name"], e["caption"] or tags.get(e["name"], ""), frozenset(e["shows"]))
-        for e in entries
-    ]
+    if not (folder / LISTING).is_file():
+        make_pool(settings.web, settings.captioned, folder, NEW, BASE)
+    run(f"generate_caption.py {folder / IMAGES} {folder / CAPTIONS} --device cpu", settings.threads)
+    wanted = originals("voc", settings.data, "4-2", "overlap", ORIGINALS)
+    found = find(read_pool(folder), wanted)
+    write_downloads(settings.work, found, wanted)
+    return found, wanted
 
 
-def originals(settings: argparse.Namespace) -> dict[str, list[str]]:
-    """Some training images of step 0, by id, and their classes: all that is kept of them is words."""
-    from dataset import make_source
-    from dataset.protocol import select
-    from tasks import load_task
-
-    source = make_source("voc", settings.data, "train")
-    labels = source.image_labels()
-    task = load_task("voc", "4-2")
-    images = select(labels, task, 0, "overlap")
-    chosen = np.sort(np.random.default_rng(0).permutation(images)[:ORIGINALS])
-    base = [i for i in task.new(0) if i]
-    return {source.ids[i]: [source.class_names[c] for c in base if labels[i, c - 1]] for i in chosen}
-
-
-def search(
-    settings: argparse.Namespace, known: list[Picture], wanted: dict[str, list[str]]
-) -> dict[str, list[Picture]]:
-    """What the imitated search finds for every original; the downloads and their captions are laid as the scripts expect them."""
-    rng = np.random.default_rng(1)
-    found = {}
-    downloads, captions = settings.work / "downloads", settings.work / "captions"
-    for original, classes in wanted.items():
-        fitting = [p for p in known if p.shows & set(classes)]
-        noise = rng.permutation(len(known))
-        count = round((1 - NOISE) * FOUND)
-        picks = [fitting[i] for i in rng.permutation(len(fitting))[:count]]
-        picks += [known[i] for i in noise if known[i] not in picks][: FOUND - len(picks)]
-        found[original] = [picks[i] for i in rng.permutation(len(picks))]
-        folder = downloads / original
-        if folder.is_dir():
-            continue
-        captions.mkdir(parents=True, exist_ok=True)
-        partial = downloads / f".{original}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        lines = []
-        for number, picture in enumerate(found[original], 1):
-            os.link(picture.path, partial / f"{number:05}.jpg")
-            lines.append((f"{number:05}.jpg", picture.caption))
-        from captions.formats import write_captions
-
-        write_captions(captions / f"{original}.txt", lines)
-        partial.rename(folder)
-    return found
-
-
-def trees(settings: argparse.Namespace, wanted: dict[str, list[str]]) -> dict[int, Path]:
+def trees(settings: argparse.Namespace) -> dict[int, Path]:
     """Filtered, labelled and listed replay trees, one for each seed's base model."""
     work = settings.work
-    classes = work / "class_words.txt"
-    classes.write_text("".join(f"{name}.png {' '.join(words)} \n" for name, words in wanted.items()), encoding="utf-8")
-    nouns, kept = work / "nouns", work / "kept"
+    classes, nouns, kept = work / "class_words.txt", work / "nouns", work / "kept"
     run(f"-m utils.measure_noun generate_NN --captions {work / 'captions'} --out {nouns}", settings.threads)
     run(
         f"-m utils.measure_noun filter_replay_with_NN --nouns {nouns} --classes {classes} --out {kept}",
@@ -205,23 +111,13 @@ def step_line(settings: argparse.Namespace, task: str, step: int, name: str, see
     return line if tree is None else f"{line} --replay --replay_path {tree} --replay_num 2"
 
 
-def row_of(work: Path, task: str, step: int, name: str, seed: int) -> dict[str, str] | None:
-    """The test scores that a line left behind."""
-    path = work / f"logs/results/voc-{task}.csv"
-    if not path.is_file():
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if r["name"] == f"{name}-{seed}" and int(r["step"]) == step]
-    return rows[-1] if rows else None
-
-
 def train(settings: argparse.Namespace, made: dict[int, Path]) -> None:
     """Run the lines that have no result yet; the steps of one model one after the other."""
 
     def chain(task: str, steps: int, name: str, seed: int) -> None:
         tree = made[seed] if name == "replay" else None
         for step in range(1, steps + 1):
-            if row_of(settings.work, task, step, name, seed) is None:
+            if last_row(settings.work, task, step, f"{name}-{seed}") is None:
                 run(step_line(settings, task, step, name, seed, tree), settings.threads)
 
     with ThreadPoolExecutor(settings.jobs) as workers:
@@ -295,7 +191,7 @@ def page(settings: argparse.Namespace, found: list[str]) -> str:
 
 def _rows(work: Path, task: str, step: int, name: str, seeds: list[int]) -> list[dict[str, float]]:
     """Scores of the runs that are there, with the IoU of each new class."""
-    rows = [row for seed in seeds if (row := row_of(work, task, step, name, seed))]
+    rows = [row for seed in seeds if (row := last_row(work, task, step, f"{name}-{seed}"))]
     return [groups(row) | {key: float(row[f"iou {key}"]) for key in NEW if row.get(f"iou {key}")} for row in rows]
 
 
@@ -354,14 +250,12 @@ def main() -> int:
     settings.work = settings.work.resolve()
     settings.threads = max(1, (os.cpu_count() or 1) // settings.jobs)
 
-    wanted = originals(settings)
-    found = search(settings, pool(settings), wanted)
-    made = trees(settings, wanted)
+    found, wanted = search(settings)
+    made = trees(settings)
     if settings.prepare:
         return 0
     train(settings, made)
-    settings.out.write_text(page(settings, found_table(found, wanted, settings.work / "kept")), encoding="utf-8")
-    print(settings.out.read_text(encoding="utf-8"))
+    print(write_page(settings.out, page(settings, found_table(found, wanted, settings.work / "kept"))))
     return 0
 
 

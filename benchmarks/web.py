@@ -22,16 +22,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.animals import COMMON, LINES, finished, groups  # noqa: E402
-from dataset.decode import load_image  # noqa: E402
-from experiments.noisy_web import DRAWN, WRONG, drawing  # noqa: E402
+from benchmarks.animals import COMMON, LINES, finished, groups, last_row  # noqa: E402
+from benchmarks.pages import write_page  # noqa: E402
+from experiments.noisy_web import DRAWN, WRONG, mix  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.manifest import write  # noqa: E402
+from utils.manifest import FILE  # noqa: E402
 
 BASE, NEW, KNOWN = ("cat", "dog", "horse"), ("cow", "sheep"), ("cat", "dog", "horse", "person", "cow", "sheep")
 DISCRIMINATOR = (
@@ -41,57 +40,14 @@ SOURCES = ("amplitude", "pixels")
 STEP = LINES["WILSON"][1]
 
 
-def candidates(web: Path, folder: Path) -> Path:
-    """The mixed candidates with their truth, as a manifest; captions are the tags that an ImageNet classifier sees.
-
-    Wrong images of base classes are those that the discriminator has not been trained on.
-    """
-    path = folder / "manifest.csv"
-    if path.is_file():
-        return path
-    from captions.captioners.tags import TagCaptioner
-    from dataset.shapes_drawing import SHAPES
-    from dataset.shapes_web import web_picture
-    from utils import distributed
-    from web.examples import Example, is_held_out
-
-    files = {name: sorted((web / name).iterdir()) for name in (*BASE, *NEW)}
-    spare = {name: [p for p in files[name] if is_held_out(Example(p, name, False))] for name in BASE}
-    rng = np.random.default_rng(0)
-    rows: list[dict[str, str]] = []
-    for number, name in enumerate(NEW):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        right = files[name]
-        wrong_count = round(len(right) * WRONG / (1 - WRONG - DRAWN))
-        drawn_count = round(len(right) * DRAWN / (1 - WRONG - DRAWN))
-        other = NEW[1 - number]
-        # Half of the wrong ones are of the other new class, half of base classes, each of these used once.
-        pool = [(p, base) for base in BASE for p in spare[base][number::2]]
-        wrong = [pool[i] for i in rng.permutation(len(pool))[: wrong_count // 2]]
-        wrong += [(files[other][i], other) for i in rng.permutation(len(files[other]))[: wrong_count - len(wrong)]]
-        for index, (path_, true) in enumerate([(p, name) for p in right] + wrong):
-            target = f"{name}/{index:04}.jpg"
-            (folder / target).write_bytes(path_.read_bytes())
-            rows.append({"path": target, "class": name, "true_class": true, "domain": "photo"})
-        for index in range(drawn_count):
-            target = f"{name}/drawn{index:04}.jpg"
-            if index % 2:
-                picture = drawing(load_image(right[int(rng.integers(len(right)))]))
-            else:
-                picture = Image.fromarray(web_picture(rng, SHAPES[index % len(SHAPES)], "clipart", 200)[0])
-            picture.save(folder / target, quality=90)
-            rows.append(
-                {"path": target, "class": name, "true_class": name if index % 2 else "none", "domain": "drawing"}
-            )
-    captioner = TagCaptioner(distributed.start("cpu"))
-    paths = [folder / row["path"] for row in rows]
-    for start in range(0, len(rows), 32):
-        texts = captioner.caption_files(paths[start : start + 32])
-        for row, text in zip(rows[start : start + 32], texts, strict=True):
-            row["caption"] = text if isinstance(text, str) else ""
-    order = rng.permutation(len(rows))
-    write(path, ("path", "class", "caption", "true_class", "domain"), [rows[i] for i in order])
-    return path
+def candidates(settings: argparse.Namespace, threads: int) -> Path:
+    """The mixed candidates with their truth and captions, the tags that an ImageNet classifier sees; a manifest."""
+    folder = settings.work / "candidates"
+    captioned: Path = folder / "captioned.csv"
+    if not (folder / FILE).is_file():
+        mix(settings.web, folder, NEW, BASE)
+    run(f"generate_caption.py {folder / FILE} {captioned} --only_missing --device cpu", threads, captioned)
+    return captioned
 
 
 def run(line: str, threads: int, done: Path | None = None) -> None:
@@ -217,12 +173,8 @@ def step_line(settings: argparse.Namespace, name: str, manifest: Path, seed: int
 
 def result_of(work: Path, name: str, seed: int) -> dict[str, float] | None:
     """The test scores that a line left behind."""
-    path = work / "logs/results/voc-4-2.csv"
-    if not path.is_file():
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["name"] == f"{name}-{seed}"]
-    return groups(rows[-1]) if rows else None
+    row = last_row(work, "4-2", 1, f"{name}-{seed}")
+    return groups(row) if row else None
 
 
 def spread(values: Sequence[float], scale: float = 1.0, digits: int = 3) -> str:
@@ -260,7 +212,7 @@ def main() -> int:
     settings.work.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // settings.jobs)
 
-    manifest = candidates(settings.web, settings.work / "candidates")
+    manifest = candidates(settings, threads)
     with ThreadPoolExecutor(settings.jobs) as pool:
         jobs = [
             pool.submit(run, train_line(settings, s, seed), threads, discriminator_file(settings.work, s, seed))
@@ -291,8 +243,7 @@ def main() -> int:
         ]
         for job in jobs:
             job.result()
-    settings.out.write_text(page(settings, moved, files, selections, best), encoding="utf-8")
-    print(settings.out.read_text(encoding="utf-8"))
+    print(write_page(settings.out, page(settings, moved, files, selections, best)))
     return 0
 
 

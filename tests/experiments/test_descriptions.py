@@ -255,7 +255,7 @@ def test_dry_run_as_a_user_calls_it(data: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert len(lines) == 27 and all(line.startswith("+ python ") for line in lines)
-    assert sum(" run.py " in line for line in lines) == 11 and not (tmp_path / "work").exists()
+    assert sum(" run.py " in line for line in lines) == 12 and not (tmp_path / "work").exists()
     missing = call("animals", "--data", str(tmp_path / "nowhere"))
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
     assert missing.stderr.startswith(
