@@ -7,6 +7,7 @@ DIR holds ``voc-animals`` (VOC layout), ``web-animals`` (one folder of web image
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.method import Experiment, Rehearsal, Sizes, possible_arms
@@ -20,8 +21,7 @@ SIZES = Sizes(
         "--val_interval 1000 --ckpt_interval 2"
     ),
     base=line("--bce --lr 0.02 --epochs 6"),
-    # As many iterations for every arm: one pass over the photographs of cow and sheep.
-    step=line("--epochs 8 --iters_per_epoch 25"),
+    step=line("--epochs 8"),
     pixel=line("--lr 0.002"),
     # With small batches their statistics are poor ones, and new classifiers that start at random cover old classes.
     weak=line(
@@ -33,6 +33,8 @@ SIZES = Sizes(
     selection=line("--ratio 0.01"),
     speed=line("--num_workers 0"),
 )
+# As many iterations an epoch for every arm: one pass over the photographs of the step's new classes.
+ITERATIONS = {"4-2": 25, "4-1": 12}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +102,7 @@ def describe(given: argparse.Namespace) -> Experiment:
         inputs=(photographs,),
         seeds=tuple(given.seeds),
         arms=tuple(given.arms or possible_arms(web=True, rehearsal=True)),
-        sizes=SIZES,
+        sizes=replace(SIZES, step=line(SIZES.step, f"--iters_per_epoch {ITERATIONS[given.task]}")),
         classes=(*OLD, "person", *NEW),
         web=web,
         candidates=candidates / "manifest.csv",
