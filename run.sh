@@ -43,22 +43,13 @@ install() {
 # experiment NAME OPTIONS ...: a description of experiments/, with the variables of the environment as options.
 experiment() {
     install "$EXTRA"
-    local variables=()
-    [[ -z ${DRY_RUN:-} ]] || variables+=(--dry_run)
+    [[ -z ${DRY_RUN:-} ]] || set -- "$@" --dry_run
     case ${GPUS:-} in
         "") ;;
-        0) variables+=(--cpu) ;;
-        *) variables+=(--gpus "$GPUS") ;;
+        0) set -- "$@" --cpu ;;
+        *) set -- "$@" --gpus "$GPUS" ;;
     esac
-    "$PYTHON" -m experiments "$@" "${variables[@]}"
-}
-
-demo() {
-    experiment demo --work demo "$@"
-    if [[ -z ${DRY_RUN:-} && -f demo/table.md ]]; then
-        cat demo/table.md
-        echo "run.sh: open demo/report.html to see curves, predictions, web images and captions; without the folder demo it runs again"
-    fi
+    "$PYTHON" -m experiments "$@"
 }
 
 run_tests() {
@@ -73,9 +64,8 @@ EXTRA=${EXTRA:-demo}
 command=${1:-}
 [[ $# -eq 0 ]] || shift
 case $command in
-    demo) demo "$@" ;;
     test) run_tests "$@" ;;
-    animals | voc | coco) experiment "$command" "$@" ;;
+    demo | animals | voc | coco) experiment "$command" "$@" ;;
     "" | -h | --help | help) usage ;;
     *)
         echo "run.sh: unknown command $command" >&2

@@ -1,10 +1,12 @@
 """Run an experiment, or go on with it:
 
+    python -m experiments demo
     python -m experiments animals --data DIR --jobs 2
     python -m experiments voc 15-5 --overlap --web data/web --arms WILSON raw-web discriminator
     python -m experiments coco --dry_run
 
-Every command is printed before it runs. What is done is not run again; what was stopped goes on. All is in --work, table.md last.
+Every command is printed before it runs. What is done is not run again; what was stopped goes on. All is in --work, what PAGES names
+last.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from experiments.method import ABLATIONS, ARMS, JOINT, stages
 from experiments.runner import Runner, make_slots
 from utils.errors import UserError, one_line
 
+# What a researcher looks at in the end, in the work folder.
+PAGES = ("table.md", "report.html")
 # Name -> its options, its description, and one line of help.
 EXPERIMENTS = {
     "demo": (demo.add_options, demo.describe, "the whole chain on drawn pictures, in minutes on a CPU"),
@@ -34,7 +38,9 @@ EXPERIMENTS = {
 def _add_running(parser: argparse.ArgumentParser) -> None:
     """Options of every experiment."""
     add = parser.add_argument
-    add("--work", type=Path, help="folder of all that is made [work/<experiment>-<task>, with -ov for overlap]")
+    add(
+        "--work", type=Path, help="folder of all that is made [demo, or work/<experiment>-<task>, with -ov for overlap]"
+    )
     add("--seeds", type=int, nargs="+", help="random seeds [animals 0 1 2, else 42]")
     add(
         "--arms",
@@ -49,7 +55,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         help="more options of every run.py line, in one text: --options='--precision bf16'",
     )
     add("--jobs", type=int, help="commands that run side by side [as many as the GPUs allow; 1 on the CPU]")
-    add("--gpus", type=int, default=1, help="GPUs of one run.py [1]")
+    add("--gpus", type=int, default=1, help="GPUs of one run.py, whose batch they share [1]")
     add("--cpu", action="store_true", help="leave the GPUs alone")
     add("--dry_run", action="store_true", help="print the commands that would run, and run none")
 
@@ -80,6 +86,8 @@ def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
             raise UserError(f"--{option} {getattr(given, option)}: a number of at least 1 is needed")
     if len(set(given.seeds)) != len(given.seeds) or min(given.seeds) < 0:
         raise UserError(f"--seeds {' '.join(map(str, given.seeds))}: different whole numbers of at least 0 are needed")
+    if given.cpu and given.gpus > 1:
+        raise UserError(f"--gpus {given.gpus} contradicts --cpu: choose one")
     suffix = "-ov" if getattr(given, "overlap", False) else ""
     given.work = (given.work or Path(f"work/{given.experiment}-{given.task}{suffix}")).resolve()
     experiment = EXPERIMENTS[given.experiment][1](given)
@@ -102,7 +110,14 @@ def main(given: argparse.Namespace) -> int:
 
         gpus = visible_gpus()
     runner = make_runner(given, gpus)
-    return runner.dry_run() if given.dry_run else runner.run()
+    if given.dry_run:
+        return runner.dry_run()
+    code = runner.run()
+    if code == 0:
+        made = [given.work / name for name in PAGES if (given.work / name).exists()]
+        print(made[0].read_text(encoding="utf-8"))
+        print(f"look at {' and '.join(map(str, made))}")
+    return code
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dataset.shapes_drawing import SHAPES
 from experiments.method import Experiment, Rehearsal, Sizes
@@ -27,7 +28,7 @@ SIZES = Sizes(
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Nothing is to be given."""
-    parser.set_defaults(seeds=[42], task=TASK)
+    parser.set_defaults(seeds=[42], task=TASK, work=Path("demo"))
 
 
 def describe(given: argparse.Namespace) -> Experiment:

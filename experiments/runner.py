@@ -64,7 +64,7 @@ def make_slots(gpus: Sequence[str], per_stage: int, jobs: int | None, cores: int
     Raises:
         UserError: there are not so many GPUs.
     """
-    if gpus and per_stage > len(gpus):
+    if per_stage > max(1, len(gpus)):
         raise UserError(f"--gpus {per_stage}: this machine has {len(gpus)}")
     groups = [tuple(gpus[i : i + per_stage]) for i in range(0, len(gpus) - per_stage + 1, per_stage)] or [()]
     count = jobs or len(groups)

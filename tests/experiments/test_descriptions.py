@@ -18,8 +18,9 @@ import select_web
 import train_discriminator
 from dataset import shapes
 from experiments import imitated_search, noisy_web
-from experiments.__main__ import get_argparser, make_runner
+from experiments.__main__ import get_argparser, main, make_runner
 from experiments.method import ABLATIONS, ARMS
+from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
 from tests.conftest import ROOT
@@ -238,12 +239,31 @@ def test_options_for_every_run(data: Path) -> None:
         ("voc 15-5 --data DATA --captioner a b c", "--captioner a b c: a captioner, and its model"),
         ("animals --data DATA --jobs 0", "--jobs 0: a number of at least 1 is needed"),
         ("animals --data DATA --seeds 1 1", "--seeds 1 1: different whole numbers"),
+        ("animals --data DATA --gpus 2", "--gpus 2: this machine has 0"),
+        ("animals --data DATA --gpus 2 --cpu", "--gpus 2 contradicts --cpu"),
         ("animals --data DATA --options='--a", "No closing quotation"),
     ],
 )
 def test_bad_input_is_named(line: str, message: str, data: Path) -> None:
     with pytest.raises(UserError, match=message):
         described(line, data)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_it_ends_with_the_table_and_where_to_look(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But not where a command failed, with the table of an earlier run."""
+
+    def run(self: Runner) -> int:
+        for name in ("table.md", "report.html"):
+            (tmp_path / name).write_text(f"| {name} |")
+        return code
+
+    monkeypatch.setattr(Runner, "run", run)
+    assert main(get_argparser().parse_args(["demo", "--cpu", "--work", str(tmp_path)])) == code
+    shown = capsys.readouterr().out
+    assert shown == ("" if code else f"| table.md |\nlook at {tmp_path}/table.md and {tmp_path}/report.html\n")
 
 
 def test_dry_run_as_a_user_calls_it(data: Path, tmp_path: Path) -> None:

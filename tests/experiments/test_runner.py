@@ -184,9 +184,10 @@ def test_slots(gpus: list[str], per_stage: int, jobs: int | None, expected: list
     assert [(slot.devices, slot.threads) for slot in make_slots(gpus, per_stage, jobs, 8)] == expected
 
 
-def test_more_gpus_than_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--gpus 3: this machine has 2"):
-        make_slots(["0", "1"], 3, None, 8)
+@pytest.mark.parametrize(("gpus", "asked"), [(["0", "1"], 3), ([], 2)])
+def test_more_gpus_than_there_are(gpus: list[str], asked: int) -> None:
+    with pytest.raises(UserError, match=f"--gpus {asked}: this machine has {len(gpus)}"):
+        make_slots(gpus, asked, None, 8)
 
 
 def test_several_gpus_of_one_command_are_several_processes() -> None:
