@@ -27,6 +27,12 @@ NEUTRAL = frozenset(
 )
 
 
+def experiment_name(dataset: str, task: str, protocol: str) -> str:
+    """``<dataset>-<task>``, with ``-ov`` or ``-part`` where the protocol is not disjoint."""
+    name = Path(task).stem if task.endswith(".json") else task
+    return f"{dataset}-{name}" + {"disjoint": "", "overlap": "-ov", "partitioned": "-part"}[protocol]
+
+
 @dataclass(frozen=True)
 class Options:
     """Everything that a run was asked for, resolved: no option is None that the run needs."""
@@ -132,8 +138,7 @@ class Options:
     @property
     def experiment(self) -> str:
         """``<dataset>-<task>``, with ``-ov`` or ``-part`` where the protocol is not disjoint."""
-        task = Path(self.task).stem if self.task.endswith(".json") else self.task
-        return f"{self.dataset}-{task}" + {"disjoint": "", "overlap": "-ov", "partitioned": "-part"}[self.protocol]
+        return experiment_name(self.dataset, self.task, self.protocol)
 
     def checkpoint_path(self, step: int) -> Path:
         """Where this run's name keeps the checkpoint of ``step``."""
@@ -506,7 +511,7 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
-_PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "": {"task": "19-1", "backbone": "resnet101", "output_stride": 16, "crop_size": 512, "crop_size_val": 512},
     "coco": {"task": "voc"},
     # Published for COCO-to-VOC (WILSON, section 4.1).
@@ -654,7 +659,7 @@ def _check_files(given: argparse.Namespace) -> None:
 def _resolve(given: argparse.Namespace) -> Options:
     """Checked options with every default filled in."""
     values = vars(given).copy()
-    for option, default in {**_PRESETS[""], **_PRESETS.get(given.dataset, {})}.items():
+    for option, default in {**PRESETS[""], **PRESETS.get(given.dataset, {})}.items():
         if values[option] is None:
             values[option] = default
 

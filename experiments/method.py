@@ -200,7 +200,8 @@ def stages(experiment: Experiment) -> list[Stage]:
     for seed in experiment.seeds:
         found += _seed(experiment, seed, own)
     runs = tuple(stage.name for stage in found if stage.command[0] == "run.py")
-    return wanted([*found, _table(experiment, runs)], "table")
+    table = _table(experiment, runs)
+    return wanted([*found, table, _report(experiment, table)], "report")
 
 
 def _run(
@@ -364,3 +365,11 @@ def _table(experiment: Experiment, runs: tuple[str, ...]) -> Stage:
         "-m utils.table --logs", experiment.work / "logs", f"--arms {BASE}", arms, f"--baseline {baseline}", "--out"
     )
     return Stage("table", line(command, [str(file) for file in files]), runs, (), files)
+
+
+def _report(experiment: Experiment, table: Stage) -> Stage:
+    """The page that shows all of it, with the arms and the baseline of the table."""
+    page = experiment.work / "report.html"
+    arms = table.command[table.command.index("--arms") + 1 : table.command.index("--out")]
+    command = line("-m experiments.report --work", experiment.work, "--arms", arms, "--out", page)
+    return Stage("report", command, (table.name,), makes=(page,))

@@ -88,13 +88,14 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _png(image: Image.Image) -> str:
+def png(image: Image.Image) -> str:
+    """A picture as a PNG in a data: URI."""
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _mask_image(mask: np.ndarray) -> Image.Image:
+def mask_image(mask: np.ndarray) -> Image.Image:
     """The mask as a palette image: the colours of ``colourise`` at a third of the bytes."""
     image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))
     image.putpalette(palette().tobytes())
@@ -119,7 +120,7 @@ def _table(rows: Sequence[Mapping[str, Any]], class_of: Mapping[str, int] | None
     def cell(row: Mapping[str, Any], column: str) -> str:
         value = row.get(column, "")
         if column not in shares:
-            colour = _swatch(class_of[str(value)]) if class_of and str(value) in class_of else ""
+            colour = swatch(class_of[str(value)]) if class_of and str(value) in class_of else ""
             return f'<th scope="row">{colour}{escape(str(value))}</th>'
         share = float(value) if isinstance(value, int | float) else math.nan
         if not bars:
@@ -144,7 +145,8 @@ def _table(rows: Sequence[Mapping[str, Any]], class_of: Mapping[str, int] | None
     )
 
 
-def _swatch(channel: int) -> str:
+def swatch(channel: int) -> str:
+    """A small square in the colour of a mask value."""
     red, green, blue = (int(value) for value in palette()[channel])
     return f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
 
@@ -153,7 +155,7 @@ def _legend(samples: Sequence[Sample], class_names: Sequence[str]) -> str:
     """Colours of the classes that occur in the samples."""
     values = sorted({int(v) for sample in samples for mask in sample.masks().values() for v in np.unique(mask)})
     names = dict(enumerate(class_names)) | {IGNORE: "not judged"}
-    items = "".join(f"<li>{_swatch(v)}{escape(names.get(v, f'channel {v}'))}</li>" for v in values)
+    items = "".join(f"<li>{swatch(v)}{escape(names.get(v, f'channel {v}'))}</li>" for v in values)
     return f'<ul class="legend">{items}</ul>'
 
 
@@ -162,13 +164,24 @@ def _sample(sample: Sample) -> str:
 
     def figure(picture: Image.Image, caption: str, kind: str) -> str:
         width, height = picture.size
-        source = f'<img class="{kind}" src="{_png(picture)}" width="{width}" height="{height}" loading="lazy" '
+        source = f'<img class="{kind}" src="{png(picture)}" width="{width}" height="{height}" loading="lazy" '
         return f'<figure>{source}alt="{caption} of {name}"><figcaption>{caption}</figcaption></figure>'
 
     name = escape(sample.name)
     pictures = [figure(Image.fromarray(np.ascontiguousarray(sample.image)), "image", "photo")]
-    pictures += [figure(_mask_image(mask), caption, "mask") for caption, mask in sample.masks().items()]
+    pictures += [figure(mask_image(mask), caption, "mask") for caption, mask in sample.masks().items()]
     return f'<div class="sample"><h3>{name}</h3><div class="row">{"".join(pictures)}</div></div>'
+
+
+def document(title: str, parts: Sequence[str], style: str = "") -> str:
+    """A whole page that opens offline: parts of HTML under the project's style, and ``style`` behind it."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style></head>\n<body><main>\n"
+        + "\n".join(parts)
+        + "\n</main></body></html>\n"
+    )
 
 
 def write_report(
@@ -215,11 +228,4 @@ def write_report(
     parts.append(
         f"<section><details><summary>How this was made</summary>{line}<pre>{escape(record)}</pre></details></section>"
     )
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>\n<body><main>\n"
-        + "\n".join(parts)
-        + "\n</main></body></html>\n"
-    )
-    write_whole(Path(path), page)
+    write_whole(Path(path), document(title, parts))

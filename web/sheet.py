@@ -23,7 +23,7 @@ from web.selection import Decision
 THUMB = 176
 # Images of each of the three groups.
 SHOWN = 18
-_SHEET_STYLE = """
+SHEET_STYLE = """
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem; }
 .grid figure { border: 2px solid var(--line); border-radius: .5rem; overflow: hidden; background: var(--page); }
 .grid figure.kept { border-color: #2c8a4b; }
@@ -55,7 +55,12 @@ def groups(positions: Sequence[int], scores: Scores, threshold: float) -> dict[s
     return {"Best": best, "Borderline": sorted(border, key=lambda p: -scores.log_ratio[p]), "Worst": worst[::-1]}
 
 
-def _thumb(path: Path) -> str:
+def thumb(path: Path) -> str:
+    """A small JPEG of an image in a data: URI.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
     image = load_image(path)
     image.thumbnail((THUMB, THUMB), Image.Resampling.BILINEAR, reducing_gap=2.0)
     file = io.BytesIO()
@@ -63,9 +68,10 @@ def _thumb(path: Path) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _figure(shown: Shown) -> str:
+def figure(shown: Shown) -> str:
+    """A picture in a frame that says whether it was kept; an image that cannot be read is a sentence."""
     try:
-        picture = f'<img src="{_thumb(shown.path)}" alt="{escape(shown.caption or shown.path.name)}">'
+        picture = f'<img src="{thumb(shown.path)}" alt="{escape(shown.caption or shown.path.name)}">'
     except DecodeError as error:
         picture = f"<p>{escape(str(error))}</p>"
     caption = f"<br>{escape(shown.caption[:160])}" if shown.caption else ""
@@ -81,13 +87,13 @@ def page(class_name: str, intro: str, sections: dict[str, list[Shown]]) -> str:
     parts = []
     for title, pictures in sections.items():
         if pictures:
-            figures = "".join(_figure(shown) for shown in pictures)
+            figures = "".join(figure(shown) for shown in pictures)
             parts.append(f'<section><h2>{escape(title)}</h2><div class="grid">{figures}</div></section>')
     title = escape(f"Web images of {class_name}")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-        f"<style>{STYLE}{_SHEET_STYLE}</style></head><body><main><h1>{title}</h1><p>{escape(intro)}</p>"
+        f"<style>{STYLE}{SHEET_STYLE}</style></head><body><main><h1>{title}</h1><p>{escape(intro)}</p>"
         f'<p class="soft">The number is p_ds / p_web; a green frame means kept.</p>{"".join(parts)}</main></body></html>\n'
     )
 

@@ -17,7 +17,7 @@ import generate_train_file
 import select_web
 import train_discriminator
 from dataset import shapes
-from experiments import imitated_search, noisy_web
+from experiments import imitated_search, noisy_web, report
 from experiments.__main__ import get_argparser, main, make_runner
 from experiments.method import ABLATIONS, ARMS
 from experiments.runner import Runner
@@ -35,6 +35,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "generate_train_file.py": generate_train_file.get_argparser,
     "utils.measure_noun": measure_noun.get_argparser,
     "utils.table": table.get_argparser,
+    "experiments.report": report.get_argparser,
     "experiments.noisy_web": noisy_web.get_argparser,
     "experiments.imitated_search": imitated_search.get_argparser,
 }
@@ -192,19 +193,19 @@ def test_only_what_the_chosen_arms_need(data: Path) -> None:
     def names(*arms: str) -> set[str]:
         return {stage.name for stage in described("animals --data DATA --seeds 0", data, "--arms", *arms)}
 
-    assert names("MiB", "joint") == {"base-0", "MiB-0-step1", "joint-0", "table"}
-    assert names("raw-web") == {"candidates", "base-0", "raw-web-0-step1", "table"}
+    assert names("MiB", "joint") == {"base-0", "MiB-0-step1", "joint-0", "table", "report"}
+    assert names("raw-web") == {"candidates", "base-0", "raw-web-0-step1", "table", "report"}
     assert names("discriminator") == {
-        "candidates", "web-captions", "base-0", "discriminator-0", "select-discriminator-0", "discriminator-0-step1", "table",
+        "candidates", "web-captions", "base-0", "discriminator-0", "select-discriminator-0", "discriminator-0-step1", "table", "report",
     }  # fmt: skip
 
 
 def test_table_of_the_experiments_own_arms(data: Path) -> None:
     stages = described("voc 15-5 --data DATA", data)
-    given = table.get_argparser().parse_args(stages[-1].command[2:])
+    given = table.get_argparser().parse_args(one(stages, "table")[2:])
     assert given.arms == ["base", "fine-tuning", "LwF", "ILT", "MiB", "WILSON", "joint"] and given.baseline == "WILSON"
-    assert table.get_argparser().parse_args(described(LINES["animals"], data)[-1].command[2:]).baseline == "raw-web"
-    assert set(stages[-1].after) == {stage.name for stage in stages[:-1]}
+    assert table.get_argparser().parse_args(one(described(LINES["animals"], data), "table")[2:]).baseline == "raw-web"
+    assert set(stages[-2].after) == {stage.name for stage in stages[:-2]} and stages[-1].after == ("table",)
 
 
 def test_captions_name_the_classes_of_the_task(data: Path) -> None:
@@ -274,7 +275,7 @@ def test_dry_run_as_a_user_calls_it(data: Path, tmp_path: Path) -> None:
     done = call("animals", "--data", str(data), "--seeds", "0", "--dry_run")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert len(lines) == 27 and all(line.startswith("+ python ") for line in lines)
+    assert len(lines) == 28 and all(line.startswith("+ python ") for line in lines)
     assert sum(" run.py " in line for line in lines) == 12 and not (tmp_path / "work").exists()
     missing = call("animals", "--data", str(tmp_path / "nowhere"))
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1

@@ -17,6 +17,7 @@ import generate_label
 import generate_train_file
 import select_web
 import train_discriminator
+from experiments import report
 from experiments.__main__ import get_argparser, main, make_runner
 from utils import measure_noun, table
 
@@ -28,6 +29,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "generate_train_file.py": generate_train_file.get_argparser,
     "utils.measure_noun": measure_noun.get_argparser,
     "utils.table": table.get_argparser,
+    "experiments.report": report.get_argparser,
 }
 # What every run.py line has (METHOD, section 3; WEB, section C).
 ALL = {
