@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from captions.filters import generate_NN
 from captions.formats import by_original, parse_nouns, read_captions, read_nouns, write_nouns
+from captions.vocabulary import match_class
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES
+from utils.manifest import IMAGE_SUFFIXES, open_manifest
 from utils.whole import replacing
 
 SUFFIX = ".txt"
@@ -225,6 +226,42 @@ def move_kept(
                 else:
                     _place(source, target, mode)
                     done.placed += 1
+    done.missing = tuple(missing)
+    return done
+
+
+def move_web(manifest: Path, classes: Sequence[str], out: Path, mode: str) -> Moved:
+    """Place the kept web images of classes that an earlier step learned in a replay tree, each as an original of its own.
+
+    Args:
+        manifest: web images, as a step was trained on them: a manifest or a folder; rows with ``kept`` 0 are passed over.
+        classes: names of the classes; the others' images are passed over.
+        out: the tree; an image lies in ``out/<class>-<number of its row>/image``.
+        mode: ``copy``, ``hardlink`` or ``symlink``.
+
+    Raises:
+        UserError: the manifest cannot be read or has no kept image of a class, or the tree cannot be written.
+    """
+    source = open_manifest(manifest)
+    done, missing = Moved(), []
+    counts = dict.fromkeys(classes, 0)
+    for number, row in enumerate(tqdm(source, unit="image", disable=None)):
+        name = match_class(row["class"], list(classes))
+        if name is None or row.get("kept", "1") != "1":
+            continue
+        file = source.file(row)
+        target = out / f"{name}-{number:06}" / IMAGE_FOLDER / file.name
+        counts[name] += 1
+        if target.is_file():
+            done.before += 1
+        elif not file.is_file():
+            missing.append(row["path"])
+        else:
+            _place(file, target, mode)
+            done.placed += 1
+    none = [name for name, count in counts.items() if not count]
+    if none:
+        raise UserError(f"{manifest}: has no kept image of {', '.join(none)}; name classes that it was selected for")
     done.missing = tuple(missing)
     return done
 

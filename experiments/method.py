@@ -25,7 +25,8 @@ class Arm:
         web: manifest of web images: ``raw``, ``discriminator`` (selected by it), ``captions`` (by captions too) or ``words`` (by
             captions alone); None: the data set's.
         replay: whether old classes are rehearsed.
-        best: a weak step by the best recipe or a part of it, not by the papers'.
+        best: a weak step by the best recipe or a part of it, not by the papers'; with replay its later steps rehearse the web images of
+            earlier steps as well.
     """
 
     options: tuple[str, ...] = ()
@@ -248,14 +249,17 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
         sources, after = _sources(experiment, seed, arm)
         previous, checkpoint = base, experiment.checkpoint(base, 0)
         for step in range(1, len(load_task(experiment.dataset, experiment.task))):
+            if arm.replay and arm.best and step > 1:
+                found += _later_tree(experiment, name, seed, step)
+                sources, after = _sources(experiment, seed, arm, f"{name}-{seed}-step{step}")
             own = line(options, sources, "--step_ckpt", checkpoint)
             found.append(_run(experiment, name, seed, experiment.task, step, own, (previous, *after)))
             previous, checkpoint = found[-1].name, experiment.checkpoint(f"{name}-{seed}", step)
     return found
 
 
-def _sources(experiment: Experiment, seed: int, arm: Arm) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Options that name the web images and the replay tree of an arm, and the stages that make them."""
+def _sources(experiment: Experiment, seed: int, arm: Arm, tree: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Options that name the web images and the replay tree of an arm, and the stages that make them; ``tree`` is that of a later step."""
     options: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     if arm.web == "raw" and experiment.candidates is not None:
@@ -264,8 +268,9 @@ def _sources(experiment: Experiment, seed: int, arm: Arm) -> tuple[tuple[str, ..
         options = line("--web --web_path", experiment.selected(arm.web, seed))
         after = (f"select-{arm.web}-{seed}",)
     if arm.replay:
-        options = line(options, "--replay --replay_path", experiment.work / f"replay-{seed}")
-        after = (*after, f"replay-list-{seed}")
+        tree = tree or str(seed)
+        options = line(options, "--replay --replay_path", experiment.work / f"replay-{tree}")
+        after = (*after, f"replay-list-{tree}")
     return options, after
 
 
@@ -335,24 +340,61 @@ def _filter(experiment: Experiment) -> list[Stage]:
 
 def _tree(experiment: Experiment, seed: int) -> list[Stage]:
     """The replay tree of a seed: what was kept, labelled by its base step."""
-    given, base = experiment.rehearsal, f"{BASE}-{seed}"
+    base = f"{BASE}-{seed}"
+    return [*_filled(experiment, str(seed)), *_labelled(experiment, str(seed), base, experiment.checkpoint(base, 0))]
+
+
+def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list[Stage]:
+    """The replay tree of a later step of an arm: the same, and the web images of the steps between, labelled by the step before."""
+    task = load_task(experiment.dataset, experiment.task)
+    # The first of all seen classes is background.
+    learned = experiment.classes[len(task.seen(0)) - 1 : len(task.seen(step - 1)) - 1]
+    arm, tree = KNOWN[name], f"{name}-{seed}-step{step}"
+    web = experiment.candidates if arm.web == "raw" else experiment.selected(str(arm.web), seed)
+    assert web is not None
+    add = line("-m utils.measure_noun move_web_images --mode hardlink --web_path", web, "--classes", learned)
+    filled = _filled(experiment, tree)
+    previous = f"{name}-{seed}-step{step - 1}"
+    more = Stage(
+        f"replay-web-{tree}",
+        line(add, "--out", experiment.work / f"replay-{tree}"),
+        (filled[-1].name, previous),
+        allowed=LEFT_OUT,
+    )
+    checkpoint = experiment.checkpoint(f"{name}-{seed}", step - 1)
+    return [*filled, more, *_labelled(experiment, tree, more.name, checkpoint)]
+
+
+def _filled(experiment: Experiment, tree: str) -> list[Stage]:
+    """A tree with the downloads that were kept."""
+    given, path = experiment.rehearsal, experiment.work / f"replay-{tree}"
     assert given is not None
-    tree, kept = experiment.work / f"replay-{seed}", experiment.work / "rehearsal/kept"
     move = line(
         "-m utils.measure_noun move_with_filtered_caption --mode hardlink --images",
         given.downloads,
         "--kept",
-        kept,
+        experiment.work / "rehearsal/kept",
         "--out",
-        tree,
+        path,
     )
-    label = line("generate_label.py --ckpt", experiment.checkpoint(base, 0), "--path", tree)
-    names = [f"replay-{part}-{seed}" for part in ("tree", "labels", "list")]
-    speed = experiment.sizes.speed
+    return [Stage(f"replay-tree-{tree}", move, ("replay-filter",), (), (path,), allowed=LEFT_OUT)]
+
+
+def _labelled(experiment: Experiment, tree: str, after: str, checkpoint: Path) -> list[Stage]:
+    """Pseudo-labels by a checkpoint, and the train files, of a tree."""
+    path, speed = experiment.work / f"replay-{tree}", experiment.sizes.speed
+    label = line("generate_label.py --ckpt", checkpoint, "--path", path)
+    marker = path / "labels.json"
     return [
-        Stage(names[0], move, ("replay-filter",), (), (tree,), allowed=LEFT_OUT),
-        Stage(names[1], label, (names[0], base), (), (tree / "labels.json",), speed, LEFT_OUT, ranks=True),
-        Stage(names[2], line("generate_train_file.py --path", tree), (names[1],), allowed=LEFT_OUT),
+        Stage(
+            f"replay-labels-{tree}", label, (f"replay-tree-{tree}", after), (), (marker,), speed, LEFT_OUT, ranks=True
+        ),
+        Stage(
+            f"replay-list-{tree}",
+            line("generate_train_file.py --path", path),
+            (f"replay-labels-{tree}",),
+            allowed=LEFT_OUT,
+        ),
     ]
 
 

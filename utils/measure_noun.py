@@ -16,9 +16,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from captions.filter_files import Moved
 
 LOG = logging.getLogger("webwilss")
 
@@ -116,9 +119,26 @@ def move_with_filtered_caption(images: Path, kept: Path, out: Path, mode: str = 
     from captions.filter_files import IMAGE_FOLDER, move_kept, read_kept
 
     done = move_kept(images, read_kept(kept), out, mode, "" if flat else IMAGE_FOLDER)
+    return _moved(done, images, out, mode)
+
+
+def move_web_images(web: Path, classes: Sequence[str], out: Path, mode: str = "copy") -> int:
+    """Copy or link the web images of classes that an earlier step learned into a replay tree. Returns 1 where some are missing.
+
+    Later steps rehearse these classes then, too; the papers rehearse those of step 0 alone.
+
+    Raises:
+        UserError: bad input; names it.
+    """
+    from captions.filter_files import move_web
+
+    return _moved(move_web(web, classes, out, mode), web, out, mode)
+
+
+def _moved(done: Moved, source: Path, out: Path, mode: str) -> int:
     LOG.info("%s: %d images placed (%s), %d were there before", out, done.placed, mode, done.before)
     if done.missing:
-        LOG.error("%s: %d kept images are missing (%s ...)", images, len(done.missing), ", ".join(done.missing[:3]))
+        LOG.error("%s: %d kept images are missing (%s ...)", source, len(done.missing), ", ".join(done.missing[:3]))
     return 1 if done.missing else 0
 
 
@@ -183,6 +203,12 @@ def get_argparser() -> argparse.ArgumentParser:
     move.add_argument("--out", type=Path, required=True, help="the tree: ORIGINAL/image/NAME")
     move.add_argument("--mode", choices=("copy", "hardlink", "symlink"), default="copy")
     move.add_argument("--flat", action="store_true", help="OUT/CLASS/NAME, as web images of new classes lie")
+
+    web = commands.add_parser("move_web_images", help="web images of an earlier step's classes into the replay tree")
+    web.add_argument("--web_path", type=Path, required=True, help="what that step was trained on: manifest or folder")
+    web.add_argument("--classes", nargs="+", required=True, help="its classes")
+    web.add_argument("--out", type=Path, required=True, help="the tree: CLASS-NUMBER/image/NAME")
+    web.add_argument("--mode", choices=("copy", "hardlink", "symlink"), default="copy")
     return parser
 
 
@@ -191,6 +217,8 @@ def _run(given: argparse.Namespace) -> int:
         return generate_NN(given.captions, given.out, given.tagger)
     if given.command == "move_with_filtered_caption":
         return move_with_filtered_caption(given.images, given.kept, given.out, given.mode, given.flat)
+    if given.command == "move_web_images":
+        return move_web_images(given.web_path, given.classes, given.out, given.mode)
     choices = {name: getattr(given, name) for name in ("threshold", "first_nouns", "most", "rivals")}
     choices = {name: value for name, value in choices.items() if value is not None}
     if given.order is not None:

@@ -189,6 +189,22 @@ def test_steps_follow_one_another(data: Path) -> None:
     assert set(stages["replay-labels-3"].after) == {"replay-tree-3", "base-3"}
 
 
+def test_the_best_recipe_rehearses_earlier_steps_too(data: Path) -> None:
+    stages = {
+        stage.name: stage for stage in described("animals --data DATA --task 4-1 --arms best ours --seeds 3", data)
+    }
+    work = str(data.parent / "work")
+    second = stages["best-3-step2"].command
+    assert second[second.index("--replay_path") + 1] == f"{work}/replay-best-3-step2"
+    more = stages["replay-web-best-3-step2"].command
+    assert more[more.index("--classes") + 1 :] == ("cow", "--out", f"{work}/replay-best-3-step2")
+    label = stages["replay-labels-best-3-step2"].command
+    assert label[label.index("--ckpt") + 1].endswith("best-3_1.pth")
+    assert "replay-list-best-3-step2" in stages["best-3-step2"].after and "best-3-step1" in stages["best-3-step2"].after
+    paper = stages["ours-3-step2"].command
+    assert paper[paper.index("--replay_path") + 1] == f"{work}/replay-3", "as published: classes of step 0 alone"
+
+
 def test_only_what_the_chosen_arms_need(data: Path) -> None:
     def names(*arms: str) -> set[str]:
         return {stage.name for stage in described("animals --data DATA --seeds 0", data, "--arms", *arms)}

@@ -177,6 +177,28 @@ def test_nouns_are_found_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(read_nouns(folder / "one.txt")) == 2
 
 
+def test_web_images_of_an_earlier_step(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every kept image becomes an original of its own; what is not kept, or of another class, stays outside."""
+    for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"):
+        (folder / "web").mkdir(exist_ok=True)
+        (folder / "web" / name).write_bytes(name.encode())
+    (folder / "web/manifest.csv").write_text("path,class,kept\na.jpg,cow,1\nb.jpg,cow,0\nc.jpg,sheep,1\nd.jpg,cows,1\n")
+    line = "move_web_images --web_path ./web/manifest.csv --out ./tree --mode hardlink --classes"
+    assert run(folder, f"{line} cow") == 0
+    placed = {str(path.relative_to(folder / "tree")) for path in (folder / "tree").rglob("*.jpg")}
+    assert placed == {"cow-000000/image/a.jpg", "cow-000003/image/d.jpg"}
+    assert (folder / "tree/cow-000003/image/d.jpg").read_bytes() == b"d.jpg"
+    (folder / "tree/cow-000000/image/a.jpg").unlink()
+    (folder / "web/a.jpg").unlink()
+    with caplog.at_level("INFO"):
+        assert run(folder, f"{line} cow sheep") == 1
+    assert (
+        "1 images placed (hardlink), 1 were there before" in caplog.text
+        and "1 kept images are missing (a.jpg" in caplog.text
+    )
+    assert run(folder, f"{line} cow horse") == 2
+
+
 MOVE = "move_with_filtered_caption --images ./images --kept ./kept --out ./tree"
 BAD = {
     "no folder": ("", REPLAY.replace("./nouns", "./none"), "none: no such folder"),
