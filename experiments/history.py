@@ -57,14 +57,18 @@ class RunFiles:
         return Path(self.options["checkpoints"]) / "step" / self.experiment / f"{self.options['name']}_{self.step}.pth"
 
     def curves(self) -> dict[str, Curve]:
-        """Tag -> iteration -> value of every scalar of the log; of an iteration that was logged twice, the last."""
+        """Tag -> iteration -> value of every scalar of the log; what was logged again, by a run that went on or anew, counts."""
         found: dict[str, Curve] = {}
         with contextlib.suppress(FileNotFoundError), (self.folder / "scalars.jsonl").open(encoding="utf-8") as file:
             for line in file:
                 # A run that was killed may have left half a line.
                 with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
                     entry = json.loads(line)
-                    found.setdefault(entry["tag"], {})[int(entry["step"])] = float(entry["value"])
+                    where, value = int(entry["step"]), float(entry["value"])
+                    curve = found.setdefault(entry["tag"], {})
+                    for later in [step for step in curve if step >= where]:
+                        del curve[later]
+                    curve[where] = value
         return found
 
 

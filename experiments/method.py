@@ -414,4 +414,4 @@ def _report(experiment: Experiment, table: Stage) -> Stage:
     page = experiment.work / "report.html"
     arms = table.command[table.command.index("--arms") + 1 : table.command.index("--out")]
     command = line("-m experiments.report --work", experiment.work, "--arms", arms, "--out", page)
-    return Stage("report", command, (table.name,), makes=(page,))
+    return Stage("report", command, (table.name,), makes=(page,), allowed=LEFT_OUT)

@@ -97,7 +97,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:
             # Zeros are the white cells; their numbers would only hide the others.
             if not math.isnan(value) and value >= 0.005:
                 colour = "white" if value > 0.6 else "black"
-                axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6, color=colour)
+                axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
     return figure
 
 

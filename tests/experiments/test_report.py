@@ -6,17 +6,23 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import argparser
 import run
 from experiments import report
 from experiments.history import read_history
+from experiments.pages import predictions, sources
+from tests.conftest import ROOT
 from utils.errors import UserError
+from utils.summary import read_runs
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
 # Runs in the page and writes down what is wrong with it.
@@ -78,9 +84,16 @@ def work(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
     return folder
 
 
-def made(work: Path, *more: str) -> str:
-    out = report.main(report.get_argparser().parse_args(["--work", str(work), *more]))
+def made(work: Path, out: Path, *more: str, code: int = 0) -> str:
+    assert report.main(["--work", str(work), "--out", str(out), *more]) == code
     return out.read_text(encoding="utf-8")
+
+
+def call(*command: str) -> subprocess.CompletedProcess[str]:
+    """A command as a user calls it."""
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def text_of(page: str, section: str) -> str:
@@ -90,29 +103,44 @@ def text_of(page: str, section: str) -> str:
     return re.sub(r"<[^>]+>", " ", re.sub(r'src="[^"]*"', "", found[1]))
 
 
-def test_what_the_page_says(work: Path) -> None:
-    page = made(work)
+def test_what_the_page_says(work: Path, tmp_path: Path) -> None:
+    page = made(work, tmp_path / "page.html")
+    table = read_runs([work / "logs"])
+    scores = {run.arm: run.scores for run in table if run.step == 1}
+    best = max(scores, key=lambda arm: scores[arm]["harmonic"])
+    answer = re.sub(r"<[^>]+>", " ", page.partition("<nav>")[0])
+    assert f"{best}  has the highest harmonic mean" in answer and f"{100 * scores[best]['all']:.1f}" in answer
     assert "step 1: difference to raw-web" in text_of(page, "Scores") and "step 0" in text_of(page, "Scores")
-    classes = text_of(page, "By class").split()
-    for word in ("background", "heart", "fine-tuning", "raw-web"):
-        assert word in classes
+    classes = text_of(page, "By class").split("Step 0")[0]
+    for text in ("background", "heart (new)", "fine-tuning", "raw-web", "base, step 0"):
+        assert text in classes
+    assert f"{100 * table[0].classes['circle']:.1f}" in classes and "circle (new)" not in classes
     shown = text_of(page, "Predictions")
-    assert shown.count("truth") == shown.count("raw-web") >= 1 and "base" in shown
-    assert page.count("loss/cls over iterations") == 1 and page.count("val/all_iou over iterations") == 1
-    assert page.count('alt="confusion matrix of ') == 2
-    web = text_of(page, "Web images, kept and left out")
-    assert "1 kept" in web and "2 left out" in web and "the caption does not name cross" in web and "00009.jpg" in web
-    assert "<b>cross</b>" not in page, "a caption is text"
-    captions = text_of(page, "Rehearsal: captions and their nouns")
+    assert shown.count("truth") == shown.count("raw-web") == shown.count("chosen for") > 1 and "base" in shown
+    for tag in (
+        "loss/cls, shapes-5-3, step 1: raw-web",
+        "val/all_iou, shapes-5-3, step 0: base",
+        "loss/seg, shapes-5-3, step 0: base",
+    ):
+        assert page.count(f'alt="{tag}"') == 1, tag
+    assert page.count('alt="confusion matrix of ') == 3
+    web = text_of(page, "Web images")
+    assert (
+        "cross: 1 kept (the best of its class)" in web and "cross: 1 left out (the caption does not name cross)" in web
+    )
+    assert "00009.jpg" in web and "<b>cross</b>" not in page, "a caption is text"
+    captions = text_of(page, "Rehearsal")
     assert "one: circle; 1 of 2 kept" in captions and "nouns: dog" in captions
-    options = text_of(page, "Options and commands")
+    options = text_of(page, "Options")
     assert "--weakly" in options and "--random_seed" in options.split("All 7 commands")[1]
+    # The second arm differs from the first in --bce, which the first has.
+    assert re.search(r'--bce</th><td class="text">yes</td><td class="text changed">–</td>', page)
     versions = text_of(page, "Versions")
-    assert "torch" in versions and "commit" in versions
+    assert torch.__version__.partition("+")[0] in versions and "commit" in versions
 
 
-def test_arms_and_what_is_missing(work: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(work, tmp_path / "copy")
+def test_what_is_missing_is_said(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Path(shutil.copytree(work, tmp_path / "copy"))
     for path in [*copy.glob("stages/select*"), *copy.glob("stages/replay*")]:
         path.unlink()
     for stage in copy.glob("stages/*.json"):
@@ -120,13 +148,85 @@ def test_arms_and_what_is_missing(work: Path, tmp_path: Path) -> None:
     (copy / "logs/shapes-5-3-ov/raw-web-7/confusion_1.csv").unlink()
     (copy / "logs/shapes-5-3-ov/raw-web-7/scalars.jsonl").write_text('{"tag": "loss/seg"')
     (copy / "checkpoints/step/shapes-5-3-ov/raw-web-7_1.pth").unlink()
-    page = made(copy, "--arms", "raw-web", "--out", str(tmp_path / "a" / "page.html"))
+    (copy / "checkpoints/step/shapes-5-3-ov/base-7_0.pth").write_bytes(b"no weights")
+    page = made(copy, tmp_path / "page.html", "--arms", "raw-web", code=1)
+    told = capsys.readouterr().err
     assert "fine-tuning" not in text_of(page, "By class")
-    assert "No confusion matrix was kept of: raw-web, seed 7" in text_of(page, "Confusions")
-    assert "hold no curves" in text_of(page, "Learning curves")
-    assert "No test image with a class of the task, or no checkpoint" not in text_of(page, "Predictions")
-    assert "No checkpoint is left of: raw-web" in text_of(page, "Predictions")
+    for section, sentence in {
+        "Confusions": "No confusion matrix was kept of raw-web, seed 7, step 1",
+        "Learning curves": "No curves are left of: raw-web, seed 7, step 1",
+        "Predictions": "No checkpoint is left of raw-web",
+    }.items():
+        assert sentence in text_of(page, section) and sentence in told
+    assert "No predictions of base" in text_of(page, "Predictions")
+    assert len(told.splitlines()) == 4
     assert "No web image was selected" in page and "Nothing was rehearsed" in page
+    (copy / "selected.csv").write_text("no,manifest\n")
+    note(copy, "select-words-7", ["select_web.py", "--out", str(copy / "selected.csv")])
+    page = made(copy, tmp_path / "page.html", code=1)
+    assert "Web images cannot be shown" in text_of(page, "Web images") and "selected.csv" in capsys.readouterr().err
+    assert "Nothing was rehearsed" in page, "the other sections are there"
+
+
+def test_command_that_the_page_names_writes_a_lost_matrix(work: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(work, tmp_path / "copy"))
+    record = json.loads((copy / "stages/raw-web-7-step1.json").read_text().replace(str(work), str(copy)))
+    kept = copy / "logs/shapes-5-3-ov/raw-web-7/confusion_1.csv"
+    before = kept.read_text()
+    kept.unlink()
+    assert run.main(argparser.parse([*record["command"][1:], "--test"])) == 0
+    assert kept.read_text() == before
+
+
+def test_no_experiment_is_one_line(tmp_path: Path, work: Path) -> None:
+    done = call("-m", "experiments.report", "--work", str(tmp_path))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr
+    for option in ("--arms", "--baseline"):
+        assert report.main(["--work", str(work), "--out", str(tmp_path / "page.html"), option, "mine"]) == 2
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "has", "expected"),
+    [
+        ([3], [1, 2], {1: [5], 2: [6], 3: [7]}, [(7, 3), (5, 1), (6, 2)]),
+        ([3], [1], {1: [5, 6], 3: [5, 7, 8]}, [(5, 3), (6, 1), (7, 3), (8, 3)]),
+        ([3], [1], {1: list(range(0, 90, 2)), 3: list(range(100, 190))}, None),
+        ([3], [], {3: [1, 2]}, [(1, 3), (2, 3)]),
+        ([3], [1], {3: [99], 1: []}, []),
+    ],
+)
+def test_images_chosen(
+    new: list[int], old: list[int], has: dict[int, list[int]], expected: list[tuple[int, int]] | None
+) -> None:
+    chosen = predictions.choose(new, old, has, lambda index, number: 0.01 if index == 99 else 0.5)
+    found = [(one.index, one.number) for one in chosen]
+    if expected is None:
+        assert len(found) == predictions.SHOWN and [number for _, number in found] == [3, 1] * (predictions.SHOWN // 2)
+    else:
+        assert found == expected
+
+
+def test_reasons_without_what_is_each_images_own() -> None:
+    for reason, kind in {
+        "p_ds / p_web = 1.03e+07 > 0.01": "p_ds / p_web",
+        "rank 12 of 30, the best 4 are kept": "rank",
+        "the caption does not name cow": "the caption does not name cow",
+        "cannot be used: it is no image": "cannot be used",
+        "": "",
+    }.items():
+        assert sources.reason_kind({"reason": reason}) == kind
+
+
+def test_curve_of_a_run_that_began_anew(tmp_path: Path, work: Path) -> None:
+    """A run that was stopped logs some iterations again; one that was replaced by a shorter one leaves its tail."""
+    own = next(read_history(work).of("fine-tuning", 1))
+    there = replace(own, options=own.options | {"logdir": str(tmp_path)})
+    there.folder.mkdir(parents=True)
+    lines = [(1, 5.0), (2, 4.0), (3, 3.0), (2, 40.0), (3, 30.0), (4, 20.0), (1, 0.5), (2, 0.4)]
+    text = "".join(json.dumps({"tag": "loss/seg", "step": step, "value": value}) + "\n" for step, value in lines)
+    (there.folder / "scalars.jsonl").write_text(text + '{"tag": "loss/s')
+    assert there.curves() == {"loss/seg": {1: 0.5, 2: 0.4}}
 
 
 def test_history(work: Path, tmp_path: Path) -> None:
@@ -140,8 +240,6 @@ def test_history(work: Path, tmp_path: Path) -> None:
     note(tmp_path, "b", ["run.py", "--option_of_another_version"])
     with pytest.raises(UserError, match="no run of an experiment has ended there"):
         read_history(tmp_path)
-    with pytest.raises(UserError, match="--arms mine"):
-        made(work, "--arms", "mine")
 
 
 @pytest.mark.parametrize("width", [390, 1440])
@@ -149,7 +247,7 @@ def test_in_a_browser(width: int, work: Path, tmp_path: Path) -> None:
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed: the page is not looked at")
-    page = made(work, "--out", str(tmp_path / "page.html"))
+    page = made(work, tmp_path / "page.html")
     watched = page.replace(
         "<head>",
         "<head><script>window.collected = []; addEventListener('error', e => collected.push(e.message));</script>",

@@ -1,0 +1,1 @@
+"""Sections of an experiment's page: each turns what lies in the work folder into HTML."""
