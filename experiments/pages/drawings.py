@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.history import Curve, RunFiles
 from experiments.method import BASE
@@ -45,7 +46,7 @@ def curves(study: Study) -> str:
                 f'<li><span class="swatch" style="background:{colours[arm]}"></span>{escape(arm)}</li>'
                 for arm in group.arms
             )
-            content = f'<ul class="legend">{legend}</ul><div class="curves">{drawings}</div>'
+            content = f'<ul class="legend lines">{legend}</ul><div class="curves">{drawings}</div>'
             parts.append(fold(group.title, content, group.last))
     return note("The mean over the seeds of an arm, single seeds thin; losses as they were logged.") + "".join(parts)
 
@@ -69,6 +70,7 @@ def _curve_figure(tag: str, arms: Mapping[str, Sequence[Curve]], colours: Mappin
         # One point makes no line.
         axes.plot(common, mean, color=colours[arm], linewidth=1.6, marker="o" if len(common) == 1 else None)
     axes.set_title(tag, fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("iteration" if tag.startswith("loss") else "epoch", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
@@ -79,13 +81,14 @@ def confusions(study: Study) -> str:
     """Confusion matrices of each step and arm, summed over the seeds, rows in shares."""
     parts = [note("Percent of the pixels of each true class (row), summed over the seeds.")]
     for group in study.groups():
-        drawings = "".join(_matrix(study, arm, runs) for arm, runs in group.arms.items())
-        parts.append(fold(group.title, f'<div class="matrices">{drawings}</div>', group.last))
+        drawings, missing = zip(*(_matrix(study, arm, runs) for arm, runs in group.arms.items()), strict=True)
+        content = f'<div class="matrices">{"".join(drawings)}</div>{"".join(missing)}'
+        parts.append(fold(group.title, content, group.last))
     return "".join(parts)
 
 
-def _matrix(study: Study, arm: str, runs: Sequence[RunFiles]) -> str:
-    """An arm's matrix, and which of its seeds have none."""
+def _matrix(study: Study, arm: str, runs: Sequence[RunFiles]) -> tuple[str, str]:
+    """An arm's matrix, and a sentence on its seeds that have none."""
     files = {run.seed: run.folder / f"confusion_{run.step}.csv" for run in runs}
     kept = [path for path in files.values() if path.is_file()]
     lost = [str(seed) for seed, path in files.items() if not path.is_file()]
@@ -96,10 +99,8 @@ def _matrix(study: Study, arm: str, runs: Sequence[RunFiles]) -> str:
             "its command with --test at the end writes it."
         )
     if not kept:
-        return missing
+        return "", missing
     matrices, names = zip(*map(read_confusion, kept), strict=True)
     caption = f"{arm}, {len(kept)} seed{'s' if len(kept) > 1 else ''}"
-    return (
-        drawing(confusion_figure(np.sum(matrices, axis=0), names[0]), f"confusion matrix of {caption}", caption)
-        + missing
-    )
+    drawn = drawing(confusion_figure(np.sum(matrices, axis=0), names[0]), f"confusion matrix of {caption}", caption)
+    return drawn, missing

@@ -48,7 +48,7 @@ td.text, th.text { white-space: normal; overflow-wrap: anywhere; min-width: 7rem
 @media (min-width: 60rem) { .predictions { grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); } }
 .command { font: .75rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 .grid + .soft { margin-top: 1rem; }
-@media (prefers-color-scheme: dark) { .curves img, .matrices img { filter: invert(.88) hue-rotate(180deg); } }
+@media (prefers-color-scheme: dark) { .lines .swatch, .curves img, .matrices img { filter: invert(.88) hue-rotate(180deg); } }
 """
 )
 
