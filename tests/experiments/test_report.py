@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from utils.summary import read_runs
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
 # Runs in the page and writes down what is wrong with it.
 PROBE = """<script>addEventListener("load", () => {
+for (const one of document.querySelectorAll("details")) one.open = true;
 const errors = window.collected;
 const broken = [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).length;
 const unnamed = [...document.images].filter(i => !i.alt).length;
@@ -242,31 +245,52 @@ def test_history(work: Path, tmp_path: Path) -> None:
         read_history(tmp_path)
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-def test_in_a_browser(width: int, work: Path, tmp_path: Path) -> None:
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
+@pytest.fixture(scope="module")
+def browser() -> str:
+    """A browser without a window."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed: the page is not looked at")
-    page = made(work, tmp_path / "page.html")
+    return found
+
+
+def look(browser: str, page: str, width: int, folder: Path) -> dict[str, Any]:
+    """What the probe writes down in a window of so many pixels, every part of the page unfolded."""
     watched = page.replace(
         "<head>",
         "<head><script>window.collected = []; addEventListener('error', e => collected.push(e.message));</script>",
         1,
     )
-    (tmp_path / "watched.html").write_text(watched.replace("</body>", PROBE + "</body>"))
+    (folder / "watched.html").write_text(watched.replace("</body>", PROBE + "</body>"))
     # Headless windows are no narrower than 500 pixels: the page is looked at in a frame.
     frame = f'<iframe src="watched.html" style="width:{width}px;height:900px;border:0"></iframe>'
-    (tmp_path / "frame.html").write_text(f"<!doctype html><html><head></head><body>{frame}</body></html>")
+    (folder / "frame.html").write_text(f"<!doctype html><html><head></head><body>{frame}</body></html>")
     done = subprocess.run(
         [
             browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
-            f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1600,1000", "--virtual-time-budget=20000", "--dump-dom",
-            (tmp_path / "frame.html").as_uri(),
+            f"--user-data-dir={folder / 'profile'}", "--window-size=1600,1000", "--virtual-time-budget=20000", "--dump-dom",
+            (folder / "frame.html").as_uri(),
         ],
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     found = re.search(r"<title>PROBE (.*?)</title>", done.stdout)
     assert found is not None, done.stderr[-2000:]
-    seen = json.loads(found[1].replace("&amp;", "&").replace("&lt;", "<"))
+    seen: dict[str, Any] = json.loads(unescape(found[1]))
+    return seen
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_in_a_browser(width: int, browser: str, work: Path, tmp_path: Path) -> None:
+    seen = look(browser, made(work, tmp_path / "page.html"), width, tmp_path)
     assert seen["images"] > 10 and seen["overflow"] <= 0
     assert (seen["broken"], seen["unnamed"], seen["outside"], seen["errors"]) == (0, 0, 0, [])
+
+
+def test_probe_sees_what_is_wrong(browser: str, tmp_path: Path) -> None:
+    wrong = (
+        '<!doctype html><html><head></head><body><img src="data:image/png;base64,AA" alt="x"><img src="gone.png"><script>missing()</script>'
+        '<details><summary>x</summary><div style="width:500px">x</div></details></body></html>'
+    )
+    seen = look(browser, wrong, 390, tmp_path)
+    assert (seen["images"], seen["broken"], seen["unnamed"], seen["outside"], len(seen["errors"])) == (2, 2, 1, 1, 1)
+    assert seen["overflow"] > 100
