@@ -30,17 +30,20 @@ def curves(study: Study) -> str:
     parts = []
     for group in study.groups():
         by_tag: dict[str, dict[str, list[Curve]]] = {}
+        lost: dict[str, list[str]] = {}
         for arm, runs in group.arms.items():
             for run in runs:
                 found = {tag: curve for tag, curve in run.curves().items() if tag.startswith("loss/") or tag in SCORES}
                 if not found:
-                    parts.append(study.lack(f"No curves are left of: {arm}, seed {run.seed}, step {run.step}."))
+                    lost.setdefault(arm, []).append(str(run.seed))
                 for tag, curve in found.items():
                     by_tag.setdefault(tag, {}).setdefault(arm, []).append(curve)
         drawings = "".join(
             drawing(_curve_figure(tag, by_tag[tag], colours), f"{tag}, {group.title}: {', '.join(by_tag[tag])}")
             for tag in sorted(by_tag)
         )
+        for arm, seeds in lost.items():
+            parts.append(study.lack(f"No curves are left of {arm}, seed {', '.join(seeds)}, of {group.title}."))
         if drawings:
             legend = "".join(
                 f'<li><span class="swatch" style="background:{colours[arm]}"></span>{escape(arm)}</li>'

@@ -36,7 +36,7 @@ const unnamed = [...document.images].filter(i => !i.alt).length;
 const outside = [...document.querySelectorAll("[src],[href]")]
   .filter(e => !/^(data:|#)/.test(e.getAttribute("src") || e.getAttribute("href"))).length;
 parent.document.title = "PROBE " + JSON.stringify({images: document.images.length, broken, unnamed,
-  outside, errors, overflow: document.documentElement.scrollWidth - window.innerWidth});
+  outside, errors, overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth});
 });</script>"""
 
 
@@ -157,7 +157,7 @@ def test_what_is_missing_is_said(work: Path, tmp_path: Path, capsys: pytest.Capt
     assert "fine-tuning" not in text_of(page, "By class")
     for section, sentence in {
         "Confusions": "No confusion matrix was kept of raw-web, seed 7, step 1",
-        "Learning curves": "No curves are left of: raw-web, seed 7, step 1",
+        "Learning curves": "No curves are left of raw-web, seed 7, of shapes-5-3, step 1",
         "Predictions": "No checkpoint is left of raw-web",
     }.items():
         assert sentence in text_of(page, section) and sentence in told
