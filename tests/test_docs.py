@@ -1,0 +1,88 @@
+"""The pages say what the code does: constants of docs/method.md, and files that pages point to."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from argparser import RECIPES, REPLAY_RECIPES, get_argparser
+from captions.filters import NEW_PER_CLASS, RULES
+from captions.similarity import DEPTH_WEIGHT
+from dataset.replay import PRESENT
+from experiments.method import KNOWN, PARTS
+from methods import weak
+from modules import affinity
+from modules.localizer import HIDDEN
+from modules.spectrum import Preprocessing
+from tests.conftest import ROOT
+from utils import losses
+from web.discriminator import CHANCE_AUC
+from web.examples import HELD_OUT
+from web.selection import Rule
+
+PAGE = ROOT / "docs/method.md"
+NUMBERS = {2: "two", 5: "five", 8: "eight", 10: "Ten"}
+
+
+def option(name: str) -> object:
+    """Default of an option of run.py."""
+    return get_argparser().get_default(name)
+
+
+def sentences() -> list[str]:
+    """What the page has to say, with the constants of the code."""
+    *nearer, farthest = affinity.DILATIONS
+    wup, depth = RULES["wup"], RULES["depth"]
+    return [
+        f"at each distance of {', '.join(map(str, nearer))} and {farthest} pixels",
+        f"{NUMBERS[affinity.ITERATIONS]} times every mask is replaced",
+        f"(1 - \\bar p_c)^{losses.FOCAL_POWER} \\log({losses.FOCAL_FLOOR} + \\bar p_c)",
+        f"above max({weak.MASK_TOP} of its highest value in the image, {weak.MASK_LOW})",
+        f"for background {weak.MASK_BACKGROUND} in place of {weak.MASK_TOP}",
+        f"{{10^{{{math.log10(weak.NO_IMAGE_EPS):.0f}}} + \\sum_b w_b}}",
+        f"two 3x3 convolutions of {HIDDEN} channels",
+        f"by `--alpha` ({option('alpha')};",
+        f"From epoch `--pseudo_ep` ({option('pseudo_ep')}, the first being 0)",
+        f"localizer {option('lr_pseudo')} (`--lr_pseudo`)",
+        f"times `--l_seg` ({option('l_seg'):g})",
+        f"momentum {option('momentum')}, weight decay {option('weight_decay')}, learning rate {option('lr')}",
+        f"^{option('lr_power')} over n iterations; batch {option('batch_size')}, crop 512, {option('epochs')} epochs",
+        f"a noun counts above {wup.threshold}",
+        f"similarity `wup` above {wup.threshold}",
+        f"`v[d] += {DEPTH_WEIGHT} d`",
+        f"the threshold is {depth.threshold}",
+        f"the {NUMBERS[wup.most]} most similar images",
+        f"`p_ds / p_web > {Rule().ratio:g}` (`--ratio`), or the best {NEW_PER_CLASS} of 10,000",
+        f"of images of {Preprocessing().size} pixels",
+        f"one image in {NUMBERS[HELD_OUT]} is held out",
+        f"below {CHANCE_AUC} refuses to filter",
+        f"at least {100 * PRESENT:.0f} % of the image",
+    ]
+
+
+@pytest.mark.parametrize("sentence", sentences())
+def test_method_page_has_the_constants_of_the_code(sentence: str) -> None:
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert sentence in text
+
+
+def test_method_page_explains_every_part_of_the_best_recipe() -> None:
+    _, _, improvements = PAGE.read_text(encoding="utf-8").partition("## Improvements")
+    for name, value in {**RECIPES["best"], **REPLAY_RECIPES["best"]}.items():
+        shown = f"--{name}" if value is True else f"--{name} {value:g}"
+        assert re.search(rf"^\|[^|]*{re.escape(shown)}\b", improvements, re.MULTILINE), f"{shown} has no row"
+    for arm in re.findall(r"`(best-[a-z-]+)`", improvements):
+        assert arm in KNOWN
+    for part in PARTS:
+        assert f"`best-{part}`" in improvements
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/architecture.md"])
+def test_files_that_pages_point_to_are_there(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    own = [link for link in links if "://" not in link]
+    assert own and not [link for link in own if not (path.parent / Path(link)).exists()]
