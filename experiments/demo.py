@@ -11,8 +11,8 @@ from experiments.stage import Stage, line
 from tasks import load_task
 
 TASK = "4-2"
-# What the parts give together.
-ARMS = ("raw-web", "best")
+# What all parts give together, the discriminator among them.
+ARMS = ("raw-web", "best-discriminator")
 SIZES = Sizes(
     common=line("--batch_size 16 --val_interval 6"),
     base=line("--bce --lr 0.02 --epochs 12"),
@@ -20,7 +20,7 @@ SIZES = Sizes(
     pixel=line("--lr 0.002"),
     weak=line("--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.002"),
     best=line("--weakly --affinity --alpha 0.5 --lr_policy warmup --pseudo_ep 2 --lr 0.001"),
-    discriminator=line("--network tf_efficientnet_lite0 --pretrained imagenet --size 128 --epochs 4"),
+    discriminator=line("--network tf_efficientnet_lite0 --pretrained imagenet --size 128 --epochs 2"),
     selection=line("--keep 60"),
     speed=line("--num_workers 1"),
 )
