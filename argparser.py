@@ -522,7 +522,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 # What --recipe gives to options that the command line does not name. "paper" is the published method; what "best" adds is none of the
-# papers', and was chosen on training images held out, at the size of a CPU (benchmarks/results/ablation-4-2.md).
+# papers', and was chosen on training images held out, at the size of a CPU (benchmarks/results/ablation-4-2.csv).
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "best": {
