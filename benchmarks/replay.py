@@ -26,6 +26,8 @@ from utils.summary import Run, Table, make_tables, read_runs  # noqa: E402
 
 # Recipe -> the arms without and with rehearsal.
 PAIRS = {"paper": ("caption-labels", "ours"), "best": ("best-no-replay", "best")}
+# The better of the two without rehearsal against the better of the two with it; a rate that needs rehearsal is no fair baseline.
+STRONGEST = ("best, against paper without", ("caption-labels", "best"))
 NEW = ("cow", "sheep")
 
 
@@ -90,7 +92,7 @@ def expectations(tables: list[Table]) -> list[str]:
     """What rehearsal should give, and what it gives here."""
     lines = ["| expected | measured | met |", "|---|---|---|"]
     for table in tables:
-        for recipe, (without, with_) in PAIRS.items():
+        for recipe, (without, with_) in [*PAIRS.items(), STRONGEST]:
             if not table.step or without not in table.arms or with_ not in table.arms:
                 continue
             where = f"{table.experiment.removeprefix('voc-')} step {table.step}, {recipe}"
@@ -102,12 +104,14 @@ def expectations(tables: list[Table]) -> list[str]:
             if learned is not None:
                 wishes.append((learned, f"{learned} is learned, by more than the spread"))
             for key, wish in wishes:
-                before, after = (_values(table.arms[arm], key) for arm in (without, with_))
+                seeds = table.arms[without].keys() & table.arms[with_].keys()
+                pair = ({seed: table.arms[arm][seed] for seed in seeds} for arm in (without, with_))
+                before, after = (_values(runs, key) for runs in pair)
                 gain = statistics.fmean(after) - statistics.fmean(before)
                 spread = max(statistics.stdev(values) if len(values) > 1 else 0.0 for values in (before, after))
                 met = gain >= -spread if key == "new" else gain > spread
                 lines.append(
-                    f"| {where}: {wish} | {100 * gain:+.1f} (spread {100 * spread:.1f}) | {'yes' if met else 'no'} |"
+                    f"| {where}: {wish} | {100 * gain:+.1f} (spread {100 * spread:.1f}, {len(after)} seeds) | {'yes' if met else 'no'} |"
                 )
     return lines
 
