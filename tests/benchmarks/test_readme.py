@@ -40,6 +40,7 @@ def test_tables_come_from_the_files(tmp_path: Path) -> None:
     assert f"| ours | 66.7 ± 5.8 | 53.3 ± 5.8 | 69.2 ± 3.8 | 59.2 ± 5.1 | {differences} | 3 |" in found
     joint = next(line for line in found.splitlines() if line.startswith("| joint |"))
     assert "[" not in joint and joint.endswith("| 1 of 3 |"), "one pair has no interval"
+    assert "Not run for this table: fine-tuning, LwF, ILT, MiB, raw-web, discriminator, caption-labels, best." in found
     assert "95% bootstrap interval, hardly more than their range with so few pairs." in found
     assert rewritten(found, tmp_path) == found
 
