@@ -65,7 +65,7 @@ COMMAND = "bash run.sh animals --data DIR --jobs 2"
 TABLES = {
     "animals-4-2": Source(
         "All methods",
-        "Cat, dog, horse and person from pixel labels, then cow and sheep in one step. Web images hold half of what they were searched for; "
+        "Cat, dog, horse and person from pixel labels, then cow and sheep in one step. Half of the web images are what was searched for; "
         "`ours` is the papers' recipe, `best` is `--recipe best`.",
         COMMAND,
         (*ARMS, JOINT),
