@@ -470,7 +470,6 @@ def get_argparser() -> argparse.ArgumentParser:
         action="store_true",
         help="old targets are the teacher's times the share that new classes do not claim (not in the papers)",
     )
-
     g.add_argument(
         "--fold_absent",
         action="store_true",

@@ -26,7 +26,6 @@ class RunFiles:
         step: step of the task.
         options: its options by name, as given; None where the default holds.
         command: the arguments behind ``python``.
-        seconds: what the command took, its test included.
     """
 
     arm: str
@@ -34,7 +33,6 @@ class RunFiles:
     step: int
     options: dict[str, Any]
     command: tuple[str, ...]
-    seconds: float
 
     @property
     def experiment(self) -> str:
@@ -92,7 +90,7 @@ class History:
         return (run for run in self.runs if run.arm == arm and step in (None, run.step))
 
 
-def _run(command: Sequence[str], seconds: float) -> RunFiles | None:
+def _run(command: Sequence[str]) -> RunFiles | None:
     """None where this version's run.py does not know the command."""
     with contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -101,7 +99,7 @@ def _run(command: Sequence[str], seconds: float) -> RunFiles | None:
             return None
     options["protocol"] = "overlap" if options["overlap"] else options["protocol"] or "disjoint"
     seed = options["random_seed"]
-    return RunFiles(options["name"].removesuffix(f"-{seed}"), seed, options["step"], options, tuple(command), seconds)
+    return RunFiles(options["name"].removesuffix(f"-{seed}"), seed, options["step"], options, tuple(command))
 
 
 def read_history(work: Path) -> History:
@@ -116,13 +114,12 @@ def read_history(work: Path) -> History:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             command, ended = tuple(record["command"]), record["ended"] is True
-            seconds = float(record.get("seconds", 0))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError):
             continue
         if not ended:
             continue
         stages[path.stem] = command
-        if command[0] == "run.py" and (run := _run(command, seconds)) is not None:
+        if command[0] == "run.py" and (run := _run(command)) is not None:
             runs.append(run)
     if not runs:
         raise UserError(

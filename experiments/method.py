@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from argparser import experiment_name
 from experiments.stage import Stage, line, wanted
 from tasks import load_task
 from utils.errors import UserError
@@ -165,8 +166,8 @@ class Experiment:
 
     def checkpoint(self, name: str, step: int, task: str | None = None) -> Path:
         """Where run.py keeps the checkpoint of a run."""
-        suffix = {"disjoint": "", "overlap": "-ov", "partitioned": "-part"}[self.protocol]
-        return self.work / "checkpoints/step" / f"{self.dataset}-{task or self.task}{suffix}" / f"{name}_{step}.pth"
+        experiment = experiment_name(self.dataset, task or self.task, self.protocol)
+        return self.work / "checkpoints/step" / experiment / f"{name}_{step}.pth"
 
     def selected(self, kind: str, seed: int) -> Path:
         """The manifest that a selection writes, in a folder of its own for its contact sheets."""

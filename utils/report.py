@@ -18,6 +18,9 @@ from tasks import IGNORE
 from utils.visualise import palette
 from utils.whole import write_whole
 
+# Of JPEGs.
+QUALITY = 82
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -93,6 +96,13 @@ def png(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def jpeg(image: Image.Image) -> str:
+    """A picture as a JPEG in a data: URI."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def mask_image(mask: np.ndarray) -> Image.Image:

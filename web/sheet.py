@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from PIL import Image
 
 from dataset.decode import DecodeError, load_image
 from utils.manifest import Manifest
-from utils.report import STYLE
+from utils.report import STYLE, jpeg
 from utils.whole import write_whole
 from web.scoring import Scores
 from web.selection import Decision
@@ -63,9 +61,7 @@ def thumb(path: Path) -> str:
     """
     image = load_image(path)
     image.thumbnail((THUMB, THUMB), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return jpeg(image)
 
 
 def figure(shown: Shown) -> str:

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from dataset.decode import DecodeError
-from utils.report import png
+from utils.report import jpeg, png
 from web.sheet import SHEET_STYLE, thumb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-QUALITY = 82
 # Shading of the highest share; stronger, the number in the cell could not be read.
 STRONGEST = 55
 STYLE = (
@@ -103,13 +102,6 @@ def shaded(share: float) -> str:
         return "<td>–</td>"
     colour = f"color-mix(in srgb, var(--bar) {STRONGEST * min(max(share, 0), 1):.0f}%, transparent)"
     return f'<td style="background:{colour}">{100 * share:.1f}</td>'
-
-
-def jpeg(image: Image.Image) -> str:
-    """A picture as a JPEG in a data: URI."""
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def svg(figure: Figure) -> str:

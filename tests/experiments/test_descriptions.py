@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import argparser
-import generate_caption
-import generate_label
-import generate_train_file
-import select_web
-import train_discriminator
 from dataset import shapes
-from experiments import imitated_search, noisy_web, report
 from experiments.__main__ import get_argparser, main, make_runner
 from experiments.method import ABLATIONS, ARMS
 from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
 from tests.conftest import ROOT
-from utils import measure_noun, table
+from tests.experiments.parsers import PARSERS
+from utils import table
 from utils.errors import UserError
 
-PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
-    "train_discriminator.py": train_discriminator.get_argparser,
-    "select_web.py": select_web.get_argparser,
-    "generate_caption.py": generate_caption.get_argparser,
-    "generate_label.py": generate_label.get_argparser,
-    "generate_train_file.py": generate_train_file.get_argparser,
-    "utils.measure_noun": measure_noun.get_argparser,
-    "utils.table": table.get_argparser,
-    "experiments.report": report.get_argparser,
-    "experiments.noisy_web": noisy_web.get_argparser,
-    "experiments.imitated_search": imitated_search.get_argparser,
-}
 WEB = "--web DATA/web --downloads DATA/downloads --class_words DATA/words.txt"
 LINES = {
     "demo": "demo --arms discriminator ours joint",

@@ -5,32 +5,15 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import argparser
-import generate_caption
-import generate_label
-import generate_train_file
-import select_web
-import train_discriminator
-from experiments import report
 from experiments.__main__ import get_argparser, main, make_runner
-from utils import measure_noun, table
+from tests.experiments.parsers import PARSERS
 
-PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
-    "train_discriminator.py": train_discriminator.get_argparser,
-    "select_web.py": select_web.get_argparser,
-    "generate_caption.py": generate_caption.get_argparser,
-    "generate_label.py": generate_label.get_argparser,
-    "generate_train_file.py": generate_train_file.get_argparser,
-    "utils.measure_noun": measure_noun.get_argparser,
-    "utils.table": table.get_argparser,
-    "experiments.report": report.get_argparser,
-}
 # What every run.py line has (METHOD, section 3; WEB, section C).
 ALL = {
     "batch_size": 24,
