@@ -60,6 +60,7 @@ class Options:
     num_classes: int | None
     crop_size: int
     crop_size_val: int
+    jitter: float
     crop_val: bool
     val_on_trainset: bool
     image_stats: str
@@ -272,6 +273,13 @@ def get_argparser() -> argparse.ArgumentParser:
     )
     g.add_argument("--crop_size", type=_positive, default=None, help="training crop [512; coco-voc 448; shapes 128]")
     g.add_argument("--crop_size_val", type=_positive, default=None, help="validation and test crop [512; shapes 128]")
+    g.add_argument(
+        "--jitter",
+        type=_fraction,
+        default=0.0,
+        help="colours of training images: brightness, contrast and saturation change by up to this share, hue by up to a quarter of it, "
+        "and with a third of it as probability the image is grey",
+    )
     g.add_argument(
         "--crop_val",
         action="store_false",
@@ -531,6 +539,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "lr_pseudo": 0.04,
         "old_yields": True,
         "fold_absent": True,
+        "jitter": 0.6,
     },
 }
 # The same, where there is replay.

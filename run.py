@@ -54,6 +54,7 @@ def main(options: Options) -> int:
             train=not options.test,
             train_list=options.train_list,
             pseudo=options.pseudo,
+            jitter=options.jitter,
             val_list=options.val_list,
             val_on_trainset=options.val_on_trainset,
             web=Web(Path(options.web_path), options.web_num, options.web_labels) if options.web_path else None,

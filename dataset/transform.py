@@ -27,29 +27,41 @@ class PairTransform:
     """Applies a chain of torchvision transforms to an image and its mask.
 
     Args:
-        steps: geometric transforms; the image is resized bilinearly, the mask takes the nearest value.
+        steps: of geometry, where the image is resized bilinearly and the mask takes the nearest value, and of colour, which leave the
+            mask as it is.
         stats: name of the normalisation constants.
     """
 
     def __init__(self, steps: list[v2.Transform], stats: str) -> None:
         mean, std = STATS[stats]
-        self.geometry = v2.Compose(steps) if steps else None
+        self.steps = v2.Compose(steps) if steps else None
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """RGB image and mask (H, W) to (3, h, w) normalised float32 and (h, w) uint8."""
         pair = image, tv_tensors.Mask(torch.from_numpy(mask))
-        if self.geometry is not None:
-            pair = self.geometry(*pair)
+        if self.steps is not None:
+            pair = self.steps(*pair)
         pixels = torch.from_numpy(np.array(pair[0])).permute(2, 0, 1).contiguous()
         return pixels.float().div_(255).sub_(self.mean).div_(self.std), pair[1].as_subclass(Tensor)
 
 
-def train_transform(crop_size: int, stats: str) -> PairTransform:
-    """Random resized crop of side ``crop_size`` and a flip, drawn from torch's generator."""
+def train_transform(crop_size: int, stats: str, jitter: float = 0.0) -> PairTransform:
+    """Random resized crop of side ``crop_size`` and a flip, drawn from torch's generator, and other colours.
+
+    Args:
+        crop_size: side of the crop, pixels.
+        stats: name of the normalisation constants.
+        jitter: in [0, 1]; brightness, contrast and saturation are multiplied by up to 1 - jitter to 1 + jitter, hue turns by up to
+            jitter / 4 of the circle, and with the probability jitter / 3 the image is grey. 0 leaves colours, and the numbers drawn for
+            crop and flip, as they are.
+    """
     crop = v2.RandomResizedCrop(crop_size, scale=CROP_SCALE, interpolation=InterpolationMode.BILINEAR, antialias=True)
-    return PairTransform([crop, v2.RandomHorizontalFlip()], stats)
+    steps: list[v2.Transform] = [crop, v2.RandomHorizontalFlip()]
+    if jitter > 0:
+        steps += [v2.ColorJitter(jitter, jitter, jitter, jitter / 4), v2.RandomGrayscale(jitter / 3)]
+    return PairTransform(steps, stats)
 
 
 def val_transform(crop_size: int | None, stats: str) -> PairTransform:

@@ -62,6 +62,7 @@ def make_views(
     train_list: str | None = None,
     val_list: str | None = None,
     pseudo: str | None = None,
+    jitter: float = 0.0,
     val_on_trainset: bool = False,
     web: Web | None = None,
     replay: Replay | None = None,
@@ -83,6 +84,7 @@ def make_views(
         train_list: published index list (.npy) in place of the computed one.
         val_list: the same for validation during training.
         pseudo: folder of pseudo-label PNGs in place of the masks.
+        jitter: how much the colours of training images change, in [0, 1].
         val_on_trainset: validate on the training images.
         web: web images to train on in place of the data set's.
         replay: replay images to train on beside these or those.
@@ -90,7 +92,7 @@ def make_views(
     Raises:
         UserError: the data are missing or wrong, or the step has no images.
     """
-    evaluation = val_transform(crop_size_val, stats)
+    augmentation, evaluation = train_transform(crop_size, stats, jitter), val_transform(crop_size_val, stats)
 
     def view(split: str, indices: np.ndarray) -> IncrementalView:
         source = sources[split]
@@ -108,7 +110,7 @@ def make_views(
             sources["val"].class_names,
             per_class=web.per_class,
             labels=web.labels,
-            transform=train_transform(crop_size, stats),
+            transform=augmentation,
             seed=seed,
         )
     elif train:
@@ -127,7 +129,7 @@ def make_views(
             train=True,
             mask_old=mask_old,
             unknown=unknown,
-            transform=train_transform(crop_size, stats),
+            transform=augmentation,
             seed=seed,
             pseudo=None if pseudo is None else Path(pseudo),
         )
@@ -148,7 +150,7 @@ def make_views(
                 sources["val"].class_names,
                 per_original=replay.per_original,
                 balance=replay.balance,
-                transform=train_transform(crop_size, stats),
+                transform=augmentation,
                 seed=seed,
             ),
         )

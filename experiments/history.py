@@ -51,7 +51,9 @@ class RunFiles:
 
     @property
     def checkpoint(self) -> Path:
-        """Where its weights are."""
+        """Where its weights are; a test may name those of another run."""
+        if self.options["ckpt"] is not None:
+            return Path(self.options["ckpt"])
         return Path(self.options["checkpoints"]) / "step" / self.experiment / f"{self.options['name']}_{self.step}.pth"
 
     def curves(self) -> dict[str, Curve]:

@@ -12,6 +12,8 @@ from tasks import load_task
 from utils.errors import UserError
 
 BASE, JOINT = "base", "joint"
+# The base step's model once more, on the pixels of all classes, as later steps are: its own test leaves out those not yet learned.
+BASE_ALL = "base-all-pixels"
 # Scripts of the web half end with 1 where a class has no images or an image cannot be read, say so, and go on.
 LEFT_OUT = (0, 1)
 
@@ -56,6 +58,7 @@ PARTS = {
     "low-rate": ("--lr_head 40 --lr_pseudo 0.04", "--lr_head 2"),
     "no-yielding": ("--old_yields", ""),
     "no-folding": ("--fold_absent", ""),
+    "no-jitter": ("--jitter 0.6", ""),
     "no-balance": ("--replay_balance", ""),
 }
 
@@ -232,11 +235,31 @@ def _run(
     )  # fmt: skip
 
 
+def _all_pixels(experiment: Experiment, seed: int) -> Stage:
+    """A second test of the base step's model; what its row of the table holds can be compared with the old classes of later steps."""
+    base, name = f"{BASE}-{seed}", f"{BASE_ALL}-{seed}"
+    logs = experiment.work / "logs"
+    folder = logs / experiment_name(experiment.dataset, experiment.task, experiment.protocol) / name
+    return Stage(
+        name,
+        line(
+            f"run.py --test --test_unknown background --name {name} --random_seed {seed} --dataset {experiment.dataset} --task "
+            f"{experiment.task} --step 0 --protocol {experiment.protocol} --ckpt", experiment.checkpoint(base, 0),
+            experiment.sizes.common, experiment.folder, experiment.data, "--logdir", logs, "--checkpoints",
+            experiment.work / "checkpoints",
+        ),
+        after=(base,),
+        makes=(folder / "confusion_0.csv",),
+        speed=experiment.sizes.speed,
+        ranks=True,
+    )  # fmt: skip
+
+
 def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]:
     """The base step of a seed, what is made with it, and every arm."""
     sizes, base = experiment.sizes, f"{BASE}-{seed}"
     drawn = _makers(experiment, experiment.data)
-    found = [_run(experiment, BASE, seed, experiment.task, 0, sizes.base, drawn)]
+    found = [_run(experiment, BASE, seed, experiment.task, 0, sizes.base, drawn), _all_pixels(experiment, seed)]
     if any(arm.web not in (None, "raw") for arm in arms):
         found += _selections(experiment, seed, {str(arm.web) for arm in arms})
     if any(arm.replay for arm in arms):
@@ -405,7 +428,12 @@ def _table(experiment: Experiment, runs: tuple[str, ...]) -> Stage:
     files = tuple(experiment.work / f"table{suffix}" for suffix in (".md", ".csv", ".tex"))
     baseline = next((name for name in ("raw-web", "WILSON") if name in arms), arms[0])
     command = line(
-        "-m utils.table --logs", experiment.work / "logs", f"--arms {BASE}", arms, f"--baseline {baseline}", "--out"
+        "-m utils.table --logs",
+        experiment.work / "logs",
+        f"--arms {BASE} {BASE_ALL}",
+        arms,
+        f"--baseline {baseline}",
+        "--out",
     )
     return Stage("table", line(command, [str(file) for file in files]), runs, (), files)
 

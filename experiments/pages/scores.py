@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping
 from html import escape
 
-from experiments.method import BASE, JOINT
+from experiments.method import BASE, BASE_ALL, JOINT
 from experiments.pages.pieces import fold, grid, note, shaded, wide
 from experiments.pages.study import Study
 from utils.summary import Run, Table, difference
@@ -57,9 +57,10 @@ def _shares(study: Study, score: str, mean: float) -> list[str]:
     """What part of the base model's old classes is left, and of joint training's new classes reached."""
     lines = []
     if score == "old" and study.base is not None and study.table.step == 1:
-        before, _ = study.base.spread(BASE, "old")
-        if before > 0:
-            lines.append(f"{mean / before:.0%} of {BASE}'s {100 * before:.1f}")
+        for arm in (BASE, BASE_ALL):
+            before = study.base.spread(arm, "old")[0] if arm in study.base.arms else math.nan
+            if before > 0:
+                lines.append(f"{mean / before:.0%} of {arm}'s {100 * before:.1f}")
     if score != "harmonic" and JOINT in study.table.arms:
         joint, _ = study.table.spread(JOINT, score)
         if joint > 0:
@@ -95,12 +96,13 @@ def _class_table(study: Study, table: Table) -> str:
     """A row an arm; above the later steps' arms the base model."""
     arms: dict[str, Mapping[int, Run]] = dict(table.arms)
     if study.base is not None and table.step > 0:
-        arms = {f"{BASE}, step 0": study.base.arms[BASE], **arms}
+        before = {f"{arm}, step 0": study.base.arms[arm] for arm in (BASE, BASE_ALL) if arm in study.base.arms}
+        arms = {**before, **arms}
     names = max((list(run.classes) for runs in table.arms.values() for run in runs.values()), key=len)
-    before = next((one for one in study.tables if one.step == table.step - 1), None)
+    earlier = next((one for one in study.tables if one.step == table.step - 1), None)
     old = (
-        {name for runs in before.arms.values() for run in runs.values() for name in run.classes}
-        if before
+        {name for runs in earlier.arms.values() for run in runs.values() for name in run.classes}
+        if earlier
         else set(names)
     )
 

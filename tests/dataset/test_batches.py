@@ -97,6 +97,29 @@ def test_odd_sizes(size: tuple[int, int]) -> None:
         assert pixels.shape == (3, 32, 32) and labels.shape == (32, 32)
 
 
+def test_jitter_changes_colours_and_nothing_else() -> None:
+    """Crop, flip and mask are those without it; with probability jitter / 3 an image is grey."""
+    rng = np.random.default_rng(0)
+    image, mask = Image.fromarray(rng.integers(60, 200, (50, 60, 3), np.uint8)), rng.integers(0, 9, (50, 60), np.uint8)
+    grey, changed, draws = 0, 0, 60
+    for seed in range(draws):
+        found = []
+        for jitter in (0.0, 0.6):
+            torch.manual_seed(seed)
+            found.append(train_transform(32, "half", jitter)(image, mask))
+        (plain, labels), (other, same) = found
+        assert torch.equal(labels, same) and other.shape == plain.shape and other.abs().max() <= 1
+        # The luminance still shows the same crop.
+        assert np.corrcoef(plain.mean(0).flatten(), other.mean(0).flatten())[0, 1] > 0.5
+        grey += bool(torch.equal(other[0], other[1]) and torch.equal(other[1], other[2]))
+        changed += not torch.equal(plain, other)
+    assert changed == draws and 0.1 < grey / draws < 0.4
+    torch.manual_seed(0)
+    plain, _ = train_transform(32, "half")(image, mask)
+    torch.manual_seed(0)
+    assert torch.equal(plain, train_transform(32, "half", 0.0)(image, mask)[0])
+
+
 def test_pseudo_labels_replace_masks(small_shapes: Path, tmp_path: Path) -> None:
     source = make_source("shapes", small_shapes, "train")
     for name in source.ids:

@@ -61,14 +61,18 @@ def make(path: Path) -> None:
 def test_every_command_is_accepted(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for drawing in ("make", "render_web"):
         monkeypatch.setattr(shapes, drawing, lambda *_, **__: None)
-    runs = []
+    runs, tests = [], []
     for stage in described(LINES[name], data):
         command = [*stage.command, *stage.speed]
         if command[0] == "run.py":
             options = argparser.parse(command[1:])
-            assert stage.makes == (options.checkpoint_path(options.step),)
-            assert options.resume == "auto" and (options.step == 0 or options.step_ckpt is not None)
-            runs.append(options)
+            if options.test:
+                tests.append(options)
+                assert stage.makes == (options.log_folder / "confusion_0.csv",)
+            else:
+                runs.append(options)
+                assert stage.makes == (options.checkpoint_path(options.step),)
+                assert options.resume == "auto" and (options.step == 0 or options.step_ckpt is not None)
         elif command[1] == "dataset.shapes":
             assert shapes.main(command[2:]) == 0
         else:
@@ -85,6 +89,10 @@ def test_every_command_is_accepted(name: str, data: Path, monkeypatch: pytest.Mo
     assert len(runs) == len(seeds) * (2 + steps * (len(arms) - 2)), (
         "base and joint once, every arm at every step, for each seed"
     )
+    assert {(options.name, options.ckpt, options.test_unknown) for options in tests} == {
+        (f"base-all-pixels-{seed}", str(runs[0].checkpoint_path(0).with_name(f"base-{seed}_0.pth")), "background")
+        for seed in seeds
+    }
 
 
 def one(stages: list[Stage], name: str) -> list[str]:
@@ -139,7 +147,7 @@ def run_options(stages: list[Stage], arm: str, data: Path) -> dict[str, object]:
 def test_an_ablation_is_the_best_recipe_without_one_part(data: Path) -> None:
     stages = described("animals --data DATA --seeds 0", data, "--arms", "best", *ABLATIONS)
     best = run_options(stages, "best", data)
-    part_of = {name: {name} for name in ("old_yields", "fold_absent", "replay_balance", "web_path")}
+    part_of = {name: {name} for name in ("old_yields", "fold_absent", "jitter", "replay_balance", "web_path")}
     expected = {
         "best-no-replay": {"replay", "replay_path", "replay_balance"},
         "best-raw-web": {"web_path", "web_labels"},
@@ -148,6 +156,7 @@ def test_an_ablation_is_the_best_recipe_without_one_part(data: Path) -> None:
         "best-low-rate": {"lr_head", "lr_pseudo"},
         "best-no-yielding": part_of["old_yields"],
         "best-no-folding": part_of["fold_absent"],
+        "best-no-jitter": part_of["jitter"],
         "best-no-balance": part_of["replay_balance"],
     }
     assert expected.keys() == ABLATIONS.keys()
@@ -190,17 +199,19 @@ def test_only_what_the_chosen_arms_need(data: Path) -> None:
     def names(*arms: str) -> set[str]:
         return {stage.name for stage in described("animals --data DATA --seeds 0", data, "--arms", *arms)}
 
-    assert names("MiB", "joint") == {"base-0", "MiB-0-step1", "joint-0", "table", "report"}
-    assert names("raw-web") == {"candidates", "base-0", "raw-web-0-step1", "table", "report"}
-    assert names("discriminator") == {
-        "candidates", "web-captions", "base-0", "discriminator-0", "select-discriminator-0", "discriminator-0-step1", "table", "report",
+    always = {"base-0", "base-all-pixels-0", "table", "report"}
+    assert names("MiB", "joint") == always | {"MiB-0-step1", "joint-0"}
+    assert names("raw-web") == always | {"candidates", "raw-web-0-step1"}
+    assert names("discriminator") == always | {
+        "candidates", "web-captions", "discriminator-0", "select-discriminator-0", "discriminator-0-step1",
     }  # fmt: skip
 
 
 def test_table_of_the_experiments_own_arms(data: Path) -> None:
     stages = described("voc 15-5 --data DATA", data)
     given = table.get_argparser().parse_args(one(stages, "table")[2:])
-    assert given.arms == ["base", "fine-tuning", "LwF", "ILT", "MiB", "WILSON", "joint"] and given.baseline == "WILSON"
+    assert given.arms == ["base", "base-all-pixels", "fine-tuning", "LwF", "ILT", "MiB", "WILSON", "joint"]
+    assert given.baseline == "WILSON"
     assert table.get_argparser().parse_args(one(described(LINES["animals"], data), "table")[2:]).baseline == "raw-web"
     assert set(stages[-2].after) == {stage.name for stage in stages[:-2]} and stages[-1].after == ("table",)
 
@@ -272,8 +283,8 @@ def test_dry_run_as_a_user_calls_it(data: Path, tmp_path: Path) -> None:
     done = call("animals", "--data", str(data), "--seeds", "0", "--dry_run")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert len(lines) == 28 and all(line.startswith("+ python ") for line in lines)
-    assert sum(" run.py " in line for line in lines) == 12 and not (tmp_path / "work").exists()
+    assert len(lines) == 29 and all(line.startswith("+ python ") for line in lines)
+    assert sum(" run.py " in line for line in lines) == 13 and not (tmp_path / "work").exists()
     missing = call("animals", "--data", str(tmp_path / "nowhere"))
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
     assert missing.stderr.startswith(

@@ -53,6 +53,7 @@ WEAK = {
     "pos_w": 1.0,
     "icarl_bkg": -1.0,
     "iters_per_epoch": None,
+    "jitter": 0.0,
     **dict.fromkeys(("freeze", "freeze_norm", "init_balanced", "old_yields", "fold_absent", "replay_balance"), False),
 }
 SCHEDULES = {"voc": {"alpha": 0.5, "epochs": 40}, "coco-voc": {"alpha": 0.9, "epochs": 30}}
@@ -150,6 +151,9 @@ def test_printed_lines_have_the_published_constants(
     line: str, dataset: str, steps: int, arms: int, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs, others = read(printed(line, data, capsys))
+    tests = [options for options in runs if options.test]
+    assert [(options.name, options.test_unknown) for options in tests] == [("base-all-pixels-42", "background")]
+    runs = [options for options in runs if not options.test]
     for options in runs:
         arm = options.name.removesuffix("-42")
         if arm == "best":  # It is not the papers'.
@@ -190,6 +194,8 @@ if words[0] == "run.py":
             raise SystemExit(9)
         time.sleep(0.02)
     made = [folder / "step" / "voc-15-5" / (name + "_" + step + ".pth")]
+    if "--test" in words:
+        made = [pathlib.Path(value("--logdir")) / "voc-15-5" / name / "confusion_0.csv"]
 else:
     made = [pathlib.Path(word) for word in words[words.index("--out") + 1:]]
 for path in made:
@@ -208,5 +214,5 @@ def test_arms_run_side_by_side_on_their_own_gpus(data: Path, monkeypatch: pytest
     monkeypatch.setattr(sys, "executable", str(python))
     assert experiment.run() == 0
     seen = {path.name: path.read_text() for path in (data.parent / "work/checkpoints/seen").iterdir()}
-    assert seen.keys() == {"base-42-0", "MiB-42-1", "WILSON-42-1"}
+    assert seen.keys() == {"base-42-0", "base-all-pixels-42-0", "MiB-42-1", "WILSON-42-1"}
     assert {seen["MiB-42-1"], seen["WILSON-42-1"]} == {"4", "7"}

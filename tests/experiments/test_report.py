@@ -55,9 +55,11 @@ def work(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
         f"--checkpoints {folder}/checkpoints --backbone timm:resnet10t --crop_size 64 --crop_size_val 64 --batch_size 4 "
         "--iters_per_epoch 2 --num_workers 0 --device cpu --epochs 2 --sample_num 0 --print_interval 1 --val_interval 1"
     )
-    step = f"--step 1 --step_ckpt {folder}/checkpoints/step/shapes-5-3-ov/base-7_0.pth"
+    base = f"{folder}/checkpoints/step/shapes-5-3-ov/base-7_0.pth"
+    step = f"--step 1 --step_ckpt {base}"
     for name, own in (
         ("base", "--step 0 --bce --no_pretrained"),
+        ("base-all-pixels", f"--step 0 --test --test_unknown background --ckpt {base}"),
         ("fine-tuning", f"{step} --bce"),
         ("raw-web", f"{step} --weakly --pseudo_ep 0"),
     ):
@@ -115,7 +117,7 @@ def test_what_the_page_says(work: Path, tmp_path: Path) -> None:
     assert f"{best}  has the highest harmonic mean" in answer and f"{100 * scores[best]['all']:.1f}" in answer
     assert "step 1: difference to raw-web" in text_of(page, "Scores") and "step 0" in text_of(page, "Scores")
     classes = text_of(page, "By class").split("Step 0")[0]
-    for text in ("background", "heart (new)", "fine-tuning", "raw-web", "base, step 0"):
+    for text in ("background", "heart (new)", "fine-tuning", "raw-web", "base, step 0", "base-all-pixels, step 0"):
         assert text in classes
     assert f"{100 * table[0].classes['circle']:.1f}" in classes and "circle (new)" not in classes
     shown = text_of(page, "Predictions")
@@ -135,7 +137,7 @@ def test_what_the_page_says(work: Path, tmp_path: Path) -> None:
     captions = text_of(page, "Rehearsal")
     assert "one: circle; 1 of 2 kept" in captions and "nouns: dog" in captions
     options = text_of(page, "Options")
-    assert "--weakly" in options and "--random_seed" in options.split("All 7 commands")[1]
+    assert "--weakly" in options and "--random_seed" in options.split("All 8 commands")[1]
     # The second arm differs from the first in --bce, which the first has.
     assert re.search(r'--bce</th><td class="text">yes</td><td class="text changed">–</td>', page)
     versions = text_of(page, "Versions")
