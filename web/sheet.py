@@ -13,7 +13,7 @@ from PIL import Image
 
 from dataset.decode import DecodeError, load_image
 from utils.manifest import Manifest
-from utils.report import STYLE, jpeg
+from utils.report import document, jpeg
 from utils.whole import write_whole
 from web.scoring import Scores
 from web.selection import Decision
@@ -80,18 +80,17 @@ def figure(shown: Shown) -> str:
 
 def page(class_name: str, intro: str, sections: dict[str, list[Shown]]) -> str:
     """The HTML of one class's sheet."""
-    parts = []
-    for title, pictures in sections.items():
+    title = f"Web images of {class_name}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{escape(intro)}</p>",
+        '<p class="soft">The number is p_ds / p_web; a green frame means kept.</p>',
+    ]
+    for group, pictures in sections.items():
         if pictures:
             figures = "".join(figure(shown) for shown in pictures)
-            parts.append(f'<section><h2>{escape(title)}</h2><div class="grid">{figures}</div></section>')
-    title = escape(f"Web images of {class_name}")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-        f"<style>{STYLE}{SHEET_STYLE}</style></head><body><main><h1>{title}</h1><p>{escape(intro)}</p>"
-        f'<p class="soft">The number is p_ds / p_web; a green frame means kept.</p>{"".join(parts)}</main></body></html>\n'
-    )
+            parts.append(f'<section><h2>{escape(group)}</h2><div class="grid">{figures}</div></section>')
+    return document(title, parts, SHEET_STYLE)
 
 
 def slug(name: str) -> str:
