@@ -296,9 +296,10 @@ def get_argparser() -> argparse.ArgumentParser:
     )
     g.add_argument(
         "--test_unknown",
-        choices=("ignore", "background"),
+        choices=tasks.TEST_UNKNOWN,
         default="ignore",
-        help="what pixels of classes not yet learned are in test; background is the published code's way",
+        help="pixels of classes not yet learned in test: ignore leaves them out, background is the published code's way, later is the "
+        "same for classes of later steps but leaves out those that no step learns: every step is judged on the same pixels",
     )
     g.add_argument("--train_list", default=None, help="published index list (.npy) to use in place of the computed one")
     g.add_argument(

@@ -20,7 +20,7 @@ def main(options: Options) -> int:
     import results
     from dataset import class_names, default_folder
     from dataset.views import Replay, Web, make_views
-    from tasks import IGNORE, load_task
+    from tasks import load_task
     from train import Stopped, Trainer
     from utils import distributed
     from utils.logger import Logger
@@ -49,7 +49,7 @@ def main(options: Options) -> int:
             crop_size=options.crop_size,
             crop_size_val=options.crop_size_val if options.crop_val else None,
             stats=trainer.stats,
-            unknown=IGNORE if options.test_unknown == "ignore" else 0,
+            unknown=options.test_unknown,
             seed=options.random_seed,
             train=not options.test,
             train_list=options.train_list,

@@ -19,6 +19,8 @@ from utils.errors import UserError
 
 BACKGROUND = 0
 IGNORE = 255
+# What becomes of classes not yet learned in test masks: all left out, those of later steps background, all background.
+TEST_UNKNOWN = ("ignore", "later", "background")
 
 # VOC class id -> COCO id in the numbering 1..91 (stuff-thing map value plus one).
 VOC_TO_COCO = {
@@ -100,24 +102,33 @@ class Task:
         """Channels of each classifier up to ``step``: [16, 5] for VOC 15-5 at step 1."""
         return [len(classes) for classes in self.steps[: step + 1]]
 
-    def lookup(self, step: int, *, train: bool, mask_old: bool, unknown: int = BACKGROUND) -> list[int]:
+    def lookup(self, step: int, *, train: bool, mask_old: bool, unknown: str = "background") -> list[int]:
         """Channel of each of the 256 possible mask values (METHOD section 1; MiB, section 5).
 
         Kept are the classes of the step and, with ``mask_old=False``, the old ones too. In training everything else is
-        background, 255 included. In test 255 stays 255, and every other value becomes ``unknown``.
+        background, 255 included. In test 255 stays 255, and ``unknown`` says what every other value becomes.
 
         Args:
             step: the step whose view of the data is asked for.
             train: training masks (255 becomes background) or test masks (255 stays).
             mask_old: whether old classes lose their label (a step's training) or keep it (test, ``--no_mask``).
-            unknown: what a test mask's unknown classes become: 0 is the published code's mapping, 255 leaves them out
-                of the score.
+            unknown: one of ``TEST_UNKNOWN``, what a test mask's unknown classes become: ``background`` is the published code's
+                mapping; ``ignore`` leaves them out of the score; ``later`` makes those of later steps background and leaves out what
+                no step learns, so that every step is judged on the same pixels.
 
         Returns:
             256 channel numbers, 255 for pixels that must not count.
+
+        Raises:
+            ValueError: ``unknown`` is none of these.
         """
-        table = [BACKGROUND if train else unknown] * 256
+        if unknown not in TEST_UNKNOWN:
+            raise ValueError(f"unknown={unknown!r}: none of {', '.join(TEST_UNKNOWN)}")
+        table = [BACKGROUND if train or unknown == "background" else IGNORE] * 256
         table[BACKGROUND] = BACKGROUND
+        if unknown == "later":
+            for class_id in self.future(step):
+                table[class_id] = BACKGROUND
         if not train:
             table[IGNORE] = IGNORE
         kept = set(self.new(step) if mask_old else self.seen(step))

@@ -53,7 +53,7 @@ def main() -> None:
         task = load_task(settings.dataset, settings.task, None)
         views = make_views(
             task, 0, folder, protocol="overlap", mask_old=True, crop_size=settings.crop_size, crop_size_val=settings.crop_size,
-            stats="imagenet", unknown=255, seed=0,
+            stats="imagenet", unknown="ignore", seed=0,
         )  # fmt: skip
         view = views.train
         assert isinstance(view, IncrementalView)

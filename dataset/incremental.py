@@ -33,7 +33,7 @@ class IncrementalView(Dataset[Sample]):
         indices: images of the source, in order.
         train: training masks (255 and unknown classes are background) or test masks.
         mask_old: whether old classes lose their label.
-        unknown: what classes not yet learned become in test masks: 255 or 0.
+        unknown: what classes not yet learned become in test masks, one of ``TEST_UNKNOWN``.
         transform: image and mask to tensors.
         seed: seed of the augmentation, which depends on (seed, epoch, image) alone.
         pseudo: folder of pseudo-label PNGs ``<id>.png`` in class ids, used in place of the masks.
@@ -51,7 +51,7 @@ class IncrementalView(Dataset[Sample]):
         *,
         train: bool,
         mask_old: bool,
-        unknown: int,
+        unknown: str,
         transform: Transform,
         seed: int,
         pseudo: Path | None = None,

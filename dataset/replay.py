@@ -78,7 +78,7 @@ class ReplayView(Dataset[Sample]):
         self.transform, self.seed = transform, seed
         self.foreground = len(task.seen(step)) - 1
         # Old classes keep their channel, 255 stays.
-        self.lookup = np.array(task.lookup(step - 1, train=False, mask_old=False, unknown=IGNORE), dtype=np.uint8)
+        self.lookup = np.array(task.lookup(step - 1, train=False, mask_old=False, unknown="ignore"), dtype=np.uint8)
         self._known = np.zeros(256, dtype=bool)
         self._known[[*task.old(step), IGNORE]] = True
         _check_marker(path, {i: class_names.get(i, str(i)) for i in task.old(step)})

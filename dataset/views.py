@@ -56,7 +56,7 @@ def make_views(
     crop_size: int,
     crop_size_val: int | None,
     stats: str,
-    unknown: int,
+    unknown: str,
     seed: int,
     train: bool = True,
     train_list: str | None = None,
@@ -78,7 +78,7 @@ def make_views(
         crop_size: side of the training crops, pixels.
         crop_size_val: side of validation and test crops; None for whole images.
         stats: name of the normalisation constants.
-        unknown: what classes not yet learned are in validation and test masks: 255 or 0.
+        unknown: what classes not yet learned are in validation and test masks, one of ``TEST_UNKNOWN``.
         seed: seed of the augmentation.
         train: whether the training view is wanted at all.
         train_list: published index list (.npy) in place of the computed one.

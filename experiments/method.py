@@ -243,7 +243,7 @@ def _all_pixels(experiment: Experiment, seed: int) -> Stage:
     return Stage(
         name,
         line(
-            f"run.py --test --test_unknown background --name {name} --random_seed {seed} --dataset {experiment.dataset} --task "
+            f"run.py --test --test_unknown later --name {name} --random_seed {seed} --dataset {experiment.dataset} --task "
             f"{experiment.task} --step 0 --protocol {experiment.protocol} --ckpt", experiment.checkpoint(base, 0),
             experiment.sizes.common, experiment.folder, experiment.data, "--logdir", logs, "--checkpoints",
             experiment.work / "checkpoints",

@@ -27,10 +27,25 @@ def test_label_maps_equal_the_reference(golden: Path) -> None:
 def test_unknown_classes_can_be_left_out_of_the_test() -> None:
     """METHOD section 1: in test unknown classes are 255; the published mapping calls them background."""
     task = tasks.load_task("voc", "15-5")
-    table = task.lookup(0, train=False, mask_old=False, unknown=255)
+    table = task.lookup(0, train=False, mask_old=False, unknown="ignore")
     assert table[:16] == list(range(16)) and set(table[16:]) == {255}
     assert task.lookup(0, train=False, mask_old=False)[16] == 0
-    assert task.lookup(0, train=True, mask_old=True, unknown=255)[255] == 0, "in training 255 is background"
+    assert task.lookup(0, train=True, mask_old=True, unknown="ignore")[255] == 0, "in training 255 is background"
+
+
+def test_every_step_judged_on_the_same_pixels() -> None:
+    """Cat, dog, horse and person, then cow and sheep: what is learned later is background, a chair is left out at every step."""
+    task = tasks.load_task("voc", "4-2")
+    cow, sheep, chair = 10, 17, 9
+    tables = [task.lookup(step, train=False, mask_old=False, unknown="later") for step in range(2)]
+    left_out = [[value for value in range(256) if table[value] == 255] for table in tables]
+    assert left_out[0] == left_out[1] and chair in left_out[0]
+    assert tables[0][cow] == tables[0][sheep] == 0 and tables[0][chair] == 255
+    assert tables[1] == task.lookup(1, train=False, mask_old=False, unknown="ignore"), (
+        "after the last step there is no later one"
+    )
+    with pytest.raises(ValueError, match="none of ignore"):
+        task.lookup(0, train=False, mask_old=False, unknown="white")
 
 
 @pytest.mark.parametrize(("dataset", "name"), [(d, n) for d, names in tasks.TASKS.items() for n in names])

@@ -22,7 +22,7 @@ def view(folder: Path, step: int, **changes) -> IncrementalView:  # type: ignore
     settings = {
         "train": True,
         "mask_old": True,
-        "unknown": 255,
+        "unknown": "ignore",
         "transform": train_transform(32, "imagenet"),
         "seed": 5,
     } | changes

@@ -181,7 +181,7 @@ def test_batches_of_new_and_replay(small_shapes: Path, tmp_path: Path) -> None:
     tree = labelled(tmp_path / "tree")
     views = make_views(
         TASK, 1, small_shapes, protocol="overlap", mask_old=True, crop_size=32, crop_size_val=32, stats="half",
-        unknown=255, seed=1, val_on_trainset=True, replay=Replay(tree, 2),
+        unknown="ignore", seed=1, val_on_trainset=True, replay=Replay(tree, 2),
     )  # fmt: skip
     assert isinstance(views.train, WithReplay) and len(views.train.replay) == 4
     assert len(views.val) == len(views.train.new) == len(views.train) - 4

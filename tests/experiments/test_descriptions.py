@@ -90,7 +90,7 @@ def test_every_command_is_accepted(name: str, data: Path, monkeypatch: pytest.Mo
         "base and joint once, every arm at every step, for each seed"
     )
     assert {(options.name, options.ckpt, options.test_unknown) for options in tests} == {
-        (f"base-all-pixels-{seed}", str(runs[0].checkpoint_path(0).with_name(f"base-{seed}_0.pth")), "background")
+        (f"base-all-pixels-{seed}", str(runs[0].checkpoint_path(0).with_name(f"base-{seed}_0.pth")), "later")
         for seed in seeds
     }
 

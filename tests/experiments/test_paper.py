@@ -152,7 +152,7 @@ def test_printed_lines_have_the_published_constants(
 ) -> None:
     runs, others = read(printed(line, data, capsys))
     tests = [options for options in runs if options.test]
-    assert [(options.name, options.test_unknown) for options in tests] == [("base-all-pixels-42", "background")]
+    assert [(options.name, options.test_unknown) for options in tests] == [("base-all-pixels-42", "later")]
     runs = [options for options in runs if not options.test]
     for options in runs:
         arm = options.name.removesuffix("-42")

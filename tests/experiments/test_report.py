@@ -59,7 +59,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
     step = f"--step 1 --step_ckpt {base}"
     for name, own in (
         ("base", "--step 0 --bce --no_pretrained"),
-        ("base-all-pixels", f"--step 0 --test --test_unknown background --ckpt {base}"),
+        ("base-all-pixels", f"--step 0 --test --test_unknown later --ckpt {base}"),
         ("fine-tuning", f"{step} --bce"),
         ("raw-web", f"{step} --weakly --pseudo_ep 0"),
     ):
