@@ -358,7 +358,7 @@ def test_bytes_of_a_page_given_as_mask(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "runs"),
-    [("voc 15-5 --overlap", 7), ("voc 15-5s --arms WILSON joint", 7), ("coco --arms WILSON", 2), ("demo", 5)],
+    [("voc 15-5 --overlap", 8), ("voc 15-5s --arms WILSON joint", 8), ("coco --arms WILSON", 3), ("demo", 6)],
 )
 def test_dry_run_prints_the_lines(line: str, runs: int) -> None:
     """run.sh's experiments, without running them; the virtual environment is the one of this test."""
