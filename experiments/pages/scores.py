@@ -57,10 +57,10 @@ def _shares(study: Study, score: str, mean: float) -> list[str]:
     """What part of the base model's old classes is left, and of joint training's new classes reached."""
     lines = []
     if score == "old" and study.base is not None and study.table.step == 1:
-        for arm in (BASE, BASE_ALL):
+        for arm, pixels in ((BASE, "tested without pixels of new classes"), (BASE_ALL, "the same model on all pixels")):
             before = study.base.spread(arm, "old")[0] if arm in study.base.arms else math.nan
             if before > 0:
-                lines.append(f"{mean / before:.0%} of {arm}'s {100 * before:.1f}")
+                lines.append(f"{mean / before:.0%} of {arm}'s {100 * before:.1f}, {pixels}")
     if score != "harmonic" and JOINT in study.table.arms:
         joint, _ = study.table.spread(JOINT, score)
         if joint > 0:

@@ -20,11 +20,14 @@ from PIL import Image
 import argparser
 import run
 from experiments import report
-from experiments.history import read_history
+from experiments.history import History, read_history
 from experiments.pages import predictions, sources
+from experiments.pages.scores import answer
+from experiments.pages.study import Study
 from tests.conftest import ROOT
+from tests.utils.results_tables import add, joint_row, logs
 from utils.errors import UserError
-from utils.summary import read_runs
+from utils.summary import make_tables, read_runs
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
 # Runs in the page and writes down what is wrong with it.
@@ -221,6 +224,18 @@ def test_reasons_without_what_is_each_images_own() -> None:
         "": "",
     }.items():
         assert sources.reason_kind({"reason": reason}) == kind
+
+
+def test_what_is_left_of_old_classes(tmp_path: Path) -> None:
+    """Against the base step's own test, and against the same model on the pixels that later steps are judged on."""
+    folder = logs(tmp_path / "logs")
+    for seed in range(3):
+        add(folder, "voc-3-1", joint_row("base-all-pixels", seed, {"background": 0.9, "cat": 0.5, "dog": 0.4}))
+    tables = [table for table in make_tables(read_runs([folder])) if table.experiment == "voc-3-1"]
+    tables.sort(key=lambda table: -table.step)
+    text = answer(Study(History(tmp_path, {}, []), tables, [*tables[0].arms], "WILSON"))
+    assert "121% of base&#x27;s 55.0, tested without pixels of new classes" in text
+    assert "148% of base-all-pixels&#x27;s 45.0, the same model on all pixels" in text
 
 
 def test_curve_of_a_run_that_began_anew(tmp_path: Path, work: Path) -> None:
