@@ -53,7 +53,7 @@ def train_transform(crop_size: int, stats: str, jitter: float = 0.0) -> PairTran
     Args:
         crop_size: side of the crop, pixels.
         stats: name of the normalisation constants.
-        jitter: in [0, 1]; brightness, contrast and saturation are multiplied by up to 1 - jitter to 1 + jitter, hue turns by up to
+        jitter: in [0, 1]; brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter, hue turns by up to
             jitter / 4 of the circle, and with the probability jitter / 3 the image is grey. 0 leaves colours, and the numbers drawn for
             crop and flip, as they are.
     """

@@ -209,6 +209,18 @@ def stages(experiment: Experiment) -> list[Stage]:
     return wanted([*found, table, _report(experiment, table)], "report")
 
 
+def _run_line(
+    experiment: Experiment, run: str, seed: int, task: str, step: int, options: Sequence[str]
+) -> tuple[str, ...]:
+    """What every run.py line has, around its own options."""
+    work = experiment.work
+    return line(
+        f"run.py --name {run} --random_seed {seed} --dataset {experiment.dataset} --task {task} --step {step} "
+        f"--protocol {experiment.protocol}", options, experiment.sizes.common, experiment.folder, experiment.data,
+        "--logdir", work / "logs", "--checkpoints", work / "checkpoints",
+    )  # fmt: skip
+
+
 def _run(
     experiment: Experiment,
     name: str,
@@ -218,41 +230,32 @@ def _run(
     options: Sequence[str],
     after: Sequence[str] = (),
 ) -> Stage:
-    """One run.py line."""
-    work, run = experiment.work, f"{name}-{seed}"
+    """One training."""
+    run = f"{name}-{seed}"
     return Stage(
         run + (f"-step{step}" if step else ""),
-        line(
-            f"run.py --name {run} --random_seed {seed} --dataset {experiment.dataset} --task {task} --step {step} "
-            f"--protocol {experiment.protocol}", options, experiment.sizes.common, experiment.folder, experiment.data,
-            "--logdir", work / "logs", "--checkpoints", work / "checkpoints", "--resume auto",
-        ),
+        line(_run_line(experiment, run, seed, task, step, options), "--resume auto"),
         after=tuple(after),
         needs=experiment.inputs,
         makes=(experiment.checkpoint(run, step, task),),
         speed=experiment.sizes.speed,
         ranks=True,
-    )  # fmt: skip
+    )
 
 
 def _all_pixels(experiment: Experiment, seed: int) -> Stage:
     """A second test of the base step's model; what its row of the table holds can be compared with the old classes of later steps."""
     base, name = f"{BASE}-{seed}", f"{BASE_ALL}-{seed}"
-    logs = experiment.work / "logs"
-    folder = logs / experiment_name(experiment.dataset, experiment.task, experiment.protocol) / name
+    options = line("--test --test_unknown later --ckpt", experiment.checkpoint(base, 0))
+    folder = experiment_name(experiment.dataset, experiment.task, experiment.protocol)
     return Stage(
         name,
-        line(
-            f"run.py --test --test_unknown later --name {name} --random_seed {seed} --dataset {experiment.dataset} --task "
-            f"{experiment.task} --step 0 --protocol {experiment.protocol} --ckpt", experiment.checkpoint(base, 0),
-            experiment.sizes.common, experiment.folder, experiment.data, "--logdir", logs, "--checkpoints",
-            experiment.work / "checkpoints",
-        ),
+        _run_line(experiment, name, seed, experiment.task, 0, options),
         after=(base,),
-        makes=(folder / "confusion_0.csv",),
+        makes=(experiment.work / "logs" / folder / name / "confusion_0.csv",),
         speed=experiment.sizes.speed,
         ranks=True,
-    )  # fmt: skip
+    )
 
 
 def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]:
