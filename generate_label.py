@@ -85,7 +85,7 @@ def main(given: argparse.Namespace) -> int:
     # Imported here, so that --help answers at once.
     from dataset.files import shown
     from dataset.replay_tree import originals, sign
-    from labelling import Labeller, Settings, label_tree, wanted_ids, words_digest
+    from engine.labelling import Labeller, Settings, label_tree, wanted_ids, words_digest
     from utils import distributed
 
     originals(given.path)

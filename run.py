@@ -17,9 +17,9 @@ from utils.errors import UserError, one_line
 def main(options: Options) -> int:
     """Run what the options ask for; the exit code."""
     # Imported here, so that a refused command line answers before torch is loaded.
-    import results
     from dataset import class_names, default_folder
     from dataset.views import Replay, Web, make_views
+    from engine import testing
     from tasks import load_task
     from train import Stopped, Trainer
     from utils import distributed
@@ -48,7 +48,7 @@ def main(options: Options) -> int:
             mask_old=not options.no_mask,
             crop_size=options.crop_size,
             crop_size_val=options.crop_size_val if options.crop_val else None,
-            stats=trainer.stats,
+            normalisation=trainer.normalisation,
             unknown=options.test_unknown,
             seed=options.random_seed,
             train=not options.test,
@@ -65,7 +65,7 @@ def main(options: Options) -> int:
         trainer.begin(views.train)
         if views.train is not None and not trainer.progress.finished:
             trainer.fit(views.train, views.val, own_checkpoint)
-        print(results.show(trainer, results.test(trainer, views.test), views.test), flush=True)
+        print(testing.show(trainer, testing.test(trainer, views.test), views.test), flush=True)
     except Stopped as stopped:
         logger.warning(str(stopped))
         return 128 + (trainer.stop_requested or 0)

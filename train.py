@@ -28,7 +28,6 @@ from dataset.batch import Batch, collate
 from dataset.incremental import IncrementalView
 from dataset.replay import WithReplay
 from dataset.sampler import BatchSampler, GlobalBatchSampler, InterleavedBatchSampler, evaluation_shard
-from dataset.transform import STATS
 from dataset.views import TrainingView
 from methods import make_method
 from methods.base import Moment, Prediction
@@ -42,6 +41,7 @@ from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.logger import Logger
 from utils.metrics import ConfusionMatrix, Scores, scores
+from utils.normalisation import Normalisation
 from utils.schedule import make_scheduler
 
 
@@ -147,9 +147,8 @@ class Trainer:
 
         torch.manual_seed(options.random_seed)
         self.model = self._make_model(step)
-        self.stats = self.model.body.image_stats if options.image_stats == "auto" else options.image_stats
-        mean, std = STATS[self.stats]
-        self.method = make_method(options, self.old, len(self.names), mean, std)
+        self.normalisation = Normalisation.of(self.model.body, options.image_stats)
+        self.method = make_method(options, self.old, len(self.names), self.normalisation)
         wants_teacher = options.report or (self.method.needs_teacher and not options.test)
         self.teacher = self._make_teacher(step) if wants_teacher else None
         self.localizer = None

@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.pages import write_page  # noqa: E402
+from results.rows import read_table  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.logger import read_table  # noqa: E402
 
 COMMON = (
     "--dataset voc --overlap --backbone timm:tf_efficientnet_lite0 --crop_size 160 --crop_size_val 160 --batch_size 16 "

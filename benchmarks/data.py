@@ -46,6 +46,7 @@ def main() -> None:
     from dataset.incremental import IncrementalView
     from dataset.views import make_views
     from tasks import load_task
+    from utils.normalisation import NORMALISATIONS
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -53,7 +54,7 @@ def main() -> None:
         task = load_task(settings.dataset, settings.task, None)
         views = make_views(
             task, 0, folder, protocol="overlap", mask_old=True, crop_size=settings.crop_size, crop_size_val=settings.crop_size,
-            stats="imagenet", unknown="ignore", seed=0,
+            normalisation=NORMALISATIONS["imagenet"], unknown="ignore", seed=0,
         )  # fmt: skip
         view = views.train
         assert isinstance(view, IncrementalView)

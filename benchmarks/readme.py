@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.method import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
+from results.table import FEW
+from results.tables import LEVEL, SCORES
 from utils.errors import UserError, one_line
-from utils.summary import LEVEL, SCORES
-from utils.table import FEW
 from utils.whole import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent

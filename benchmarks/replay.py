@@ -20,9 +20,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.pages import write_page  # noqa: E402
 from experiments.history import History, read_history  # noqa: E402
-from experiments.imitated_search import find, originals, read_pool  # noqa: E402
+from experiments.imitation.search import find, originals, read_pool  # noqa: E402
+from results.tables import Run, Table, make_tables, read_runs  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.summary import Run, Table, make_tables, read_runs  # noqa: E402
 
 # Recipe -> the arms without and with rehearsal.
 PAIRS = {"paper": ("caption-labels", "ours"), "best": ("best-no-replay", "best")}

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.animals import COMMON, LINES, finished, groups, last_row  # noqa: E402
 from benchmarks.pages import write_page  # noqa: E402
-from experiments.noisy_web import DRAWN, WRONG, mix  # noqa: E402
+from experiments.imitation.noise import DRAWN, WRONG, mix  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.manifest import FILE  # noqa: E402
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from dataset.batch import Sample
-from dataset.decode import check_pair, load_mask
 from dataset.source import Source
 from dataset.transform import Transform
 from tasks import Task
 from utils.errors import UserError
+from utils.images import check_pair, load_mask
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

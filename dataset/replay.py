@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dataset.batch import Sample
-from dataset.decode import DecodeError, check_pair, load_image, load_mask
 from dataset.files import shown
 from dataset.incremental import IncrementalView, sample_seed
 from dataset.replay_tree import TRAIN_FILE, ReplayImage, originals, read_marker, read_train_file
@@ -23,6 +22,7 @@ from dataset.transform import Transform
 from dataset.web import WebView
 from tasks import BACKGROUND, IGNORE, Task
 from utils.errors import UserError
+from utils.images import DecodeError, check_pair, load_image, load_mask
 
 LOG = logging.getLogger("webwilss")
 # An image counts for the classes that cover this share of it, where classes are balanced: less is a speck.

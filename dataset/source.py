@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from dataset.decode import DecodeError, check_pair, load_image, load_mask
 from tasks import IGNORE
+from utils.images import DecodeError, check_pair, load_image, load_mask
 from utils.whole import replacing
 
 LOG = logging.getLogger("webwilss")

@@ -12,13 +12,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
+from utils.normalisation import Normalisation
+
 Transform = Callable[[Image.Image, NDArray[np.uint8]], tuple[Tensor, Tensor]]
 
-# Mean and deviation of each colour channel in [0, 1]; the only place where they stand.
-STATS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
 # Area of a random crop relative to the image's (METHOD section 3); areas above 1 mean the largest crop that fits.
 CROP_SCALE = (0.5, 2.0)
 
@@ -29,14 +26,12 @@ class PairTransform:
     Args:
         steps: of geometry, where the image is resized bilinearly and the mask takes the nearest value, and of colour, which leave the
             mask as it is.
-        stats: name of the normalisation constants.
+        normalisation: what the network wants.
     """
 
-    def __init__(self, steps: list[v2.Transform], stats: str) -> None:
-        mean, std = STATS[stats]
+    def __init__(self, steps: list[v2.Transform], normalisation: Normalisation) -> None:
         self.steps = v2.Compose(steps) if steps else None
-        self.mean = torch.tensor(mean).view(3, 1, 1)
-        self.std = torch.tensor(std).view(3, 1, 1)
+        self.mean, self.std = normalisation.tensors(torch.empty(0))
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """RGB image and mask (H, W) to (3, h, w) normalised float32 and (h, w) uint8."""
@@ -47,12 +42,12 @@ class PairTransform:
         return pixels.float().div_(255).sub_(self.mean).div_(self.std), pair[1].as_subclass(Tensor)
 
 
-def train_transform(crop_size: int, stats: str, jitter: float = 0.0) -> PairTransform:
+def train_transform(crop_size: int, normalisation: Normalisation, jitter: float = 0.0) -> PairTransform:
     """Random resized crop of side ``crop_size`` and a flip, drawn from torch's generator, and other colours.
 
     Args:
         crop_size: side of the crop, pixels.
-        stats: name of the normalisation constants.
+        normalisation: what the network wants.
         jitter: in [0, 1]; brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter, hue turns by up to
             jitter / 4 of the circle, and with the probability jitter / 3 the image is grey. 0 leaves colours, and the numbers drawn for
             crop and flip, as they are.
@@ -61,12 +56,12 @@ def train_transform(crop_size: int, stats: str, jitter: float = 0.0) -> PairTran
     steps: list[v2.Transform] = [crop, v2.RandomHorizontalFlip()]
     if jitter > 0:
         steps += [v2.ColorJitter(jitter, jitter, jitter, jitter / 4), v2.RandomGrayscale(jitter / 3)]
-    return PairTransform(steps, stats)
+    return PairTransform(steps, normalisation)
 
 
-def val_transform(crop_size: int | None, stats: str) -> PairTransform:
+def val_transform(crop_size: int | None, normalisation: Normalisation) -> PairTransform:
     """The shorter side scaled to ``crop_size`` and the centre cut out; None leaves images whole."""
     if crop_size is None:
-        return PairTransform([], stats)
+        return PairTransform([], normalisation)
     resize = v2.Resize(crop_size, interpolation=InterpolationMode.BILINEAR, antialias=True)
-    return PairTransform([resize, v2.CenterCrop(crop_size)], stats)
+    return PairTransform([resize, v2.CenterCrop(crop_size)], normalisation)

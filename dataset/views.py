@@ -15,6 +15,7 @@ from dataset.transform import train_transform, val_transform
 from dataset.web import WebView
 from tasks import Task
 from utils.errors import UserError
+from utils.normalisation import Normalisation
 
 TrainingView = IncrementalView | WebView | WithReplay
 
@@ -55,7 +56,7 @@ def make_views(
     mask_old: bool,
     crop_size: int,
     crop_size_val: int | None,
-    stats: str,
+    normalisation: Normalisation,
     unknown: str,
     seed: int,
     train: bool = True,
@@ -77,7 +78,7 @@ def make_views(
         mask_old: whether training masks and image labels hide the old classes.
         crop_size: side of the training crops, pixels.
         crop_size_val: side of validation and test crops; None for whole images.
-        stats: name of the normalisation constants.
+        normalisation: what the network wants.
         unknown: what classes not yet learned are in validation and test masks, one of ``TEST_UNKNOWN``.
         seed: seed of the augmentation.
         train: whether the training view is wanted at all.
@@ -92,7 +93,8 @@ def make_views(
     Raises:
         UserError: the data are missing or wrong, or the step has no images.
     """
-    augmentation, evaluation = train_transform(crop_size, stats, jitter), val_transform(crop_size_val, stats)
+    augmentation = train_transform(crop_size, normalisation, jitter)
+    evaluation = val_transform(crop_size_val, normalisation)
 
     def view(split: str, indices: np.ndarray) -> IncrementalView:
         source = sources[split]

@@ -18,12 +18,12 @@ from torch.utils.data import Dataset
 from captions.labels import caption_labels
 from captions.vocabulary import Vocabulary, make_vocabulary, match_class
 from dataset.batch import Sample
-from dataset.decode import DecodeError, load_image
 from dataset.files import shown
 from dataset.incremental import sample_seed
 from dataset.transform import Transform
 from tasks import BACKGROUND, IGNORE, Task
 from utils.errors import UserError
+from utils.images import DecodeError, load_image
 from utils.manifest import Manifest, Row, open_manifest
 
 LOG = logging.getLogger("webwilss")

@@ -10,6 +10,7 @@ from importlib import import_module
 from argparser import Options
 from methods.base import Method
 from utils.errors import UserError
+from utils.normalisation import Normalisation
 
 METHODS = {
     "supervised": "methods.supervised:Supervised",
@@ -17,20 +18,17 @@ METHODS = {
 }
 
 
-def make_method(
-    options: Options, old: int, total: int, image_mean: tuple[float, ...], image_std: tuple[float, ...]
-) -> Method:
+def make_method(options: Options, old: int, total: int, normalisation: Normalisation) -> Method:
     """The method that the options name.
 
     Args:
         options: the run's options.
         old: channels that the teacher knows, background included; 0 at step 0.
         total: channels of the student.
-        image_mean: mean that images were normalised with, per colour channel.
-        image_std: deviation that images were normalised with.
+        normalisation: of the images.
     """
     if options.method not in METHODS:
         raise UserError(f"--method {options.method}: unknown; choose one of {', '.join(METHODS)}")
     module, _, name = METHODS[options.method].partition(":")
-    method: Method = getattr(import_module(module), name).from_options(options, old, total, image_mean, image_std)
+    method: Method = getattr(import_module(module), name).from_options(options, old, total, normalisation)
     return method

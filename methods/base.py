@@ -10,6 +10,7 @@ from torch import Tensor
 
 from argparser import Options
 from dataset.batch import Batch
+from utils.normalisation import Normalisation
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ class Method(Protocol):
     needs_localizer: bool
 
     @classmethod
-    def from_options(
-        cls, options: Options, old: int, total: int, image_mean: tuple[float, ...], image_std: tuple[float, ...]
-    ) -> Method:
+    def from_options(cls, options: Options, old: int, total: int, normalisation: Normalisation) -> Method:
         """The method as the options describe it."""
         ...
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from argparser import Options
 from dataset.batch import Batch
+from methods import losses
 from methods.base import Moment, Prediction
-from utils import losses
+from utils.normalisation import Normalisation
 
 
 def _to_size(logits: Tensor, masks: Tensor) -> Tensor:
@@ -43,9 +44,7 @@ class Supervised:
     needs_localizer: bool = False
 
     @classmethod
-    def from_options(
-        cls, options: Options, old: int, total: int, image_mean: tuple[float, ...], image_std: tuple[float, ...]
-    ) -> Supervised:
+    def from_options(cls, options: Options, old: int, total: int, normalisation: Normalisation) -> Supervised:
         """The losses that the options switch on."""
         return cls(
             old=old,

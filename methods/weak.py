@@ -15,9 +15,10 @@ from torch import Tensor
 
 from argparser import Options
 from dataset.batch import Batch
+from methods import losses
 from methods.base import Moment, Prediction, weighted_mean
 from modules.affinity import PAMR
-from utils import losses
+from utils.normalisation import Normalisation
 
 # Thresholds of the localizer's pseudo mask: share of a channel's maximum, the same for background, and the least value.
 MASK_TOP, MASK_BACKGROUND, MASK_LOW = 0.6, 0.7, 0.2
@@ -109,8 +110,7 @@ class Weak:
 
     old: int
     total: int
-    image_mean: tuple[float, ...]
-    image_std: tuple[float, ...]
+    normalisation: Normalisation
     alpha: float = 0.5
     affinity: PAMR | None = None
     pseudo_epoch: int = 5
@@ -127,15 +127,12 @@ class Weak:
     needs_localizer: bool = True
 
     @classmethod
-    def from_options(
-        cls, options: Options, old: int, total: int, image_mean: tuple[float, ...], image_std: tuple[float, ...]
-    ) -> Weak:
+    def from_options(cls, options: Options, old: int, total: int, normalisation: Normalisation) -> Weak:
         """WILSON as the options tune it."""
         return cls(
             old=old,
             total=total,
-            image_mean=image_mean,
-            image_std=image_std,
+            normalisation=normalisation,
             alpha=options.alpha,
             affinity=PAMR() if options.affinity else None,
             pseudo_epoch=options.pseudo_ep,
@@ -192,7 +189,6 @@ class Weak:
         """R: the masks after pixel affinity on the image at their size, or as they are without ``--affinity``."""
         if self.affinity is None:
             return masks
-        mean = images.new_tensor(self.image_mean)[:, None, None]
-        std = images.new_tensor(self.image_std)[:, None, None]
-        small = F.interpolate(images * std + mean, masks.shape[-2:], mode="bilinear", align_corners=True)
+        pictures = self.normalisation.undo(images)
+        small = F.interpolate(pictures, masks.shape[-2:], mode="bilinear", align_corners=True)
         return self.affinity(small, masks)

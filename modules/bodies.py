@@ -1,6 +1,6 @@
 """Bodies by name. A new one is a file with ``make(name, output_stride, norm)`` and one line in ``BODIES``.
 
-A body has ``out_channels``, ``mid_channels`` and ``image_stats`` (a key of ``dataset.transform.STATS``), and turns
+A body has ``out_channels``, ``mid_channels`` and ``image_stats`` (a name of ``utils.normalisation``), and turns
 images (B, 3, H, W) into its last feature map and a finer one.
 """
 

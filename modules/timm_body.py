@@ -60,7 +60,7 @@ class TimmBody(Body):
         self.image_stats = self._image_stats()
 
     def _image_stats(self) -> str:
-        """The normalisation that the model's published weights saw, as a key of ``dataset.transform.STATS``."""
+        """The normalisation that the model's published weights saw, by its name in ``utils.normalisation``."""
         config = timm.get_pretrained_cfg(self.name)
         return "half" if config is not None and tuple(config.mean) == (0.5, 0.5, 0.5) else "imagenet"
 

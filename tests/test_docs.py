@@ -13,12 +13,11 @@ from captions.filters import NEW_PER_CLASS, RULES
 from captions.similarity import DEPTH_WEIGHT
 from dataset.replay import PRESENT
 from experiments.method import KNOWN, PARTS
-from methods import weak
+from methods import losses, weak
 from modules import affinity
 from modules.localizer import HIDDEN
 from modules.spectrum import Preprocessing
 from tests.conftest import ROOT
-from utils import losses
 from web.discriminator import CHANCE_AUC
 from web.examples import HELD_OUT
 from web.selection import Rule

@@ -17,7 +17,7 @@ from dataset import shapes
 from dataset.replay_tree import images_of, originals, read_marker
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import val_transform
-from labelling import Labeller, Settings
+from engine.labelling import Labeller, Settings
 from segmentation_module import make_model
 from tasks import load_task
 from tests.conftest import ROOT
@@ -26,6 +26,7 @@ from train import Trainer
 from utils import checkpoint, distributed
 from utils.errors import UserError
 from utils.logger import Logger
+from utils.normalisation import NORMALISATIONS
 from utils.visualise import palette
 
 ORDER = '{"0": [5, 2, 1, 3], "1": [8, 4]}'
@@ -48,7 +49,7 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
     trainer = Trainer(options, task, CLASS_NAMES, distributed.start("cpu"), logger)
     # Norms that have seen images, and classifiers that agree on their mean: else one class is everywhere.
     source = shapes.make(small_shapes, "train")
-    pixels = torch.stack([val_transform(None, "imagenet")(*source.pair(i))[0] for i in range(8)])
+    pixels = torch.stack([val_transform(None, NORMALISATIONS["imagenet"])(*source.pair(i))[0] for i in range(8)])
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for _ in range(40):
@@ -87,7 +88,7 @@ def test_labels_are_what_the_model_sees(ckpt: Path, tree: Path) -> None:
         image, label = Image.open(pair.image).convert("RGB"), Image.open(pair.label)
         assert label.mode == "P" and label.size == image.size
         assert np.array_equal(np.array(label.getpalette()).reshape(-1, 3), palette()[: len(label.getpalette()) // 3])
-        pixels, _ = val_transform(None, "imagenet")(image, np.zeros((1, 1), np.uint8))
+        pixels, _ = val_transform(None, NORMALISATIONS["imagenet"])(image, np.zeros((1, 1), np.uint8))
         with torch.no_grad():
             expected = ids[model(pixels[None]).logits[0].argmax(0).numpy()]
         # A tie may fall differently in a batch.
@@ -121,7 +122,7 @@ def test_unsure_pixels_say_nothing(ckpt: Path, tmp_path: Path, binary: bool) -> 
     checkpoint.save(tmp_path / "model.pth", state | {"options": state["options"] | {"bce": binary}})
     pixels = torch.randint(0, 255, (1, 3, 64, 64), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     labeller = Labeller(tmp_path / "model.pth", Settings(), distributed.start("cpu"))
-    logits = labeller._logits((pixels.float() / 255 - labeller.mean) / labeller.std)
+    logits = labeller._logits(labeller.normalisation.apply(pixels.float() / 255))
     probability = (logits.sigmoid() if binary else logits.softmax(dim=1)).amax(dim=1).numpy()
     threshold = float(np.median(probability))
     unsure = looked_at(tmp_path / "model.pth", pixels, threshold=threshold)

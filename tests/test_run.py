@@ -18,13 +18,13 @@ import argparser
 import run
 from dataset import shapes
 from dataset.protocol import select
+from results.confusion import read_confusion
 from tasks import load_task
 from tests.conftest import ROOT
 from tests.replay_trees import labelled
 from train import Trainer
 from utils import checkpoint
 from utils.errors import UserError
-from utils.metrics import read_confusion
 
 EXPERIMENT = "shapes-5-3-ov"
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from utils.normalisation import Normalisation
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -42,10 +44,9 @@ def colourise(mask: np.ndarray) -> np.ndarray:
     return palette()[mask.astype(np.uint8)]
 
 
-def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Network input (B, 3, H, W), made by (x - mean) / std from x in [0, 1], as pictures (B, H, W, 3) uint8."""
-    scale, shift = (images.new_tensor(list(values)).view(3, 1, 1) for values in (std, mean))
-    pixels = (images.detach() * scale + shift).clamp(0, 1).mul(255).round()
+def denormalise(images: Tensor, normalisation: Normalisation) -> np.ndarray:
+    """Network input (B, 3, H, W) as pictures (B, H, W, 3) uint8."""
+    pixels = normalisation.undo(images.detach()).clamp(0, 1).mul(255).round()
     return pixels.permute(0, 2, 3, 1).byte().cpu().numpy()
 
 

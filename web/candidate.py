@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.decode import MAX_PIXELS, DecodeError, load_image
 from utils.errors import UserError
+from utils.images import MAX_PIXELS, DecodeError, load_image
 
 # Pillow's names of the formats that are taken, and the suffix each is stored under.
 SUFFIXES = {

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset.decode import DecodeError
 from utils.errors import UserError
+from utils.images import DecodeError
 from web.candidate import LONGEST_TEXT, Candidate, Query, Refused, examine, slugs
 from web.crew import Crew
 from web.download import Client

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dataset.transform import STATS
 from modules.bodies import make_body
 from modules.norm import make_norm
 from modules.pretrained import load_classifier
@@ -28,6 +27,7 @@ from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.metrics import BinaryScores, binary_scores
+from utils.normalisation import Normalisation
 from utils.schedule import make_scheduler
 from web.examples import Example, ExampleBatch, Examples, batches, is_held_out, shuffled
 
@@ -67,18 +67,13 @@ class Encoder(nn.Module):
         self.body = make_body(options["backbone"], options["output_stride"], make_norm(options["norm_act"]))
         weights = step_checkpoint["model_state"]
         self.body.load_state_dict({k.removeprefix("body."): v for k, v in weights.items() if k.startswith("body.")})
-        stats = options["image_stats"]
-        mean, std = STATS[self.body.image_stats if stats == "auto" else stats]
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.normalisation = Normalisation.of(self.body, options["image_stats"])
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the body's last feature map (B, C, h, w)."""
-        features: Tensor = self.body((images - self.mean) / self.std)[0]
+        features: Tensor = self.body(self.normalisation.apply(images))[0]
         return features
 
 

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder, make_source
-from dataset.decode import DecodeError, load_image
 from dataset.incremental import sample_seed
 from dataset.protocol import load_index_list, select
 from tasks import BACKGROUND, load_task
 from utils.errors import UserError
+from utils.images import DecodeError, load_image
 from utils.manifest import Manifest
 
 LOG = logging.getLogger("webwilss")

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from dataset.decode import DecodeError, load_image
 from utils.errors import UserError
+from utils.images import DecodeError, load_image
 from utils.manifest import IMAGE_SUFFIXES, Writer
 from web.crew import Crew
 from web.duplicates import Fingerprint, fingerprint, from_row

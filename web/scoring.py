@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from dataset.decode import DecodeError, load_image
 from modules.spectrum import DATASET, WEB, Discriminator
 from utils import manifest
 from utils.distributed import Runtime
+from utils.images import DecodeError, load_image
 from utils.manifest import Manifest
 from web.examples import square
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dataset.decode import DecodeError, load_image
+from utils.html import document, jpeg
+from utils.images import DecodeError, load_image
 from utils.manifest import Manifest
-from utils.report import document, jpeg
 from utils.whole import write_whole
 from web.scoring import Scores
 from web.selection import Decision

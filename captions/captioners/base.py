@@ -11,8 +11,8 @@ from typing import Protocol
 
 from PIL import Image
 
-from dataset.decode import DecodeError, load_image
 from utils.errors import UserError
+from utils.images import DecodeError, load_image
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from experiments.history import Curve, RunFiles
 from experiments.method import BASE
 from experiments.pages.pieces import drawing, fold, note
 from experiments.pages.study import Study
-from utils.metrics import read_confusion
+from results.confusion import read_confusion
 from utils.visualise import confusion_figure
 
 # Validation scores whose curves are drawn, behind all losses.

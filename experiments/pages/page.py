@@ -13,7 +13,7 @@ from experiments.pages.scores import answer, classes, scores
 from experiments.pages.sources import captions, web_images
 from experiments.pages.study import Study
 from utils.errors import UserError
-from utils.report import document
+from utils.html import document
 
 SECTIONS: dict[str, Callable[[Study], str]] = {
     "Scores": scores,

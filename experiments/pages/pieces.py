@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from dataset.decode import DecodeError
-from utils.report import jpeg, png
+from utils.html import jpeg, png
+from utils.images import DecodeError
 from web.sheet import SHEET_STYLE, thumb
 
 if TYPE_CHECKING:

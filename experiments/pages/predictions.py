@@ -15,14 +15,14 @@ from tqdm import tqdm
 
 import argparser
 from dataset import default_folder, make_source
+from engine.labelling import Labeller, Settings
 from experiments.method import BASE, JOINT
 from experiments.pages.pieces import note, picture
 from experiments.pages.study import Study
-from labelling import Labeller, Settings
 from tasks import BACKGROUND, IGNORE
 from utils.distributed import start, stop
 from utils.errors import UserError
-from utils.report import mask_image, swatch
+from utils.html import mask_image, swatch
 
 # Arms that are shown where they are there, in this order, all of one experiment being too many to compare.
 ARMS = (BASE, "fine-tuning", "WILSON", "raw-web", "ours", "best", JOINT)

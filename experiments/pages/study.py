@@ -10,9 +10,9 @@ from pathlib import Path
 from experiments.history import History, RunFiles
 from experiments.method import BASE, JOINT
 from experiments.pages.pieces import note
+from results.tables import Table, make_tables, read_runs
 from tasks import Task, load_task
 from utils.errors import UserError
-from utils.summary import Table, make_tables, read_runs
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.animals import finished, groups, last_row
+from results.rows import append_results
 from utils.errors import UserError
-from utils.logger import append_results
 
 
 def test_the_last_test_of_a_run_at_a_step_counts(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import readme
 from benchmarks.readme import BEGIN, END, PAGES, RESULTS, Page, main, quoted, rewritten
-from tests.utils.results_tables import logs
+from results.table import main as make_table
+from tests.results.made_rows import logs
 from utils.errors import UserError
-from utils.table import main as make_table
 
 README = f"before\n{BEGIN}\nold\n{END}\nafter\n"
 EMPTY = f"before\n{BEGIN}\n\n{END}\nafter\n"

@@ -13,9 +13,10 @@ from dataset import make_source
 from dataset.batch import collate
 from dataset.incremental import IncrementalView
 from dataset.sampler import GlobalBatchSampler, InterleavedBatchSampler, evaluation_shard
-from dataset.transform import STATS, train_transform, val_transform
+from dataset.transform import train_transform, val_transform
 from tasks import load_task
 from utils.errors import UserError
+from utils.normalisation import NORMALISATIONS
 
 
 def view(folder: Path, step: int, **changes) -> IncrementalView:  # type: ignore[no-untyped-def]
@@ -23,7 +24,7 @@ def view(folder: Path, step: int, **changes) -> IncrementalView:  # type: ignore
         "train": True,
         "mask_old": True,
         "unknown": "ignore",
-        "transform": train_transform(32, "imagenet"),
+        "transform": train_transform(32, NORMALISATIONS["imagenet"]),
         "seed": 5,
     } | changes
     source = make_source("shapes", folder, "train")
@@ -31,22 +32,22 @@ def view(folder: Path, step: int, **changes) -> IncrementalView:  # type: ignore
 
 
 def test_a_step_sees_its_own_labels_only(small_shapes: Path) -> None:
-    whole = view(small_shapes, 1, transform=val_transform(None, "half"))
+    whole = view(small_shapes, 1, transform=val_transform(None, NORMALISATIONS["half"]))
     for i in range(len(whole)):
         sample = whole[i]
         assert set(sample.mask.unique().tolist()) <= {0, 6, 7, 8}
         assert sample.image_labels.shape == (8,) and not sample.image_labels[:5].any()
         truth = {int(v) for v in np.unique(whole.source.mask(i)) if v in (6, 7, 8)}
         assert {int(c) + 1 for c in sample.image_labels.nonzero()} == truth
-    unmasked = view(small_shapes, 1, mask_old=False, transform=val_transform(None, "half"))
+    unmasked = view(small_shapes, 1, mask_old=False, transform=val_transform(None, NORMALISATIONS["half"]))
     assert any(unmasked[i].image_labels[:5].any() for i in range(10))
-    test = view(small_shapes, 0, train=False, mask_old=False, transform=val_transform(None, "half"))
+    test = view(small_shapes, 0, train=False, mask_old=False, transform=val_transform(None, NORMALISATIONS["half"]))
     values = set(torch.cat([test[i].mask.flatten() for i in range(len(test))]).unique().tolist())
     assert values == {0, 1, 2, 3, 4, 5, 255}, "classes not yet learned are left out of the test"
 
 
 def test_image_labels_are_of_the_whole_image(small_shapes: Path) -> None:
-    cropped, whole = view(small_shapes, 0), view(small_shapes, 0, transform=val_transform(None, "imagenet"))
+    cropped, whole = view(small_shapes, 0), view(small_shapes, 0, transform=val_transform(None, NORMALISATIONS["imagenet"]))
     assert all(torch.equal(cropped[i].image_labels, whole[i].image_labels) for i in range(10))
 
 
@@ -70,7 +71,7 @@ def test_image_and_mask_are_moved_together() -> None:
     mask = np.zeros((90, 140), np.uint8)
     mask[20:70, 30:60] = 1
     image = Image.fromarray(np.repeat(mask[..., None] * 255, 3, axis=2))
-    transform = train_transform(48, "half")
+    transform = train_transform(48, NORMALISATIONS["half"])
     for seed in range(20):
         torch.manual_seed(seed)
         pixels, labels = transform(image, mask)
@@ -82,8 +83,8 @@ def test_image_and_mask_are_moved_together() -> None:
 
 def test_normalisation_and_whole_images() -> None:
     image = Image.fromarray(np.full((5, 7, 3), (255, 0, 128), np.uint8))
-    pixels, labels = val_transform(None, "imagenet")(image, np.full((5, 7), 255, np.uint8))
-    mean, std = (torch.tensor(v) for v in STATS["imagenet"])
+    pixels, labels = val_transform(None, NORMALISATIONS["imagenet"])(image, np.full((5, 7), 255, np.uint8))
+    mean, std = map(torch.tensor, (NORMALISATIONS["imagenet"].mean, NORMALISATIONS["imagenet"].std))
     expected = (torch.tensor([1.0, 0.0, 128 / 255]) - mean) / std
     torch.testing.assert_close(pixels[:, 2, 3], expected)
     assert labels.shape == (5, 7) and int(labels[0, 0]) == 255
@@ -92,7 +93,7 @@ def test_normalisation_and_whole_images() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (400, 3), (31, 500), (32, 32)])
 def test_odd_sizes(size: tuple[int, int]) -> None:
     image, mask = Image.new("RGB", size), np.zeros(size[::-1], np.uint8)
-    for transform in (train_transform(32, "half"), val_transform(32, "half")):
+    for transform in (train_transform(32, NORMALISATIONS["half"]), val_transform(32, NORMALISATIONS["half"])):
         pixels, labels = transform(image, mask)
         assert pixels.shape == (3, 32, 32) and labels.shape == (32, 32)
 
@@ -106,7 +107,7 @@ def test_jitter_changes_colours_and_nothing_else() -> None:
         found = []
         for jitter in (0.0, 0.6):
             torch.manual_seed(seed)
-            found.append(train_transform(32, "half", jitter)(image, mask))
+            found.append(train_transform(32, NORMALISATIONS["half"], jitter)(image, mask))
         (plain, labels), (other, same) = found
         assert torch.equal(labels, same) and other.shape == plain.shape and other.abs().max() <= 1
         # The luminance still shows the same crop.
@@ -115,9 +116,9 @@ def test_jitter_changes_colours_and_nothing_else() -> None:
         changed += not torch.equal(plain, other)
     assert changed == draws and 0.1 < grey / draws < 0.4
     torch.manual_seed(0)
-    plain, _ = train_transform(32, "half")(image, mask)
+    plain, _ = train_transform(32, NORMALISATIONS["half"])(image, mask)
     torch.manual_seed(0)
-    assert torch.equal(plain, train_transform(32, "half", 0.0)(image, mask)[0])
+    assert torch.equal(plain, train_transform(32, NORMALISATIONS["half"], 0.0)(image, mask)[0])
 
 
 def test_pseudo_labels_replace_masks(small_shapes: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dataset.views import Replay, make_views
 from tasks import load_task
 from tests.replay_trees import images, labelled, marker
 from utils.errors import UserError
+from utils.normalisation import NORMALISATIONS
 
 TASK = load_task("shapes", "5-3")
 
@@ -27,7 +28,7 @@ TASK = load_task("shapes", "5-3")
 def view(
     path: Path, *, per_original: int = 2, task: str = "5-3", step: int = 1, whole: bool = False, balance: bool = False
 ) -> ReplayView:
-    transform = val_transform(None, "half") if whole else train_transform(32, "half")
+    transform = val_transform(None, NORMALISATIONS["half"]) if whole else train_transform(32, NORMALISATIONS["half"])
     return ReplayView(
         path,
         load_task("shapes", task),
@@ -180,7 +181,7 @@ def test_a_line_that_is_no_pair(tmp_path: Path) -> None:
 def test_batches_of_new_and_replay(small_shapes: Path, tmp_path: Path) -> None:
     tree = labelled(tmp_path / "tree")
     views = make_views(
-        TASK, 1, small_shapes, protocol="overlap", mask_old=True, crop_size=32, crop_size_val=32, stats="half",
+        TASK, 1, small_shapes, protocol="overlap", mask_old=True, crop_size=32, crop_size_val=32, normalisation=NORMALISATIONS["half"],
         unknown="ignore", seed=1, val_on_trainset=True, replay=Replay(tree, 2),
     )  # fmt: skip
     assert isinstance(views.train, WithReplay) and len(views.train.replay) == 4

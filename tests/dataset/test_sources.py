@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from dataset import class_names, coco, default_folder, make_source
-from dataset.decode import DecodeError
 from tasks import VOC_TO_COCO
 from utils.errors import UserError
+from utils.images import DecodeError
 
 
 @pytest.fixture(autouse=True)

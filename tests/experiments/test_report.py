@@ -24,10 +24,10 @@ from experiments.history import History, read_history
 from experiments.pages import predictions, sources
 from experiments.pages.scores import answer
 from experiments.pages.study import Study
+from results.tables import make_tables, read_runs
 from tests.conftest import ROOT
-from tests.utils.results_tables import add, joint_row, logs
+from tests.results.made_rows import add, joint_row, logs
 from utils.errors import UserError
-from utils.summary import make_tables, read_runs
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
 # Runs in the page and writes down what is wrong with it.

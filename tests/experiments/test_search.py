@@ -12,7 +12,7 @@ from PIL import Image
 
 from captions.formats import read_captions, read_class_words, write_captions
 from dataset import shapes
-from experiments import imitated_search, noisy_web
+from experiments.imitation import noise, search
 from utils.errors import UserError
 from utils.manifest import open_manifest
 from web.examples import Example, is_held_out
@@ -41,7 +41,7 @@ def colour(path: Path) -> int:
 
 def test_candidates_are_what_the_manifest_says(web: Path, tmp_path: Path) -> None:
     # 20 right images are a half; of 40, 12 are wrong and 8 drawings.
-    assert noisy_web.mix(web, tmp_path / "out", NEW, BASE) == 80
+    assert noise.mix(web, tmp_path / "out", NEW, BASE) == 80
     with (tmp_path / "out/manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = (*NEW, *BASE)
@@ -59,7 +59,7 @@ def test_candidates_are_what_the_manifest_says(web: Path, tmp_path: Path) -> Non
 
 
 def test_wrong_images_of_base_classes_are_held_out_and_used_once(web: Path, tmp_path: Path) -> None:
-    noisy_web.mix(web, tmp_path / "out", NEW, BASE)
+    noise.mix(web, tmp_path / "out", NEW, BASE)
     held = sum(is_held_out(Example(web / name / f"{i}.jpg", name, False)) for name in BASE for i in range(20))
     with (tmp_path / "out/manifest.csv").open(newline="") as file:
         used = [row for row in csv.DictReader(file) if row["true_class"] in BASE]
@@ -69,17 +69,17 @@ def test_wrong_images_of_base_classes_are_held_out_and_used_once(web: Path, tmp_
 def test_candidates_are_the_same_again(web: Path, tmp_path: Path) -> None:
     contents = []
     for name in ("one", "two"):
-        noisy_web.mix(web, tmp_path / name, NEW, BASE)
+        noise.mix(web, tmp_path / name, NEW, BASE)
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         contents.append([(path.relative_to(tmp_path / name), path.read_bytes()) for path in files])
     assert contents[0] == contents[1]
-    noisy_web.mix(web, tmp_path / "three", NEW, BASE, seed=1)
+    noise.mix(web, tmp_path / "three", NEW, BASE, seed=1)
     assert (tmp_path / "three/manifest.csv").read_bytes() != (tmp_path / "one/manifest.csv").read_bytes()
 
 
 def test_a_class_without_images(web: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="goat: holds no images"):
-        noisy_web.mix(web, tmp_path / "out", ("goat",), BASE)
+        noise.mix(web, tmp_path / "out", ("goat",), BASE)
 
 
 @pytest.fixture
@@ -94,14 +94,14 @@ def pool(web: Path, tmp_path: Path) -> Path:
     ]
     (photographs / "captions.json").write_text(json.dumps(listed))
     folder = tmp_path / "pool"
-    assert imitated_search.make_pool(web, photographs, folder, NEW, BASE) == 74
+    assert search.make_pool(web, photographs, folder, NEW, BASE) == 74
     names = [path.name for path in sorted((folder / "image").iterdir())]
     write_captions(folder / "captions.txt", [(name, f"tags of {name}") for name in names])
     return folder
 
 
 def test_the_pool_knows_what_its_images_show(pool: Path) -> None:
-    pictures = imitated_search.read_pool(pool)
+    pictures = search.read_pool(pool)
     shown = [sorted(picture.shows) for picture in pictures]
     assert [shown.count([name]) for name in BASE] == [20, 20, 20]
     assert shown[60:62] == [["horse", "person"], []] and shown[62:] == [[]] * 12
@@ -112,10 +112,10 @@ def test_the_pool_knows_what_its_images_show(pool: Path) -> None:
 
 
 def test_most_of_what_is_found_shows_a_class_of_its_original(pool: Path) -> None:
-    pictures = imitated_search.read_pool(pool)
+    pictures = search.read_pool(pool)
     wanted = {f"2008_{i:06}": ["cat"] if i % 2 else ["dog", "horse"] for i in range(40)}
-    found = imitated_search.find(pictures, wanted)
-    assert found == imitated_search.find(pictures, wanted)
+    found = search.find(pictures, wanted)
+    assert found == search.find(pictures, wanted)
     shares = []
     for original, results in found.items():
         assert len(results) == len({picture.path for picture in results}) == 20
@@ -124,14 +124,14 @@ def test_most_of_what_is_found_shows_a_class_of_its_original(pool: Path) -> None
 
 
 def test_an_original_of_which_the_pool_has_little_gets_noise(pool: Path) -> None:
-    found = imitated_search.find(imitated_search.read_pool(pool), {"a": ["person"]})["a"]
+    found = search.find(search.read_pool(pool), {"a": ["person"]})["a"]
     assert len(found) == 20 and sum("person" in picture.shows for picture in found) == 1
 
 
 def test_drawn_web_images_are_a_pool_of_what_they_really_show(tmp_path: Path) -> None:
     """Some of them are found under another name."""
     shapes.render_web(tmp_path / "web", ["circle", "star"], 10, 0, 0.3, 0.0, size=32)
-    pictures = imitated_search.read_pool(tmp_path / "web/manifest.csv")
+    pictures = search.read_pool(tmp_path / "web/manifest.csv")
     assert len(pictures) == 20 and all(picture.path.is_file() for picture in pictures)
     circles = [picture for picture in pictures if picture.path.parent.name == "circle"]
     assert sum("circle" not in picture.shows for picture in circles) == 3
@@ -142,14 +142,14 @@ def test_drawn_web_images_are_a_pool_of_what_they_really_show(tmp_path: Path) ->
     )
     (tmp_path / "plain.csv").write_text("path,class,caption\na.jpg,circle,a circle\n")
     with pytest.raises(UserError, match=r"plain\.csv: a pool needs the columns caption and true_class"):
-        imitated_search.read_pool(tmp_path / "plain.csv")
+        search.read_pool(tmp_path / "plain.csv")
 
 
 def test_downloads_lie_as_the_scripts_expect_them(pool: Path, tmp_path: Path) -> None:
     wanted = {"2008_000001": ["cat", "dog"], "2008_000002": ["horse"]}
-    found = imitated_search.find(imitated_search.read_pool(pool), wanted)
+    found = search.find(search.read_pool(pool), wanted)
     for _ in range(2):  # A second run leaves it as it is.
-        imitated_search.write_downloads(tmp_path / "out", found, wanted)
+        search.write_downloads(tmp_path / "out", found, wanted)
     assert read_class_words(tmp_path / "out/class_words.txt") == wanted
     for original, pictures in found.items():
         captions = read_captions(tmp_path / "out/captions" / f"{original}.txt")
@@ -172,14 +172,14 @@ def test_originals_are_training_images_of_step_0(tmp_path: Path) -> None:
         Image.fromarray(mask).save(tmp_path / f"SegmentationClassAug/{name}.png")
     (tmp_path / "splits").mkdir()
     (tmp_path / "splits/train_aug.txt").write_text("".join(f"{name}\n" for name in masks))
-    found = imitated_search.originals("voc", tmp_path, "4-2", "overlap", 300)
+    found = search.originals("voc", tmp_path, "4-2", "overlap", 300)
     assert found == {"a": ["cat", "dog"], "c": ["dog"], "e": ["horse"]}
-    assert len(imitated_search.originals("voc", tmp_path, "4-2", "overlap", 2)) == 2
+    assert len(search.originals("voc", tmp_path, "4-2", "overlap", 2)) == 2
 
 
 def test_damaged_captions_are_named(web: Path, tmp_path: Path) -> None:
     (tmp_path / "captions.json").write_text('{"file": 1}')
     with pytest.raises(UserError, match=r"captions\.json: cannot be read as a list of file and captions"):
-        imitated_search.make_pool(web, tmp_path, tmp_path / "pool", NEW, BASE)
+        search.make_pool(web, tmp_path, tmp_path / "pool", NEW, BASE)
     with pytest.raises(UserError, match=r"pool\.json: no such pool"):
-        imitated_search.read_pool(tmp_path / "nowhere")
+        search.read_pool(tmp_path / "nowhere")

@@ -8,9 +8,9 @@ import torch
 from dataset.batch import Batch
 from methods.base import Moment, Prediction
 from methods.weak import Weak, folded, weak_targets
+from utils.normalisation import NORMALISATIONS
 
 OLD, TOTAL = 3, 5
-MEAN = STD = (0.5, 0.5, 0.5)
 
 
 def test_old_targets_yield_to_what_is_claimed() -> None:
@@ -59,7 +59,7 @@ def seg_loss(replay_weight: float, replay: list[bool]) -> float:
     )
     masks[:, 3, :2] += 9
     body = torch.zeros(len(replay), 8, 4, 4)
-    method = Weak(old=OLD, total=TOTAL, image_mean=MEAN, image_std=STD, replay_weight=replay_weight)
+    method = Weak(old=OLD, total=TOTAL, normalisation=NORMALISATIONS["half"], replay_weight=replay_weight)
     terms = method.losses(
         batch,
         Prediction(logits, body, masks, masks),

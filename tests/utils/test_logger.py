@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from results.rows import append_results
 from utils.errors import UserError
-from utils.logger import Logger, append_results
+from utils.logger import Logger
 
 
 @pytest.fixture(autouse=True)

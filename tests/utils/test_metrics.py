@@ -10,8 +10,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from utils.errors import UserError
-from utils.metrics import ConfusionMatrix, binary_scores, harmonic_mean, read_confusion, scores, write_confusion
+from utils.metrics import ConfusionMatrix, binary_scores, harmonic_mean, scores
 
 NAMES = {
     "overall_acc": "overall_acc",
@@ -129,17 +128,3 @@ def test_calibration_error() -> None:
 def test_binary_scores_of_one_class_say_nothing() -> None:
     found = binary_scores(np.array([0.2, 0.9]), np.array([True, True]))
     assert math.isnan(found.auc) and math.isnan(found.accuracy) and found.positives == 2
-
-
-def test_confusion_matrices_are_written_and_read(tmp_path: Path) -> None:
-    path, names = tmp_path / "run" / "confusion_1.csv", ["background", 'a "cat", big', "dog"]
-    matrix = np.array([[2**40, 1, 0], [0, 5, 6], [7, 0, 0]])
-    write_confusion(path, matrix, names)
-    found, found_names = read_confusion(path)
-    assert (found == matrix).all() and found_names == names
-    for text in ("", "true,a\nb,1\n", "true,a,b\na,1,2\n", "true,a\na,x\n"):
-        path.write_text(text)
-        with pytest.raises(UserError, match=r"confusion_1\.csv: "):
-            read_confusion(path)
-    with pytest.raises(UserError, match="cannot be read as a confusion matrix"):
-        read_confusion(tmp_path / "nowhere.csv")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from utils.normalisation import Normalisation
 from utils.visualise import colourise, confusion_figure, denormalise, overlay, palette, panel
 
 
@@ -32,8 +33,8 @@ def test_denormalise_undoes_the_normalisation() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     normalised = (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    assert (denormalise(normalised, mean, std) == pictures).all()
-    assert denormalise(torch.full((1, 3, 1, 1), 99.0), mean, std).tolist() == [[[[255, 255, 255]]]]
+    assert (denormalise(normalised, Normalisation(mean, std)) == pictures).all()
+    assert denormalise(torch.full((1, 3, 1, 1), 99.0), Normalisation(mean, std)).tolist() == [[[[255, 255, 255]]]]
 
 
 def test_overlay_leaves_background() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dataset.decode import load_image
 from tests.web.server import encoded, picture
+from utils.images import load_image
 from web.duplicates import FIRST_SPACE, Fingerprint, Index, fingerprint, from_row, looks_same
 
 COPIES = {

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dataset import decode
-from dataset.decode import DecodeError
 from tests.web.server import photo
+from utils import images as decode
 from utils.errors import UserError
+from utils.images import DecodeError
 from web import fingerprints
 from web.crew import Crew
 from web.duplicates import Fingerprint

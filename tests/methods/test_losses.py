@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods import losses
 from tasks import IGNORE
-from utils import losses
 
 Arrays = dict[str, Tensor]
 

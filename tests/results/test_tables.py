@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.utils.results_tables import JOINT, OURS, WILSON, add, joint_row, logs, step_row
+from results.tables import bootstrap, difference, make_tables, old_classes, read_runs
+from tests.results.made_rows import JOINT, OURS, WILSON, add, joint_row, logs, step_row
 from utils.errors import UserError
-from utils.summary import bootstrap, difference, make_tables, old_classes, read_runs
 
 
 def test_one_table_a_step_and_one_arm_a_name_without_its_seed(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from dataset.incremental import IncrementalView
-from dataset.transform import STATS
+from results.confusion import write_confusion
+from results.page import Sample as ReportSample
+from results.page import write_report
+from results.rows import append_results
 from train import Trainer
-from utils.logger import append_results
-from utils.metrics import Scores, write_confusion
-from utils.report import Sample as ReportSample
-from utils.report import write_report
+from utils.metrics import Scores
 from utils.visualise import colourise, confusion_figure, denormalise, panel
 
 
@@ -75,7 +75,6 @@ def samples(trainer: Trainer, view: IncrementalView) -> list[ReportSample]:
     if not count or not len(foreground):
         return []
     chosen = foreground[np.unique(np.linspace(0, len(foreground) - 1, min(count, len(foreground))).round().astype(int))]
-    mean, std = STATS[trainer.stats]
     found = []
     models: list[nn.Module | None] = [trainer.teacher if trainer.options.report else None, trainer.model]
     for index in chosen:
@@ -83,7 +82,7 @@ def samples(trainer: Trainer, view: IncrementalView) -> list[ReportSample]:
         image = sample.image[None].to(trainer.runtime.device)
         before, after = (_predict(trainer, model, image) for model in models)
         assert after is not None
-        picture = denormalise(image.cpu(), mean, std)[0]
+        picture = denormalise(image.cpu(), trainer.normalisation)[0]
         found.append(ReportSample(sample.name, picture, sample.mask.numpy().astype(np.uint8), before, after))
     return found
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from results.table import main
 from tests.conftest import ROOT
-from tests.utils.results_tables import OURS, WILSON, add, logs, step_row
-from utils.table import main
+from tests.results.made_rows import OURS, WILSON, add, logs, step_row
 
 
 def cells(text: str, title: str, arm: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from utils.report import Sample, write_report
+from results.page import Sample, write_report
 from utils.visualise import colourise
 
 VOID = {"meta", "img"}

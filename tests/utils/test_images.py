@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.decode import DecodeError, check_pair, load_image, load_mask, readable_images
+from utils.images import DecodeError, check_pair, load_image, load_mask, readable_images
 
 
 def picture(width: int = 8, height: int = 4) -> Image.Image:
@@ -123,7 +123,7 @@ def test_unreadable_files_are_named(kind: str, tmp_path: Path) -> None:
 
 
 def test_absurdly_large_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dataset.decode.MAX_PIXELS", 10)
+    monkeypatch.setattr("utils.images.MAX_PIXELS", 10)
     path = tmp_path / "x.png"
     picture().save(path)
     with pytest.raises(DecodeError, match="8 x 4 pixels"):

@@ -23,15 +23,15 @@ from argparser import Options
 from captions.formats import read_class_words
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder
-from dataset.decode import DecodeError, load_image
 from dataset.replay_tree import Marker, ReplayImage, images_of, originals
-from dataset.transform import STATS
 from modules.norm import arithmetic
 from segmentation_module import make_model
 from tasks import BACKGROUND, IGNORE, load_task
 from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
+from utils.images import DecodeError, load_image
+from utils.normalisation import Normalisation
 from utils.visualise import palette
 from utils.whole import whole_file, write_whole
 
@@ -106,16 +106,13 @@ class Labeller:
                 f"{path}: its weights do not fit {options['backbone']} with {len(ids)} classes; is it of another network or step?"
             ) from error
         self.model = model.to(runtime.device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
-        stats = options["image_stats"]
-        mean, std = STATS[model.body.image_stats if stats == "auto" else stats]
-        self.mean = torch.tensor(mean, device=runtime.device).view(3, 1, 1)
-        self.std = torch.tensor(std, device=runtime.device).view(3, 1, 1)
+        self.normalisation = Normalisation.of(model.body, options["image_stats"])
         self.ids = torch.tensor(ids, dtype=torch.uint8, device=runtime.device)
 
     @torch.inference_mode()
     def label(self, images: Tensor) -> NDArray[np.uint8]:
         """Class ids (B, H, W) of ``images`` (B, 3, H, W) uint8; 255 where the class is less probable than the threshold."""
-        pixels = (images.to(self.runtime.device).float() / 255 - self.mean) / self.std
+        pixels = self.normalisation.apply(images.to(self.runtime.device).float() / 255)
         logits = self._logits(pixels)
         top, channel = logits.max(dim=1)
         labels = self.ids[channel]

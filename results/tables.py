@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from results.rows import read_table
 from tasks import TASKS
 from utils.errors import UserError
-from utils.logger import read_table
 
 # Name of a score -> column of the results table (METHOD section 1).
 SCORES = {"old": "old_iou", "new": "new_iou", "all": "all_iou", "harmonic": "harmonic"}

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from utils.logger import append_results
+from results.rows import append_results
 
 WILSON = [
     {"background": 0.9, "cat": 0.6, "dog": 0.4, "cow": 0.2},

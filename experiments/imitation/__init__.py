@@ -1,0 +1,1 @@
+"""Noise of a web search with known truth, from real and drawn images."""

@@ -1,0 +1,1 @@
+"""What runs left behind, as rows, tables and pages."""
