@@ -109,8 +109,9 @@ def test_selected(trained: Place, tmp_path: Path, has_columns: Callable[[str, Pa
     ended = call("select_web.py", *words.split(), "--classes", *CLASSES)
     assert ended.code in (0, 1), ended.err
     has_columns("selected.captions", tmp_path / "words/selected.csv")
-    for folder in ("both", "words"):
+    assert sorted(path.stem for path in (tmp_path / "both/sheets").glob("*.html")) == sorted(CLASSES)
+    for folder, kept in (("both", 3), ("words", 12)):
         with (tmp_path / folder / "selected.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == 8 * 12 and {row["kept"] for row in rows} <= {"0", "1"}
-        assert all(row["reason"] for row in rows) and (tmp_path / folder / "sheets").is_dir()
+        assert len(rows) == 8 * 12 and all(row["reason"] for row in rows)
+        assert [row["kept"] for row in rows].count("1") == 8 * kept and {row["kept"] for row in rows} <= {"0", "1"}
