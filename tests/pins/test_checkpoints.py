@@ -1,7 +1,8 @@
 """Keys of every kind of checkpoint, and checkpoints of version 0.1.0: they are tested, resumed, started from, labelled and selected with.
 
-``records/0.1.0/*.json`` say all that such a file holds: its values, and its tensors by type and shape (``states.py`` fills them). They
-are what the version that is tested writes, too: a key more or less, or of another type, is seen.
+``records/0.1.0/*.json`` say all that such a file held: its values, and its tensors by type and shape (``states.py`` fills them).
+``records/checkpoints/*.json`` are what a run writes: a key more or less, another type or shape, another value that does not depend on
+the machine is seen.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def held(path: Path, here: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", FILES)
 def test_what_a_checkpoint_holds(kind: str, trained: Place, pinned: Callable[[str, Any], None]) -> None:
     path = trained.checkpoint("base", 0).with_name(f"{FILES[kind]}.pth")
-    pinned(f"0.1.0/kinds-{kind}", held(path, trained.here))
+    pinned(f"checkpoints/{kind}", held(path, trained.here))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_step_starts_from_a_base_step(old: Place, pinned: Callable[[str, Any],
     ended = old.run("pixel", PIXEL)
     assert ended.code == 0 and f"Step 0 loaded from {old.checkpoint('base', 0)}" in ended.err, ended.err
     assert "was not trained to its end" not in ended.err
-    pinned("0.1.0/kinds-pixel", held(old.checkpoint("pixel", 1), old.here))
+    pinned("checkpoints/pixel", held(old.checkpoint("pixel", 1), old.here))
 
 
 def test_replay_images_are_labelled(old: Place, pinned: Callable[[str, Any], None]) -> None:
