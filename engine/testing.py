@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dataset.incremental import IncrementalView
 from results.confusion import write_confusion
-from results.page import Sample as ReportSample
+from results.page import Shown as ReportSample
 from results.page import write_report
 from results.rows import append_results
 from train import Trainer
