@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.whole import whole_file
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes that use the same lock out, where the system has file locks."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+from utils.whole import locked, whole_file
 
 
 def append_results(path: Path, row: Mapping[str, Any]) -> None:
@@ -40,7 +26,7 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock"), wait=True):
         columns, rows = read_table(path) if path.exists() else ([], [])
         columns = list(dict.fromkeys([*columns, *row]))
         with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as handle:
