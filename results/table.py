@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import replacing
 
 if TYPE_CHECKING:
@@ -237,28 +238,27 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Read, write or print; the exit code."""
-    given = get_argparser().parse_args(arguments)
+def _run(given: argparse.Namespace) -> None:
     # Imported here, so that --help answers at once.
     from results.tables import make_tables, read_runs
 
-    try:
-        for path in given.out:
-            if path.suffix not in FORMATS:
-                raise UserError(f"--out {path}: the name of a table ends in {', '.join(FORMATS)}")
-        tables = make_tables(read_runs(given.logs), given.arms)
-        known = sorted({arm for table in tables for arm in table.arms})
-        if given.baseline is not None and given.baseline not in known:
-            raise UserError(f"--baseline {given.baseline}: no such arm; there are {', '.join(known)}")
-        for path in given.out:
-            _write(path, FORMATS[path.suffix](tables, given.baseline))
-        if not given.out:
-            sys.stdout.write(markdown(tables, given.baseline))
-    except UserError as error:
-        sys.stderr.write(f"utils.table: {one_line(error)}\n")
-        return 2
-    return 0
+    for path in given.out:
+        if path.suffix not in FORMATS:
+            raise UserError(f"--out {path}: the name of a table ends in {', '.join(FORMATS)}")
+    tables = make_tables(read_runs(given.logs), given.arms)
+    known = sorted({arm for table in tables for arm in table.arms})
+    if given.baseline is not None and given.baseline not in known:
+        raise UserError(f"--baseline {given.baseline}: no such arm; there are {', '.join(known)}")
+    for path in given.out:
+        _write(path, FORMATS[path.suffix](tables, given.baseline))
+    if not given.out:
+        sys.stdout.write(markdown(tables, given.baseline))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 2 for bad input, after one line on stderr."""
+    given = get_argparser().parse_args(arguments)
+    return run(lambda: _run(given), "utils.table")
 
 
 if __name__ == "__main__":
