@@ -58,7 +58,7 @@ def _whole(mean: float, deviation: float = math.nan) -> str:
 
 def score_grid(table: Table) -> Grid:
     """Scores and costs of every arm."""
-    from results.tables import SCORES
+    from results.rows import SCORES
 
     rows = []
     seeds = ", ".join(map(str, table.seeds))
@@ -86,7 +86,8 @@ def score_grid(table: Table) -> Grid:
 
 def difference_grid(table: Table, baseline: str) -> Grid:
     """Differences of every other arm to the baseline, with their intervals."""
-    from results.tables import LEVEL, RESAMPLES, SCORES, SEED, difference
+    from results.rows import SCORES
+    from results.tables import LEVEL, RESAMPLES, SEED, difference
 
     rows, counts = [], set()
     for arm in table.arms:
@@ -167,7 +168,8 @@ def latex(tables: Sequence[Table], baseline: str | None = None) -> str:
 
 def comma_separated(tables: Sequence[Table], baseline: str | None = None) -> str:
     """All tables as one CSV, a row an arm; scores and differences as shares in [0, 1], what is unknown is empty."""
-    from results.tables import SCORES, difference
+    from results.rows import SCORES
+    from results.tables import difference
 
     rows = []
     for table in tables:
@@ -240,7 +242,8 @@ def get_argparser() -> argparse.ArgumentParser:
 
 def _run(given: argparse.Namespace) -> None:
     # Imported here, so that --help answers at once.
-    from results.tables import make_tables, read_runs
+    from results.rows import read_runs
+    from results.tables import make_tables
 
     for path in given.out:
         if path.suffix not in FORMATS:
