@@ -96,7 +96,7 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
                 writer.writeheader()
                 writer.writerows([*rows, dict(row)])
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
