@@ -116,9 +116,15 @@ def read_task(data: Path, truth: Truth) -> Task:
     Args:
         data: folder with ``captions/web_data_cap_file_NN.zip`` and ``voc-meta/labels.npz``.
         truth: what says which downloads are right.
+
+    Raises:
+        UserError: a file is missing.
     """
     lists = read_lists(data / "captions" / "web_data_cap_file_NN.zip")
-    with np.load(data / "voc-meta" / "labels.npz") as file:
+    labels_file = data / "voc-meta" / "labels.npz"
+    if not labels_file.is_file():
+        raise UserError(f"{labels_file}: is missing; --data names the folder that holds it")
+    with np.load(labels_file) as file:
         rows = zip(file["train_ids"].tolist(), file["train_labels"], strict=True)
         labels = {name: tuple(CLASSES[i] for i in np.flatnonzero(row)) for name, row in rows}
     labels = {name: labels[name] for name in lists}

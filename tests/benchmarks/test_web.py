@@ -34,7 +34,7 @@ from experiments.__main__ import get_argparser, make_runner
 from experiments.method import Experiment
 from experiments.runner import Runner
 from experiments.stage import check
-from tests.benchmarks.work_folder import add, end_stages, row
+from tests.benchmarks.work_folder import add, end_stages, row, write_voc
 from tests.experiments.parsers import PARSERS
 from utils.errors import UserError
 
@@ -199,16 +199,7 @@ def test_unseen_are_photographs_with_a_new_class_and_no_base_class(
     from web import discriminator
 
     voc = tmp_path / "voc"
-    shown = {"cow": [10], "both": [10, 12], "dog": [12], "sheep": [17], "bird": [3]}
-    for folder in ("JPEGImages", "SegmentationClassAug", "splits"):
-        (voc / folder).mkdir(parents=True)
-    for name, classes in shown.items():
-        Image.new("RGB", (40, 40)).save(voc / f"JPEGImages/{name}.jpg")
-        mask = np.zeros((40, 40), np.uint8)
-        mask[: len(classes)] = np.array(classes)[:, None]
-        Image.fromarray(mask).save(voc / f"SegmentationClassAug/{name}.png")
-    (voc / "splits/train_aug.txt").write_text("cow\nboth\ndog\n")
-    (voc / "splits/val.txt").write_text("sheep\nbird\n")
+    write_voc(voc, {"cow": [10], "both": [10, 12], "dog": [12], "sheep": [17], "bird": [3]}, ["sheep", "bird"])
     for name in ("cow", "sheep", "cat"):
         (tmp_path / "web" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40), "white").save(tmp_path / "web" / name / "a.jpg")
