@@ -1,4 +1,4 @@
-"""Every benchmark is a command of its own: it answers, imports from the repository root alone, and ends with a code."""
+"""Every benchmark is a command of the repository root: it answers, and ends with a code."""
 
 from __future__ import annotations
 
