@@ -20,7 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import animals, demo, paper
-from experiments.method import ABLATIONS, ARMS, JOINT, stages
+from experiments.arms import ABLATIONS, ARMS, JOINT
+from experiments.plan import stages
 from experiments.runner import Runner, make_slots
 from utils.errors import UserError, one_line
 

@@ -10,7 +10,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.method import Experiment, Rehearsal, Sizes, possible_arms
+from experiments.arms import possible_arms
+from experiments.plan import Experiment, Rehearsal, Sizes
 from experiments.stage import Stage, line
 
 # Classes with web images; of person the captioned photographs have some.

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dataset.shapes_drawing import SHAPES
-from experiments.method import Experiment, Rehearsal, Sizes
+from experiments.plan import Experiment, Rehearsal, Sizes
 from experiments.stage import Stage, line
 from tasks import load_task
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.arms import BASE, JOINT
 from experiments.history import History, RunFiles
-from experiments.method import BASE, JOINT
 from experiments.pages.pieces import note
 from results.tables import Table, make_tables, read_runs
 from tasks import Task, load_task

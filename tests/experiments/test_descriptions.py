@@ -11,7 +11,7 @@ import pytest
 import argparser
 from dataset import shapes
 from experiments.__main__ import get_argparser, main, make_runner
-from experiments.method import ABLATIONS, ARMS
+from experiments.arms import ABLATIONS, ARMS
 from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
