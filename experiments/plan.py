@@ -18,7 +18,7 @@ LEFT_OUT = (0, 1)
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What was found for the originals of step 0.
+    """What a search gave for the originals of step 0.
 
     Attributes:
         downloads: one folder of images an original.
@@ -29,6 +29,10 @@ class Rehearsal:
     downloads: Path
     captions: Path
     class_words: Path
+
+    def named(self) -> dict[str, Path]:
+        """As the outputs of the stage that searches."""
+        return {"downloads": self.downloads, "captions": self.captions, "class_words": self.class_words}
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Experiment:
         classes: names of all foreground classes of the task, as captions may name them.
         web: web images of base and new classes, for the discriminator; None where there are none.
         candidates: of new classes, with a manifest; a path of one that ``prepare`` makes, or the same as ``web``.
-        rehearsal: what was found for old classes; None where there is nothing.
+        rehearsal: downloads for old classes; None where there are none.
         prepare: stages that make candidates and downloads, for those that take them.
     """
 
@@ -188,6 +192,7 @@ def _all_pixels(experiment: Experiment, seed: int) -> Stage:
         arm=BASE_ALL,
         seed=seed,
         step=0,
+        inputs={"checkpoint": experiment.checkpoint(base, 0)},
         outputs={"confusion": experiment.work / "logs" / folder / name / "confusion_0.csv"},
     )
 

@@ -31,17 +31,6 @@ LINES = {
 }
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """All that the experiments need, empty."""
-    folder = tmp_path / "data"
-    for name in ("voc-animals", "web-animals", "web-captioned", "voc", "coco", "web", "downloads"):
-        (folder / name).mkdir(parents=True)
-    for name in ("web-captioned/captions.json", "words.txt"):
-        (folder / name).touch()
-    return folder
-
-
 def described(line: str, data: Path, *more: str) -> list[Stage]:
     words = [word.replace("DATA", str(data)) for word in line.split()]
     given = get_argparser().parse_args([*words, "--work", str(data.parent / "work"), *more])
