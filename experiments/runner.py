@@ -132,12 +132,11 @@ class Runner:
     # ---- running ------------------------------------------------------------------------------------------------------
 
     def dry_run(self) -> int:
-        """Print the commands that are not done; say what is missing."""
+        """Print every command, with a line above that says so where it is done or was another one; say what is missing."""
         for stage in self.stages:
             if self.done(stage):
                 print(f"# {stage.name}: done")
-                continue
-            if self._stale(stage):
+            elif self._stale(stage):
                 print(f"# {stage.name}: was made by other commands, which is kept as .bak")
             self._show(stage, self.slots[0])
         for sentence in missing(self._todo()):

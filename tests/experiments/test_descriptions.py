@@ -247,6 +247,30 @@ def test_bad_input_is_named(line: str, message: str, data: Path) -> None:
         described(line, data)
 
 
+@pytest.mark.parametrize(
+    ("here", "options", "expected"),
+    [
+        ([], "--gpus 2", "CUDA_VISIBLE_DEVICES=0,1 python -m torch.distributed.run --standalone --nproc_per_node 2 run.py"),
+        (["3"], "--gpus 2", "CUDA_VISIBLE_DEVICES=0,1 python -m torch.distributed.run --standalone --nproc_per_node 2 run.py"),
+        (["5", "7"], "--gpus 2", "CUDA_VISIBLE_DEVICES=5,7 python -m torch.distributed.run --standalone --nproc_per_node 2 run.py"),
+        (["5", "7"], "", "CUDA_VISIBLE_DEVICES=5 python run.py"),
+        ([], "", "python run.py"),
+        ([], "--cpu", "python run.py"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_is_for_the_machine_that_is_asked_for(
+    here: list[str], options: str, expected: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan may be for more GPUs than this machine has; a run may not."""
+    words = ["voc", "15-5", "--overlap", "--data", str(data), "--work", str(data.parent / "work"), *options.split()]
+    assert make_runner(get_argparser().parse_args([*words, "--dry_run"]), here).dry_run() == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and shown.out.startswith(f"+ {expected} --name base-42 ")
+    if len(here) < 2 and "--gpus" in options:
+        with pytest.raises(UserError, match=f"--gpus 2: this machine has {len(here)}"):
+            make_runner(get_argparser().parse_args(words), here)
+
+
 @pytest.mark.parametrize("code", [0, 3])
 def test_it_ends_with_the_table_and_where_to_look(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
