@@ -25,7 +25,8 @@ from experiments.pages import predictions, sources
 from experiments.pages.scores import answer
 from experiments.pages.study import Study, study
 from experiments.records import read_ended, record
-from results.tables import make_tables, read_runs
+from results.rows import read_runs
+from results.tables import make_tables
 from tests.conftest import ROOT
 from tests.results.made_rows import add, joint_row, logs
 from utils.errors import UserError
