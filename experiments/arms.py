@@ -77,6 +77,11 @@ KNOWN = ARMS | ABLATIONS
 
 
 def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:
-    """The arms for which there is data."""
-    found = [name for name, arm in ARMS.items() if (web or arm.web is None) and (rehearsal or not arm.replay)]
-    return (*found, JOINT)
+    """The arms for which there is data, in the order of the table.
+
+    Args:
+        web: whether there are web images of the new classes.
+        rehearsal: whether there are downloads for the old ones.
+    """
+    names = [name for name, arm in ARMS.items() if (web or arm.web is None) and (rehearsal or not arm.replay)]
+    return (*names, JOINT)

@@ -8,7 +8,7 @@ from pathlib import Path
 from dataset.shapes_drawing import SHAPES
 from experiments.plan import Experiment, Rehearsal, Sizes
 from experiments.stage import Stage, line
-from tasks import load_task
+from tasks import BACKGROUND, load_task
 
 TASK = "4-2"
 # What all parts give together, the discriminator among them.
@@ -36,7 +36,8 @@ def describe(given: argparse.Namespace) -> Experiment:
     work = given.work
     data, web, pool, search = (work / name for name in ("data", "web-images", "pool", "search"))
     rehearsal = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
-    base = [SHAPES[i - 1] for i in load_task("shapes", TASK).new(0) if i]
+    names = dict(enumerate(SHAPES, 1))
+    base = [names[i] for i in load_task("shapes", TASK).new(0) if i != BACKGROUND]
     manifest, draw = pool / "manifest.csv", "-m dataset.shapes --out"
     prepare = (
         Stage("draw", line(draw, data), kind="draw", outputs={"data": data}),

@@ -51,9 +51,9 @@ def main(given: argparse.Namespace) -> None:
         print(f"{given.out}: {count} images")
         return
     wanted = originals(given.dataset, given.dataset_dir, given.task, given.protocol, given.originals)
-    found = find(read_pool(given.pool), wanted)
-    write_downloads(given.out, found, wanted)
-    print(f"{given.out}: {sum(map(len, found.values()))} images found for {len(found)} originals")
+    downloads = find(read_pool(given.pool), wanted)
+    write_downloads(given.out, downloads, wanted)
+    print(f"{given.out}: {sum(map(len, downloads.values()))} images found for {len(downloads)} originals")
 
 
 if __name__ == "__main__":

@@ -33,16 +33,16 @@ def drawing(image: Image.Image) -> Image.Image:
     return Image.composite(flat, Image.new("RGB", flat.size, (15, 15, 15)), lines.convert("L"))
 
 
-def images(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """Image files of a folder, in order.
 
     Raises:
         UserError: there is none.
     """
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
         raise UserError(f"{folder}: holds no images")
-    return found
+    return files
 
 
 def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int = 0) -> int:
@@ -59,8 +59,8 @@ def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int
         UserError: a class has no images.
     """
     rng = np.random.default_rng(seed)
-    right = {name: images(web / name) for name in new}
-    spare = {name: [p for p in images(web / name) if is_held_out(Example(p, name, False))] for name in base}
+    right = {name: image_files(web / name) for name in new}
+    spare = {name: [p for p in image_files(web / name) if is_held_out(Example(p, name, False))] for name in base}
     rows: list[dict[str, str]] = []
     for number, name in enumerate(new):
         folder = out / name
@@ -79,11 +79,11 @@ def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int
             rows.append(_row(target, out, name, true, "photo"))
         for index in range(drawn_count):
             if index % 2:
-                picture = drawing(load_image(right[name][int(rng.integers(len(right[name])))]))
+                drawn = drawing(load_image(right[name][int(rng.integers(len(right[name])))]))
             else:
-                picture = Image.fromarray(web_picture(rng, SHAPES[index % len(SHAPES)], "clipart", 200)[0])
+                drawn = Image.fromarray(web_picture(rng, SHAPES[index % len(SHAPES)], "clipart", 200)[0])
             target = folder / f"drawn{index:04}.jpg"
-            picture.save(target, quality=90)
+            drawn.save(target, quality=90)
             rows.append(_row(target, out, name, name if index % 2 else "none", "drawing"))
     return write(out / FILE, COLUMNS, [rows[i] for i in rng.permutation(len(rows))])
 

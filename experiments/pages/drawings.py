@@ -33,10 +33,10 @@ def curves(study: Study) -> str:
         lost: dict[str, list[str]] = {}
         for arm, runs in group.arms.items():
             for run in runs:
-                found = {tag: curve for tag, curve in run.curves().items() if tag.startswith("loss/") or tag in SCORES}
-                if not found:
+                logged = {tag: curve for tag, curve in run.curves().items() if tag.startswith("loss/") or tag in SCORES}
+                if not logged:
                     lost.setdefault(arm, []).append(str(run.seed))
-                for tag, curve in found.items():
+                for tag, curve in logged.items():
                     by_tag.setdefault(tag, {}).setdefault(arm, []).append(curve)
         drawings = "".join(
             drawing(_curve_figure(tag, by_tag[tag], colours), f"{tag}, {group.title}: {', '.join(by_tag[tag])}")

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from captions.formats import read_captions, read_class_words
-from experiments.pages.pieces import cards, fold, note
+from experiments.pages.pieces import fold, note
 from experiments.pages.study import Study
+from utils.html import card, cards
 from utils.manifest import open_manifest
 
 # Web images of a class and reason; originals, and downloads for one of them.
@@ -49,7 +50,7 @@ def reason_kind(row: Mapping[str, str]) -> str:
 def _selection(path: Path) -> str:
     """Images of each class and reason of one manifest."""
     manifest = open_manifest(path)
-    groups: dict[tuple[str, bool, str], list[tuple[Path, bool, str]]] = {}
+    groups: dict[tuple[str, bool, str], list[str]] = {}
     counts: dict[tuple[str, bool, str], int] = {}
     for row in manifest:
         kept = row.get("kept") == "1"
@@ -57,14 +58,12 @@ def _selection(path: Path) -> str:
         counts[key] = counts.get(key, 0) + 1
         if len(groups.setdefault(key, [])) < WEB_SHOWN:
             caption = f"“{row['caption']}”; " if row.get("caption") else ""
-            groups[key].append((manifest.file(row), kept, caption + row.get("reason", "")))
+            groups[key].append(card(manifest.file(row), caption + row.get("reason", ""), kept=kept))
     parts = []
-    for (name, kept, kind), pictures in sorted(
-        groups.items(), key=lambda item: (item[0][0], not item[0][1], item[0][2])
-    ):
+    for (name, kept, kind), shown in sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1], item[0][2])):
         word = "kept" if kept else "left out"
         title = f"{name}: {counts[name, kept, kind]} {word}" + (f" ({kind})" if kind else "")
-        parts.append(f"<h3>{escape(title)}</h3>{cards(pictures)}")
+        parts.append(f"<h3>{escape(title)}</h3>{cards(shown)}")
     return "".join(parts)
 
 
@@ -97,10 +96,10 @@ def captions(study: Study) -> str:
         nouns = dict(read_captions(files["nouns"] / file.name))
         downloads = sorted(read_captions(files["captions"] / file.name), key=lambda pair: pair[0] not in kept)
         shown = [
-            (
+            card(
                 files["downloads"] / file.stem / name,
-                name in kept,
                 f"“{caption}”; nouns: {nouns.get(name, '').strip() or 'none'}",
+                kept=name in kept,
             )
             for name, caption in downloads[:DOWNLOADS]
         ]

@@ -78,21 +78,21 @@ class Study:
 
     def last_runs(self, arm: str) -> list[RunFiles]:
         """The runs of an arm, by seed, at the last step that it has."""
-        found = list(self.history.of(arm))
-        highest = max((run.step for run in found), default=0)
-        return [run for run in found if run.step == highest]
+        runs = list(self.history.of(arm))
+        highest = max((run.step for run in runs), default=0)
+        return [run for run in runs if run.step == highest]
 
     def groups(self) -> list[Group]:
         """The runs of the shown arms and of the base by step, the last step first, joint training last."""
         order = list(dict.fromkeys([BASE, *self.arms]))
         runs = [run for run in self.history.runs if run.arm in order]
         runs.sort(key=lambda run: (run.results != self.table.experiment, -run.step, order.index(run.arm), run.seed))
-        found: dict[tuple[str, int], dict[str, list[RunFiles]]] = {}
+        groups: dict[tuple[str, int], dict[str, list[RunFiles]]] = {}
         for run in runs:
-            found.setdefault((run.results, run.step), {}).setdefault(run.arm, []).append(run)
+            groups.setdefault((run.results, run.step), {}).setdefault(run.arm, []).append(run)
         return [
             Group(f"{name}, step {step}", (name, step) == (self.table.experiment, self.table.step), arms)
-            for (name, step), arms in found.items()
+            for (name, step), arms in groups.items()
         ]
 
     def best(self) -> str | None:
