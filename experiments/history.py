@@ -27,6 +27,7 @@ class RunFiles:
         step: step of the task.
         options: its options by name, as given; None where the default holds.
         checkpoint: where its weights are; those of a test may be another run's.
+        command: the arguments behind ``python``.
     """
 
     arm: str
@@ -34,6 +35,7 @@ class RunFiles:
     step: int
     options: dict[str, Any]
     checkpoint: Path
+    command: tuple[str, ...]
 
     @property
     def experiment(self) -> str:
@@ -97,7 +99,7 @@ def _run(stage: Stage) -> RunFiles | None:
     files = {**stage.inputs, **stage.outputs}
     if options is None or "checkpoint" not in files:
         return None
-    return RunFiles(stage.arm, stage.seed, stage.step, options, files["checkpoint"])
+    return RunFiles(stage.arm, stage.seed, stage.step, options, files["checkpoint"], stage.command)
 
 
 def read_history(work: Path) -> History:

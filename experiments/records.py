@@ -1,7 +1,7 @@
 """What the runner notes of a stage, ``WORK/stages/NAME.json``, and how a reader of the work folder gets the stage back.
 
 A record holds key, command, whether the command ended, and its seconds; then what the stage says of itself: kind, arm, rule, seed, step,
-inputs and outputs by name. Version 0.1.0 and those before it wrote the first four alone: ``earlier`` makes up for the rest.
+inputs and outputs by name. Version 0.1.0 wrote the first four alone: ``earlier`` makes up for the rest, and for stages that say no kind.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ def read_ended(path: Path) -> Stage | None:
         command = tuple(map(str, read["command"]))
         if read["ended"] is not True or not command:
             return None
-        if "kind" not in read:
+        if not read.get("kind"):
             return earlier(path.stem, command)
-        said = {name: read[name] for name in SAID if name in read}
-        paths = {name: {what: Path(one) for what, one in read[name].items()} for name in PATHS if name in read}
-        return Stage(path.stem, command, **said, **paths)
+        said: dict[str, Any] = {name: read[name] for name in SAID if name in read}
+        for name in PATHS:
+            said[name] = {what: Path(one) for what, one in read.get(name, {}).items()}
+        return Stage(path.stem, command, **said)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
@@ -75,7 +76,7 @@ EARLIER: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
 
 
 def earlier(name: str, command: tuple[str, ...]) -> Stage:
-    """A stage of version 0.1.0 or before, from its name and its command; of no kind where no reader asks for it."""
+    """A stage of version 0.1.0, from its name and its command; of no kind where no reader asks for it."""
     if command[0] == "run.py":
         return _earlier_run(name, command)
 
@@ -85,10 +86,8 @@ def earlier(name: str, command: tuple[str, ...]) -> Stage:
     for beginning, (kind, inputs, outputs) in EARLIER.items():
         if name.startswith(beginning):
             stage = Stage(name, command, kind=kind, inputs=files(inputs), outputs=files(outputs))
-            if kind == "select":
-                rule, _, seed = name.removeprefix(beginning).rpartition("-")
-                stage = replace(stage, rule=rule, seed=int(seed))
-            return stage
+            rule, _, seed = name.removeprefix(beginning).rpartition("-")
+            return replace(stage, rule=rule, seed=int(seed)) if kind == "select" and seed.isdecimal() else stage
     return Stage(name, command)
 
 

@@ -129,6 +129,13 @@ def test_a_damaged_record_is_none(text: str, tmp_path: Path) -> None:
     assert read_ended(tmp_path / "nothing.json") is None
 
 
+def test_a_stage_that_says_no_kind_is_read_by_its_command(tmp_path: Path) -> None:
+    """As a benchmark describes one of its own."""
+    stage = Stage("select-both", ("select_web.py", "--out", "kept.csv"))
+    read = read_ended(write(tmp_path / "select-both.json", stage))
+    assert read == replace(stage, kind="select", outputs={"manifest": Path("kept.csv")})
+
+
 def test_a_command_that_run_py_no_longer_knows() -> None:
     command = ("run.py", "--option_of_another_version")
     assert earlier("base-0", command) == Stage("base-0", command)
