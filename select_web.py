@@ -60,7 +60,7 @@ def main(given: argparse.Namespace) -> int:
     from utils.manifest import open_manifest
     from web import discriminator as engine
     from web.pipeline import select
-    from web.selection import Rule
+    from web.selection import SelectionRule
 
     if given.discriminator is None and given.web_labels == "folder":
         raise UserError("nothing to select by: give --discriminator, --web_labels caption, or both")
@@ -71,7 +71,7 @@ def main(given: argparse.Namespace) -> int:
     source = open_manifest(given.web_path)
     if given.out.resolve() == source.path.resolve():
         raise UserError(f"--out {given.out}: is the manifest to read; choose another name")
-    rule = Rule(given.ratio, given.keep, given.min_keep)
+    rule = SelectionRule(given.ratio, given.keep, given.min_keep)
     vocabulary = None
     if given.web_labels == "caption":
         if not given.classes and given.vocabulary is None:

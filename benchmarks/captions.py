@@ -28,7 +28,7 @@ from timm.data import ImageNetInfo  # noqa: E402
 from benchmarks.pages import write_page  # noqa: E402
 from captions import wordnet  # noqa: E402
 from captions.filter_files import read_lists  # noqa: E402
-from captions.filters import DEFAULT_SIMILARITY, RULES, Rows, Rule, filter_replay_with_NN, make_table  # noqa: E402
+from captions.filters import DEFAULT_SIMILARITY, RULES, FilterRule, Rows, filter_replay_with_NN, noun_similarities  # noqa: E402
 from captions.formats import read_class_words  # noqa: E402
 from captions.similarity import SIMILARITIES, Matrix, Similarity, make_similarity  # noqa: E402
 from captions.vocabulary import class_entry  # noqa: E402
@@ -193,7 +193,7 @@ def ceiling(task: Task) -> NDArray[np.float64]:
     return np.array([np.mean([len(task.right[o]) >= 2 for o in task.single(name)]) for name in CLASSES])
 
 
-def published_choice(threshold: float) -> Rule:
+def published_choice(threshold: float) -> FilterRule:
     """The published rule at another threshold."""
     return replace(RULES["depth"], threshold=threshold)
 
@@ -212,7 +212,7 @@ class Kinds:
 
     def judge(self, similarity: Similarity, threshold: float, rivals: bool) -> tuple[float, float]:
         """Precision and recall of the pairs of a kind and its class."""
-        found = make_table(self.words, WORDS, similarity, rivals).values > threshold
+        found = noun_similarities(self.words, WORDS, similarity, rivals).values > threshold
         right = int(np.count_nonzero(found & self.true))
         return right / max(1, int(np.count_nonzero(found))), right / int(np.count_nonzero(self.true))
 
@@ -252,7 +252,7 @@ def sweep(task: Task, kinds: Kinds, similarity: Similarity, thresholds: Sequence
     """Scores of a similarity at each threshold, with the published rule or our own."""
     found = []
     for threshold in thresholds:
-        rule = published_choice(threshold) if published else Rule(threshold)
+        rule = published_choice(threshold) if published else FilterRule(threshold)
         kept = filter_replay_with_NN(task.lists, task.wanted, similarity, rule)
         found.append(Point(threshold, score(task, kept), kinds.judge(similarity, threshold, rule.rivals)))
     return found

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from captions import wordnet
-from captions.vocabulary import Vocabulary, plain
+from captions.vocabulary import Vocabulary, normal_form
 
 # Words of the longest expression that is looked for.
 LONGEST = 4
@@ -88,7 +88,7 @@ def _expressions() -> frozenset[str]:
     found = set()
     for i, lemma in enumerate(net.all_lemmas):
         if ("_" in lemma or "-" in lemma) and not names[net.sense_starts[i] : net.sense_starts[i + 1]].all():
-            found.add(plain(lemma))
+            found.add(normal_form(lemma))
     return frozenset(words for words in found if 2 <= words.count(" ") + 1 <= LONGEST)
 
 
@@ -97,7 +97,7 @@ def _forms(word: str) -> tuple[str, ...]:
     """A word and what it may be a plural or possessive of."""
     bare = word.removesuffix("'s").removesuffix("s'")
     forms = (word, bare, *wordnet.load().lemmatise(bare)) if bare != word else (word, *wordnet.load().lemmatise(word))
-    return tuple(dict.fromkeys(plain(form) for form in forms))
+    return tuple(dict.fromkeys(normal_form(form) for form in forms))
 
 
 @lru_cache(maxsize=1 << 16)

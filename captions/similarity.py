@@ -61,12 +61,15 @@ def _key(word: str) -> str:
     return "_".join(word.lower().split())
 
 
-@lru_cache(maxsize=1 << 16)
 def class_of(word: str) -> Entry | None:
     """The class of ``classes.json`` that a word names by whatever of its names; None for other words."""
-    known = table()
-    name = PUBLISHED_NAMES.get(word) or match_class(word, tuple(known))
-    return known[name] if name else None
+    name = PUBLISHED_NAMES.get(word) or match_class(word, _table_classes())
+    return table()[name] if name else None
+
+
+@cache
+def _table_classes() -> tuple[str, ...]:
+    return tuple(table())
 
 
 class Depth(Similarity):

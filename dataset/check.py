@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dataset import SOURCES, default_folder, make_source
+from dataset import SOURCES, coco, default_folder, make_source, voc
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
 from utils.errors import UserError
@@ -60,10 +60,9 @@ class Layout:
 def layouts(dataset: str, folder: Path) -> dict[str, Layout]:
     """The layout of each split of a data set's tree."""
     if dataset == "voc":
-        lists = {"train": "splits/train_aug.txt", "val": "splits/val.txt"}
-        return {split: Layout("JPEGImages", "SegmentationClassAug", lists[split]) for split in SPLITS}
+        return {split: Layout(voc.IMAGES, voc.MASKS, voc.LISTS[split]) for split in SPLITS}
     if dataset == "coco":
-        return {split: Layout(f"images/{split}2017", f"annotations/{split}2017") for split in SPLITS}
+        return {split: Layout(*coco.folders(split)) for split in SPLITS}
     if dataset == "folder" and (folder / "images").is_dir() and not (folder / "images" / "train").is_dir():
         return {split: Layout("images", "masks", f"splits/{split}.txt") for split in SPLITS}
     return {split: Layout(f"images/{split}", f"masks/{split}") for split in SPLITS}

@@ -7,7 +7,7 @@ web data lie, is read as a manifest of these two columns.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -79,6 +79,23 @@ class Manifest:
     def file(self, row: Mapping[str, str]) -> Path:
         """The image file of a row."""
         return self.root / row["path"]
+
+    def kept(self) -> Iterator[Row]:
+        """The rows that a selection kept; all of them where there was none."""
+        return (row for row in self if is_kept(row))
+
+    def matched(self, match: Callable[[str], str | None]) -> Iterator[tuple[str | None, Row]]:
+        """Every row, kept or not, behind the class that its own class means.
+
+        Args:
+            match: class of a row -> the reader's name of it, or None where it is none of the reader's.
+        """
+        return ((match(row["class"]), row) for row in self)
+
+
+def is_kept(row: Mapping[str, str]) -> bool:
+    """Whether a selection kept a row; also where there was none."""
+    return row.get("kept", "1") == "1"
 
 
 def _folder_rows(folder: Path) -> Iterator[Row]:

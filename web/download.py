@@ -36,7 +36,7 @@ TOO_MANY_REQUESTS = 429
 ANY_TYPE = ("application/octet-stream", "binary/octet-stream")
 
 
-class Stopped(Exception):
+class ClientStopped(Exception):
     """The client was told to stop."""
 
 
@@ -164,12 +164,12 @@ class Limiter:
 
         Raises:
             Refused: the host is closed.
-            Stopped: the client was told to stop.
+            ClientStopped: the client was told to stop.
         """
         while True:
             turn = self._next_turn(host, rate)
             if self.stop.wait(max(0.0, turn - time.monotonic())):
-                raise Stopped
+                raise ClientStopped
             with self._lock:
                 # A pause that was asked for while this thread waited holds for it, too.
                 if turn >= self._turns(host).held:
@@ -291,12 +291,12 @@ class Client:
 
         Raises:
             Refused: it cannot be had, or may not be taken.
-            Stopped: the client was told to stop.
+            ClientStopped: the client was told to stop.
         """
         return self._get(url, self.rate, self.limits.max_bytes, check_image_headers)
 
     def get_json(self, url: str, params: Mapping[str, str]) -> dict[str, Any]:
-        """The object that a search answers; Refused and Stopped as for images."""
+        """The object that a search answers; Refused and ClientStopped as for images."""
         content = self._get(str(httpx.URL(url).copy_merge_params(dict(params))), self.api_rate, JSON_BYTES)
         try:
             answer = json.loads(content)
@@ -311,7 +311,7 @@ class Client:
         self._limiter.hold(httpx.URL(url).host, seconds)
 
     def stop(self) -> None:
-        """End all requests, also those under way; each raises Stopped."""
+        """End all requests, also those under way; each raises ClientStopped."""
         self._stop.set()
         with self._lock:
             for deadline in self._under_way:
@@ -337,7 +337,7 @@ class Client:
                 if attempt == self.limits.tries:
                     raise
                 if self._stop.wait(pause):
-                    raise Stopped from fault
+                    raise ClientStopped from fault
         raise AssertionError("tries is at least 1")
 
     def _once(self, address: str, rate: float, max_bytes: int, check_headers: Any) -> bytes:
@@ -394,7 +394,7 @@ class Client:
 
     def _raise_if_cut(self, deadline: Deadline) -> None:
         if self._stop.is_set():
-            raise Stopped
+            raise ClientStopped
         if deadline.over:
             raise Refused("too slow")
 

@@ -16,7 +16,7 @@ from utils.images import DecodeError, load_image
 
 
 @dataclass(frozen=True)
-class Settings:
+class CaptionerSettings:
     """What a user may choose; each captioner reads its own part.
 
     Attributes:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from captions.captioners.base import Settings
+from captions.captioners.base import CaptionerSettings
 from captions.formats import read_captions
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -104,7 +104,7 @@ def _listed(content: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
         yield entry["file"], entry["captions"] if "captions" in entry else [entry["caption"]]
 
 
-def make(settings: Settings, runtime: Runtime) -> FileCaptioner:
+def make(settings: CaptionerSettings, runtime: Runtime) -> FileCaptioner:
     """The captioner of ``--captioner file``."""
     if settings.captions is None:
         raise UserError(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from captions.captioners.base import Settings, caption_readable
+from captions.captioners.base import CaptionerSettings, caption_readable
 from utils.distributed import Runtime
 from utils.errors import UserError
 
@@ -144,7 +144,7 @@ class ImageToText:
         return caption_readable(paths, self.caption)
 
 
-def make(settings: Settings, runtime: Runtime) -> ImageToText:
+def make(settings: CaptionerSettings, runtime: Runtime) -> ImageToText:
     """The captioner of ``--captioner transformers``."""
     if settings.model is None:
         raise UserError("--captioner transformers needs --model: a folder or a hub's name of an image-to-text model")
