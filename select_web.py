@@ -58,8 +58,9 @@ def main(given: argparse.Namespace) -> int:
     from captions.vocabulary import make_vocabulary
     from utils import distributed
     from utils.manifest import open_manifest
-    from web import discriminator as engine
+    from web.discriminator import load
     from web.pipeline import select
+    from web.quality import at_chance
     from web.selection import SelectionRule
 
     if given.discriminator is None and given.web_labels == "folder":
@@ -82,8 +83,8 @@ def main(given: argparse.Namespace) -> int:
     runtime = distributed.start(given.device, given.precision)
     saved = None
     if given.discriminator is not None:
-        saved = engine.load(given.discriminator, runtime, given.step_ckpt)
-        if engine.at_chance(saved.scores) and not given.trust:
+        saved = load(given.discriminator, runtime, given.step_ckpt)
+        if at_chance(saved.scores) and not given.trust:
             raise UserError(
                 f"{given.discriminator}: hardly better than chance on held-out images (area under the curve "
                 f"{saved.scores.auc:.2f}); train it on more images, or give --trust"

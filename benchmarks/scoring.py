@@ -50,7 +50,7 @@ def main() -> None:
     from dataset.shapes import render_web
     from modules.spectrum import Discriminator, Preprocessing
     from utils import distributed, manifest
-    from web.scoring import Scores, score
+    from web.scoring import DomainScores, score
 
     runtime = distributed.start(settings.device)
     cores = os.cpu_count() or 1
@@ -71,11 +71,10 @@ def main() -> None:
             )
             return manifest.open_manifest(path)
 
-        def pipeline(rows: manifest.Manifest, count: int, discriminator: Discriminator, name: str) -> Scores:
+        def pipeline(rows: manifest.Manifest, discriminator: Discriminator, name: str) -> DomainScores:
             cache = folder / f"{name}.csv"
             return score(
-                rows,
-                count,
+                [str(rows.file(row)) for row in rows],
                 discriminator,
                 runtime,
                 cache=cache,
@@ -105,7 +104,7 @@ def main() -> None:
             rates["bare, same threads"].append(bare(shared))
             rates["bare, all cores"].append(bare(cores))
             started = time.perf_counter()
-            found = pipeline(rows, settings.images, discriminator, f"turn{turn}")
+            found = pipeline(rows, discriminator, f"turn{turn}")
             rates["scoring"].append(settings.images / (time.perf_counter() - started))
             assert not np.isnan(found.log_ratio).any()
         print(
@@ -123,7 +122,7 @@ def main() -> None:
             small = Discriminator(Preprocessing("test_resnet", size=32)).to(runtime.device).eval()
             print("\n| rows | peak memory, MiB |\n|---|---|")
             for count in (settings.rows // 10, settings.rows):
-                pipeline(rows_of(count), count, small, f"rows{count}")
+                pipeline(rows_of(count), small, f"rows{count}")
                 print(f"| {count} | {runtime.memory():.0f} |", flush=True)
 
 

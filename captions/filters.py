@@ -99,7 +99,9 @@ class NounSimilarities:
         return self.values[np.ix_(rows, columns)].max(axis=1, initial=-np.inf).tolist()
 
 
-def noun_similarities(nouns: Sequence[str], wanted: Sequence[str], similarity: Similarity, rivals: bool) -> NounSimilarities:
+def noun_similarities(
+    nouns: Sequence[str], wanted: Sequence[str], similarity: Similarity, rivals: bool
+) -> NounSimilarities:
     """Similarities of distinct nouns and wanted words."""
     values = similarity.matrix(nouns, wanted)
     values[np.isnan(values)] = -np.inf
@@ -107,7 +109,9 @@ def noun_similarities(nouns: Sequence[str], wanted: Sequence[str], similarity: S
         # Round-off must not part words that are equally similar.
         nearest = values.max(axis=1, keepdims=True, initial=-np.inf)
         values[values < nearest - 1e-9] = -np.inf
-    return NounSimilarities(values, {noun: i for i, noun in enumerate(nouns)}, {word: i for i, word in enumerate(wanted)})
+    return NounSimilarities(
+        values, {noun: i for i, noun in enumerate(nouns)}, {word: i for i, word in enumerate(wanted)}
+    )
 
 
 def choose(rows: Rows, wanted: Sequence[str], similarities: NounSimilarities, rule: FilterRule) -> list[str]:

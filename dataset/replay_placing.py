@@ -28,9 +28,7 @@ class Placed:
     missing: tuple[str, ...] = ()
 
 
-def place_kept(
-    images: Path, kept: Mapping[str, Sequence[str]], out: Path, mode: str, inside: str = IMAGES
-) -> Placed:
+def place_kept(images: Path, kept: Mapping[str, Sequence[str]], out: Path, mode: str, inside: str = IMAGES) -> Placed:
     """Place the kept images in a replay tree, ``out/<list>/image/<name>``; those that are there are left as they are.
 
     Args:

@@ -1,6 +1,8 @@
 """Web images as a step's training data: nothing but an image and the word it was searched with.
 
-Source: docs/method.md, "New classes from web images". Both layouts are read: one folder a class, as published, and a manifest; of a manifest that ``select_web.py`` wrote only the rows that
+Source: docs/method.md, "New classes from web images".
+
+Both layouts are read: one folder a class, as published, and a manifest; of a manifest that ``select_web.py`` wrote only the rows that
 it kept.
 """
 

@@ -18,8 +18,8 @@ from modules import affinity
 from modules.localizer import HIDDEN
 from modules.spectrum import Preprocessing
 from tests.conftest import ROOT
-from web.discriminator import CHANCE_AUC
 from web.examples import HELD_OUT
+from web.quality import CHANCE_AUC
 from web.selection import SelectionRule
 
 PAGE = ROOT / "docs/method.md"

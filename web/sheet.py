@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from utils.html import document, jpeg
 from utils.images import DecodeError, load_image
-from utils.manifest import Manifest
 from utils.whole import write_whole
-from web.scoring import Scores
-from web.selection import Decision
+from web.selection import Decision, best_first, format_ratio
 
 THUMB = 176
 # Images of each of the three groups.
@@ -32,25 +29,13 @@ SHEET_STYLE = """
 """
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One picture of a sheet."""
-
-    path: Path
-    kept: bool
-    score: str
-    reason: str
-    caption: str
-
-
-def groups(positions: Sequence[int], scores: Scores, threshold: float) -> dict[str, list[int]]:
-    """Positions of the best, the borderline (nearest to ``threshold``, a log ratio) and the worst of a class, none twice."""
-    ordered = sorted(positions, key=lambda p: -scores.log_ratio[p])
-    best = ordered[:SHOWN]
-    worst = [p for p in ordered[::-1][:SHOWN] if p not in best]
-    rest = [p for p in ordered if p not in best and p not in worst]
-    border = sorted(rest, key=lambda p: abs(scores.log_ratio[p] - threshold))[:SHOWN]
-    return {"Best": best, "Borderline": sorted(border, key=lambda p: -scores.log_ratio[p]), "Worst": worst[::-1]}
+def groups(decisions: Sequence[Decision], threshold: float) -> dict[str, list[Decision]]:
+    """The best, the borderline (nearest to ``threshold``, a log ratio) and the worst images of a class, none twice."""
+    ordered = best_first(decisions)
+    best, rest = ordered[:SHOWN], ordered[SHOWN:]
+    rest, worst = rest[: max(0, len(rest) - SHOWN)], rest[max(0, len(rest) - SHOWN) :]
+    border = sorted(rest, key=lambda decision: abs(decision.log_ratio - threshold))[:SHOWN]
+    return {"Best": best, "Borderline": best_first(border), "Worst": worst}
 
 
 def thumb(path: Path) -> str:
@@ -64,21 +49,22 @@ def thumb(path: Path) -> str:
     return jpeg(image)
 
 
-def figure(shown: Shown) -> str:
+def figure(decision: Decision) -> str:
     """A picture in a frame that says whether it was kept; an image that cannot be read is a sentence."""
+    image = decision.image
     try:
-        picture = f'<img src="{thumb(shown.path)}" alt="{escape(shown.caption or shown.path.name)}">'
+        picture = f'<img src="{thumb(image.file)}" alt="{escape(image.caption or image.file.name)}">'
     except DecodeError as error:
         picture = f"<p>{escape(str(error))}</p>"
-    caption = f"<br>{escape(shown.caption[:160])}" if shown.caption else ""
-    kind, word = ("kept", "kept") if shown.kept else ("left", "left out")
+    caption = f"<br>{escape(image.caption[:160])}" if image.caption else ""
+    kind, word = ("kept", "kept") if decision.kept else ("left", "left out")
     return (
-        f'<figure class="{kind}" title="{escape(shown.path.name)}: {escape(shown.reason)}">{picture}'
-        f"<figcaption><b>{escape(shown.score)}</b> {word}{caption}</figcaption></figure>"
+        f'<figure class="{kind}" title="{escape(image.file.name)}: {escape(decision.reason)}">{picture}'
+        f"<figcaption><b>{format_ratio(decision.log_ratio)}</b> {word}{caption}</figcaption></figure>"
     )
 
 
-def page(class_name: str, intro: str, sections: dict[str, list[Shown]]) -> str:
+def page(class_name: str, intro: str, sections: dict[str, list[Decision]]) -> str:
     """The HTML of one class's sheet."""
     title = f"Web images of {class_name}"
     parts = [
@@ -86,9 +72,9 @@ def page(class_name: str, intro: str, sections: dict[str, list[Shown]]) -> str:
         f"<p>{escape(intro)}</p>",
         '<p class="soft">The number is p_ds / p_web; a green frame means kept.</p>',
     ]
-    for group, pictures in sections.items():
-        if pictures:
-            figures = "".join(figure(shown) for shown in pictures)
+    for group, decisions in sections.items():
+        if decisions:
+            figures = "".join(map(figure, decisions))
             parts.append(f'<section><h2>{escape(group)}</h2><div class="grid">{figures}</div></section>')
     return document(title, parts, SHEET_STYLE)
 
@@ -98,46 +84,26 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_") or "class"
 
 
-def write_sheets(
-    folder: Path, source: Manifest, classes: list[str], scores: Scores, decision: Decision, threshold: float
-) -> list[Path]:
+def write_sheets(folder: Path, decisions: Sequence[Decision], threshold: float) -> list[Path]:
     """One page a class into ``folder``.
 
     Args:
         folder: made if missing.
-        source: the manifest.
-        classes: class of each row.
-        scores: score of each row.
-        decision: what became of it.
+        decisions: what became of the images of all classes; those without a score are not shown.
         threshold: log ratio around which an image is borderline.
 
     Raises:
         UserError: a page cannot be written.
     """
-    by_class: dict[str, list[int]] = {}
-    for position, name in enumerate(classes):
-        if not np.isnan(scores.log_ratio[position]):
-            by_class.setdefault(name, []).append(position)
-    chosen = {name: groups(positions, scores, threshold) for name, positions in by_class.items()}
-    wanted = {p for sections in chosen.values() for positions in sections.values() for p in positions}
-    pictures: dict[int, Shown] = {}
-    for position, row in enumerate(source):
-        if position in wanted:
-            ratio = np.exp(np.clip(scores.log_ratio[position], -700, 700))
-            pictures[position] = Shown(
-                source.file(row),
-                bool(decision.kept[position]),
-                f"{ratio:.3g}",
-                decision.reasons[position],
-                row.get("caption", ""),
-            )
+    by_class: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        if not math.isnan(decision.log_ratio):
+            by_class.setdefault(decision.image.class_name, []).append(decision)
     written = []
-    for name, sections in chosen.items():
-        positions = by_class[name]
-        kept = int(decision.kept[positions].sum())
-        intro = f"{len(positions)} images were scored, {kept} of them are kept."
+    for name, members in by_class.items():
+        kept = sum(decision.kept for decision in members)
+        intro = f"{len(members)} images were scored, {kept} of them are kept."
         path = folder / f"{slug(name)}.html"
-        shown = {title: [pictures[p] for p in group] for title, group in sections.items()}
-        write_whole(path, page(name, intro, shown))
+        write_whole(path, page(name, intro, groups(members, threshold)))
         written.append(path)
     return written

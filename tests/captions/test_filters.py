@@ -96,9 +96,9 @@ def test_rivals_are_the_words_of_all_originals() -> None:
 
 def test_equally_similar_classes_are_no_rivals() -> None:
     similarity = Given({("pet", "dog"): 0.9, ("pet", "cat"): 0.9 + 1e-12})
-    assert filter_replay_with_NN({"a": [("1", ["pet"])]}, {"a": ["dog"], "b": ["cat"]}, similarity, FilterRule(0.5)) == {
-        "a": ["1"]
-    }
+    assert filter_replay_with_NN(
+        {"a": [("1", ["pet"])]}, {"a": ["dog"], "b": ["cat"]}, similarity, FilterRule(0.5)
+    ) == {"a": ["1"]}
 
 
 def test_an_original_without_words_keeps_nothing_and_a_missing_one_is_named() -> None:

@@ -36,7 +36,9 @@ def test_the_table_is_sound() -> None:
     assert len(aliases) == len(set(aliases))
     for entry in table().values():
         assert all(net.sense(sense) >= 0 for sense in (*entry.senses, *entry.kinds)), entry.name
-        assert not {normal_form(word) for word in entry.words} & {normal_form(word) for word in entry.ignored}, entry.name
+        assert not {normal_form(word) for word in entry.words} & {normal_form(word) for word in entry.ignored}, (
+            entry.name
+        )
 
 
 @pytest.mark.parametrize(

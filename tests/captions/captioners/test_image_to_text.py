@@ -137,9 +137,9 @@ def photos(tmp_path: Path) -> list[Path]:
 
 
 def captions_of(model: Path, photos: list[Path], **options: Any) -> list[str | UserError]:
-    return make_captioner("transformers", CaptionerSettings(str(model), **options), distributed.start("cpu")).caption_files(
-        photos
-    )
+    return make_captioner(
+        "transformers", CaptionerSettings(str(model), **options), distributed.start("cpu")
+    ).caption_files(photos)
 
 
 def test_captions_without_the_prompt(model: Path, photos: list[Path]) -> None:
