@@ -20,7 +20,6 @@ from utils.errors import UserError, one_line
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="generate_caption.py",
         description="Caption images: a folder of them, a folder of folders (the replay tree), or a manifest.",

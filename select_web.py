@@ -18,7 +18,6 @@ from utils.errors import UserError, one_line
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="select_web.py",
         description="Choose the web images that look like the training data and show their class.",

@@ -17,7 +17,6 @@ from utils.errors import UserError, one_line
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="train_discriminator.py",
         description="Train the Fourier-based domain discriminator of a step-0 checkpoint.",

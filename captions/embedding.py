@@ -37,21 +37,21 @@ class Embedding(Similarity):
         self.model = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
 
     def _distinct(self, words_a: Sequence[str], words_b: Sequence[str]) -> Matrix:
-        found = self._embed(list(dict.fromkeys((*words_a, *words_b))))
-        return np.stack([found[word] for word in words_a]) @ np.stack([found[word] for word in words_b]).T
+        vectors = self._embed(list(dict.fromkeys((*words_a, *words_b))))
+        return np.stack([vectors[word] for word in words_a]) @ np.stack([vectors[word] for word in words_b]).T
 
     @torch.inference_mode()
     def _embed(self, words: Sequence[str]) -> dict[str, Matrix]:
         """(384,) of length 1 for each word."""
-        found: dict[str, Matrix] = {}
+        embedded: dict[str, Matrix] = {}
         for start in range(0, len(words), BATCH):
             part = words[start : start + BATCH]
             pieces = self.tokenizer([_text(word) for word in part], padding=True, return_tensors="pt")
             states, mask = self.model(**pieces).last_hidden_state, pieces["attention_mask"][..., None]
             means = (states * mask).sum(dim=1) / mask.sum(dim=1)
             vectors = torch.nn.functional.normalize(means.double(), dim=1).numpy()
-            found.update(zip(part, vectors, strict=True))
-        return found
+            embedded.update(zip(part, vectors, strict=True))
+        return embedded
 
 
 def _text(word: str) -> str:

@@ -1,8 +1,10 @@
-"""Which images found by captions are kept, by the nouns of their own captions (WEB, sections A3 and B4). Pure functions; the files are
+"""Which images found by captions are kept, by the nouns of their own captions. Pure functions; the files are
 ``captions/filter_files.py``'s.
 
 An image is kept where one of its nouns is more similar than a threshold to one of the wanted words: the class words of the original
 image, the nouns of its caption, or the name of the class that was searched for.
+
+Source: docs/method.md, "Old classes from captions".
 """
 
 from __future__ import annotations
@@ -118,17 +120,17 @@ def choose(rows: Rows, wanted: Sequence[str], similarities: NounSimilarities, ru
     """Names of the images of one list that are kept, in the list's order."""
     looked = [nouns[: rule.first_nouns or None] for _, nouns in rows]
     flat = similarities.best([noun for nouns in looked for noun in nouns], wanted)
-    found: list[tuple[float, int, int]] = []
+    passing: list[tuple[float, int, int]] = []
     start = 0
     for place, nouns in enumerate(looked):
         scores = flat[start : start + len(nouns)]
         start += len(nouns)
         score = max(scores, default=-np.inf)
         if score > rule.threshold:
-            found.append((-score, scores.index(score), place))
+            passing.append((-score, scores.index(score), place))
     if rule.best:
-        found.sort()
-    return [rows[place][0] for place in sorted(place for *_, place in found[: rule.most or None])]
+        passing.sort()
+    return [rows[place][0] for place in sorted(place for *_, place in passing[: rule.most or None])]
 
 
 def _filtered(

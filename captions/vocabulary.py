@@ -148,9 +148,9 @@ def class_entry(name: str) -> Entry:
     Raises:
         UserError: neither knows it; names classes and nouns that are spelled alike.
     """
-    found = _find(name)
-    if found is not None:
-        return found
+    entry = _find(name)
+    if entry is not None:
+        return entry
     net = wordnet.load()
     for form in _singulars(name):
         lemma = _squeezed_lemmas().get(form)
@@ -197,14 +197,14 @@ def _kind_words(entry: Entry) -> dict[str, int]:
     word is a word of the class or it means nothing else: a black sheep is a sheep, a hot dog no person.
     """
     net = wordnet.load()
-    found: dict[str, int] = {}
+    depths: dict[str, int] = {}
     for name in entry.kinds:
         root = net.sense(name)
         under = set(net.hyponyms_closure(root).tolist())
         for lemma in {lemma for synset in under for lemma in net.lemmas(synset)}:
             if _is_kind(lemma, under, net):
-                found[normal_form(lemma)] = max(found.get(normal_form(lemma), 0), net.max_depth(root))
-    return found
+                depths[normal_form(lemma)] = max(depths.get(normal_form(lemma), 0), net.max_depth(root))
+    return depths
 
 
 def _is_kind(lemma: str, under: set[int], net: wordnet.WordNet) -> bool:
@@ -279,22 +279,22 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise UserError(f"{path}: is no JSON file as captions.vocabulary writes it ({error})") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: holds no class; captions.vocabulary writes one part a class")
-    found = {name: _class_words(path, name, part) for name, part in content.items()}
+    by_class = {name: _class_words(path, name, part) for name, part in content.items()}
     owners: dict[str, str] = {}
-    for name, entry in found.items():
+    for name, entry in by_class.items():
         for word in sorted(entry.words | entry.kinds):
             if word in owners:
                 raise UserError(f"{path}: classes {owners[word]} and {name} both have the word {word}; remove one")
             owners[word] = name
-    return Vocabulary(found)
+    return Vocabulary(by_class)
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)} stands twice")
-    return found
+    return content
 
 
 def _class_words(path: Path, name: str, part: Any) -> ClassWords:
@@ -331,13 +331,13 @@ def make_vocabulary(classes: Sequence[str], path: Path | None = None) -> Vocabul
     whole = read_vocabulary(path)
     if not classes:
         return whole
-    found = {name: match_class(name, whole.classes) for name in classes}
-    for name, other in found.items():
+    matches = {name: match_class(name, whole.classes) for name in classes}
+    for name, other in matches.items():
         if other is None:
             raise UserError(f"{path}: class {name} is missing; it has {', '.join(whole.classes)}")
-    if len(set(found.values())) != len(classes):
+    if len(set(matches.values())) != len(classes):
         raise UserError(f"{path}: two of the classes {', '.join(classes)} are the same")
-    return Vocabulary({name: whole.by_class[other] for name, other in found.items() if other is not None})
+    return Vocabulary({name: whole.by_class[other] for name, other in matches.items() if other is not None})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

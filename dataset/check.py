@@ -218,7 +218,6 @@ def _positive(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: parse, check, report."""
     parser = argparse.ArgumentParser(prog="python -m dataset.check", description="Look at a data set on disk.")
     parser.add_argument("--dataset", required=True, choices=list(SOURCES))
     parser.add_argument("--data_root", default="data", help="folder of all data sets [data]")

@@ -186,7 +186,6 @@ class Writer:
         self.file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         self.file.close()
 
     def __enter__(self) -> Writer:

@@ -175,7 +175,6 @@ def _add_filter(parser: argparse.ArgumentParser, most: str, most_help: str) -> N
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The options of all sub-commands."""
     parser = argparse.ArgumentParser(
         prog="utils.measure_noun", description="Filter downloads by the nouns of their captions."
     )

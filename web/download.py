@@ -106,7 +106,7 @@ class GuardedTransport(httpx.BaseTransport):
             raise PrivateAddress(host)
         flags = socket.AI_NUMERICHOST if self.proxied else 0
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
         except socket.gaierror as error:
             if self.proxied:
                 return []
@@ -115,13 +115,12 @@ class GuardedTransport(httpx.BaseTransport):
             raise httpx.ConnectError(f"{host}: {error.strerror}") from error
         except (UnicodeError, ValueError) as error:
             raise Refused("no such host") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
         if not self.allow_private and not all(is_public(address) for address in addresses):
             raise PrivateAddress(host)
         return addresses[:MOST_ADDRESSES]
 
     def close(self) -> None:
-        """Close the connections."""
         self.inner.close()
 
 
@@ -216,9 +215,9 @@ class Deadline:
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Told by httpx of each event of a request; connections are remembered."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            found = info["return_value"].get_extra_info("socket")
-            if found is not None:
-                self._sockets.append(found)
+            connection = info["return_value"].get_extra_info("socket")
+            if connection is not None:
+                self._sockets.append(connection)
                 if self.over:
                     self.cut()
 
@@ -318,7 +317,6 @@ class Client:
                 deadline.cut()
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def _get(self, url: str, rate: float, max_bytes: int, check_headers: Any = None) -> bytes:

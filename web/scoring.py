@@ -92,7 +92,6 @@ class Collate:
         self.discriminator = discriminator
 
     def __call__(self, items: Sequence[Item]) -> Prepared:
-        """Items to a batch."""
         images = [image for _, image, _ in items if image is not None]
         values = torch.stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
         if self.discriminator is not None and images:

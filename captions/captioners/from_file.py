@@ -51,9 +51,9 @@ class FileCaptioner:
         return [self._caption(path) for path in paths]
 
     def _caption(self, path: Path) -> str | UserError:
-        found = self.by_path.get(path.resolve())
-        if found is not None:
-            return found
+        own = self.by_path.get(path.resolve())
+        if own is not None:
+            return own
         if path.name in self.by_name:
             named = self.by_name[path.name]
             return named if named is not None else UserError(f"{path}: {self.source} has several images of this name")

@@ -1,6 +1,7 @@
 """Captions by an image-to-text model of the transformers package: BLIP, GIT, Florence-2, models that chat; a folder or a hub's name.
 
-The paper's captions come from OpenFlamingo-3B with the prompt "An image of", 3 beams and 40 new tokens (WEB, section B1).
+The paper's captions come from OpenFlamingo-3B with the prompt "An image of", 3 beams and 40 new tokens.
+Source: docs/method.md, "Old classes from captions".
 """
 
 from __future__ import annotations
