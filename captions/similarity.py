@@ -289,10 +289,30 @@ def information_content() -> Matrix:
     return 1 - np.log(descendants) / np.log(size)
 
 
-def _embedding() -> Similarity:
-    from captions.embedding import Embedding
+class Embedding(Similarity):
+    """Cosine of sentence embeddings (``captions/embedding.py``). Every word is known; none gives NaN.
 
-    return Embedding()
+    Raises:
+        UserError: the model's package or transformers is not installed.
+    """
+
+    def __init__(self) -> None:
+        # Imported here, because no other measure needs torch.
+        from captions.embedding import Embedder
+
+        self.embedder = Embedder()
+
+    def _distinct(self, words_a: Sequence[str], words_b: Sequence[str]) -> Matrix:
+        words = list(dict.fromkeys((*words_a, *words_b)))
+        vectors = dict(zip(words, self.embedder.embed([_written(word) for word in words]), strict=True))
+        return np.stack([vectors[word] for word in words_a]) @ np.stack([vectors[word] for word in words_b]).T
+
+
+def _written(word: str) -> str:
+    """A word as people write it: dining table for diningtable and for the published table."""
+    entry = class_of(word)
+    names = (word,) if entry is None else (*(alias for alias in entry.aliases if " " in alias), entry.name)
+    return names[0].replace("_", " ")
 
 
 SIMILARITIES: dict[str, Callable[[], Similarity]] = {
@@ -300,7 +320,7 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "path": Path,
     "wup": WuPalmer,
     "lin": Lin,
-    "embedding": _embedding,
+    "embedding": Embedding,
 }
 
 

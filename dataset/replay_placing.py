@@ -13,7 +13,7 @@ from tqdm import tqdm
 from captions.vocabulary import match_class
 from dataset.replay_tree import IMAGES
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES, is_kept, open_manifest
+from utils.manifest import IMAGE_SUFFIXES, open_manifest
 from utils.whole import replacing
 
 MODES = ("copy", "hardlink", "symlink")
@@ -80,9 +80,9 @@ def place_web(manifest: Path, classes: Sequence[str], out: Path, mode: str) -> P
     source = open_manifest(manifest)
     done, missing = Placed(), []
     counts = dict.fromkeys(classes, 0)
-    rows = source.matched(lambda name: match_class(name, classes))
-    for number, (name, row) in enumerate(tqdm(rows, unit="image", disable=None)):
-        if name is None or not is_kept(row):
+    for number, row in tqdm(source.kept(), unit="image", disable=None):
+        name = match_class(row["class"], classes)
+        if name is None:
             continue
         file = source.file(row)
         target = out / f"{name}-{number:06}" / IMAGES / file.name

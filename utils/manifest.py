@@ -80,9 +80,9 @@ class Manifest:
         """The image file of a row."""
         return self.root / row["path"]
 
-    def kept(self) -> Iterator[Row]:
-        """The rows that a selection kept; all of them where there was none."""
-        return (row for row in self if is_kept(row))
+    def kept(self) -> Iterator[tuple[int, Row]]:
+        """Number, from 0 among all rows, and row of what a selection kept; every row where there was none."""
+        return ((number, row) for number, row in enumerate(self) if is_kept(row))
 
     def matched(self, match: Callable[[str], str | None]) -> Iterator[tuple[str | None, Row]]:
         """Every row, kept or not, behind the class that its own class means.
