@@ -8,25 +8,13 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
-from utils.html import document, jpeg
-from utils.images import DecodeError, load_image
+from utils.html import CARD_STYLE, card, cards, document
 from utils.whole import write_whole
 from web.selection import Decision, best_first, format_ratio
 
-THUMB = 176
 # Images of each of the three groups.
 SHOWN = 18
-SHEET_STYLE = """
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem; }
-.grid figure { border: 2px solid var(--line); border-radius: .5rem; overflow: hidden; background: var(--page); }
-.grid figure.kept { border-color: #2c8a4b; }
-.grid figure.left { border-color: #b4532a; }
-.grid img { aspect-ratio: 1; object-fit: contain; border-radius: 0; }
-.grid figcaption { padding: .35rem .5rem .5rem; overflow-wrap: anywhere; }
-.grid b { color: var(--ink); font-variant-numeric: tabular-nums; }
-"""
+LONGEST_CAPTION = 160
 
 
 def groups(decisions: Sequence[Decision], threshold: float) -> dict[str, list[Decision]]:
@@ -38,29 +26,16 @@ def groups(decisions: Sequence[Decision], threshold: float) -> dict[str, list[De
     return {"Best": best, "Borderline": best_first(border), "Worst": worst}
 
 
-def thumb(path: Path) -> str:
-    """A small JPEG of an image in a data: URI.
-
-    Raises:
-        DecodeError: it cannot be read.
-    """
-    image = load_image(path)
-    image.thumbnail((THUMB, THUMB), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return jpeg(image)
-
-
-def figure(decision: Decision) -> str:
-    """A picture in a frame that says whether it was kept; an image that cannot be read is a sentence."""
+def decided_card(decision: Decision) -> str:
+    """A web image in a frame that says whether it was kept, with its score, its caption and, as a hint, the reason."""
     image = decision.image
-    try:
-        picture = f'<img src="{thumb(image.file)}" alt="{escape(image.caption or image.file.name)}">'
-    except DecodeError as error:
-        picture = f"<p>{escape(str(error))}</p>"
-    caption = f"<br>{escape(image.caption[:160])}" if image.caption else ""
-    kind, word = ("kept", "kept") if decision.kept else ("left", "left out")
-    return (
-        f'<figure class="{kind}" title="{escape(image.file.name)}: {escape(decision.reason)}">{picture}'
-        f"<figcaption><b>{format_ratio(decision.log_ratio)}</b> {word}{caption}</figcaption></figure>"
+    return card(
+        image.file,
+        image.caption[:LONGEST_CAPTION],
+        kept=decision.kept,
+        alt=image.caption,
+        score=format_ratio(decision.log_ratio),
+        title=f"{image.file.name}: {decision.reason}",
     )
 
 
@@ -74,9 +49,8 @@ def page(class_name: str, intro: str, sections: dict[str, list[Decision]]) -> st
     ]
     for group, decisions in sections.items():
         if decisions:
-            figures = "".join(map(figure, decisions))
-            parts.append(f'<section><h2>{escape(group)}</h2><div class="grid">{figures}</div></section>')
-    return document(title, parts, SHEET_STYLE)
+            parts.append(f"<section><h2>{escape(group)}</h2>{cards(map(decided_card, decisions))}</section>")
+    return document(title, parts, CARD_STYLE)
 
 
 def slug(name: str) -> str:

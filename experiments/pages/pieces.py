@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from utils.html import jpeg, png
+from utils.html import CARD_STYLE, jpeg, png, thumb
 from utils.images import DecodeError
-from web.sheet import SHEET_STYLE, thumb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 # Shading of the highest share; stronger, the number in the cell could not be read.
 STRONGEST = 55
 STYLE = (
-    SHEET_STYLE
+    CARD_STYLE
     + """
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; font-size: .875rem; }
 a { color: var(--bar); }
