@@ -19,7 +19,7 @@ from tqdm import tqdm
 from captions.captioners.base import Captioner
 from captions.formats import caption_line, read_captions
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES, Manifest, Row, Writer, open_manifest
+from utils.manifest import Manifest, Row, Writer, is_image, open_manifest
 from utils.whole import cut_half_line
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def caption_images(
 
 def _images(folder: Path, inside: str | None) -> list[Path]:
     files = (folder / inside if _has(folder, inside) else folder).iterdir()
-    return sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not p.name.startswith("."))
+    return sorted(path for path in files if is_image(path) and path.is_file())
 
 
 def _has(folder: Path, inside: str | None) -> bool:

@@ -93,6 +93,11 @@ class Manifest:
         return ((match(row["class"]), row) for row in self)
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends as an image's does, and is not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def is_kept(row: Mapping[str, str]) -> bool:
     """Whether a selection kept a row; also where there was none."""
     return row.get("kept", "1") == "1"
@@ -101,7 +106,7 @@ def is_kept(row: Mapping[str, str]) -> bool:
 def _folder_rows(folder: Path) -> Iterator[Row]:
     for place in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         for path in sorted(place.iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            if is_image(path):
                 yield {"path": f"{place.name}/{path.name}", "class": place.name}
 
 
