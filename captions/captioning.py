@@ -75,12 +75,14 @@ def caption_images(
 
 
 def _images(folder: Path, inside: str | None) -> list[Path]:
-    files = (folder / inside if _has(folder, inside) else folder).iterdir()
+    files = _place(folder, inside).iterdir()
     return sorted(path for path in files if is_image(path) and path.is_file())
 
 
-def _has(folder: Path, inside: str | None) -> bool:
-    return inside is not None and (folder / inside).is_dir()
+def _place(folder: Path, inside: str | None) -> Path:
+    """Where a folder's images lie: in its folder ``inside``, if it has one, or in itself."""
+    inner = folder / (inside or "")
+    return inner if inner.is_dir() else folder
 
 
 def _plan(images: Path, out: Path, inside: str | None) -> dict[Path, list[Path]]:
@@ -90,7 +92,9 @@ def _plan(images: Path, out: Path, inside: str | None) -> dict[Path, list[Path]]
     if not images.is_dir():
         raise UserError(f"{images}: no such folder or manifest")
     own = _images(images, inside)
-    folders = [] if _has(images, inside) else sorted(p for p in images.iterdir() if p.is_dir() and p.name[0] != ".")
+    folders = []
+    if _place(images, inside) == images:
+        folders = sorted(path for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
     by_file = {out / f"{folder.name}.txt": _images(folder, inside) for folder in folders}
     if own and any(by_file.values()):
         raise UserError(f"{images}: holds images and folders of images; caption one of them at a time")
