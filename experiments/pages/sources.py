@@ -13,7 +13,7 @@ from captions.formats import read_captions, read_class_words
 from experiments.pages.pieces import fold, note
 from experiments.pages.study import Study
 from utils.html import card, cards
-from utils.manifest import open_manifest
+from utils.manifest import is_kept, open_manifest
 
 # Web images of a class and reason; originals, and downloads for one of them.
 WEB_SHOWN, ORIGINALS, DOWNLOADS = 6, 4, 6
@@ -53,7 +53,7 @@ def _selection(path: Path) -> str:
     groups: dict[tuple[str, bool, str], list[str]] = {}
     counts: dict[tuple[str, bool, str], int] = {}
     for row in manifest:
-        kept = row.get("kept") == "1"
+        kept = is_kept(row)
         key = row["class"], kept, reason_kind(row)
         counts[key] = counts.get(key, 0) + 1
         if len(groups.setdefault(key, [])) < WEB_SHOWN:

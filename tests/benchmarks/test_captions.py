@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.captions import CLASSES, Point, Score, Task, ceiling, read_truth, score, winner
+from benchmarks.filtering import CLASSES, Point, Score, Task, ceiling, read_truth, score, winner
 from tests.conftest import ROOT
 
 TRUTH = read_truth(ROOT / "benchmarks" / "noun_truth.json")
