@@ -1,4 +1,4 @@
-"""Data sets whose random draws depend on (seed, epoch, position) alone, so that a stopped run goes on with the same images."""
+"""Data sets whose draws depend on (seed, epoch, position) alone: a stopped run goes on with the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 
 
 class EpochDataset(Dataset[Item], ABC):
-    """Items by (epoch, position), as the batch samplers ask for them; a position alone is of epoch 0."""
+    """Items by (epoch, position), the keys of the batch samplers; a position alone is of epoch 0."""
 
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
         epoch, position = key if isinstance(key, tuple) else (0, key)

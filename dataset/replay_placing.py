@@ -1,4 +1,4 @@
-"""Putting chosen images into a replay tree: the downloads that a filter kept, or the web images of an earlier step's classes."""
+"""Images into a replay tree: downloads that a filter kept, or web images of an earlier step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a domain discriminator is: its network, its file, and the step-0 checkpoint that it belongs to.
+"""What a domain discriminator is: its network, its file, the step-0 checkpoint it belongs to.
 
 ``web/fitting.py`` trains one, ``web/quality.py`` tests it. Source: docs/method.md, "New classes from web images".
 """
@@ -66,7 +66,16 @@ def body_digest(state: dict[str, Any]) -> str:
 
 
 def make(preprocessing: Preprocessing, step_checkpoint: dict[str, Any] | None = None, seed: int = 0) -> Discriminator:
-    """A discriminator with the random weights of ``seed``; ``features="encoder"`` takes the body of ``step_checkpoint``."""
+    """A discriminator with the random weights of ``seed``.
+
+    Args:
+        preprocessing: ``features="encoder"`` needs the step-0 checkpoint.
+        step_checkpoint: its content; the body sees the image before the discriminator does.
+        seed: of the weights.
+
+    Raises:
+        UserError: the checkpoint is needed and missing, or timm has no such network.
+    """
     torch.manual_seed(seed)
     if preprocessing.features == "image":
         return Discriminator(preprocessing)
@@ -172,7 +181,7 @@ def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None
 
 
 def discriminator_path(step_ckpt: Path) -> Path:
-    """Where the discriminator of a step-0 checkpoint is kept: ``NAME_0.pth`` -> ``NAME_0_discriminator.pth``."""
+    """The discriminator's file of a step-0 checkpoint: ``NAME_0.pth`` -> ``NAME_0_discriminator.pth``."""
     return step_ckpt.with_name(f"{step_ckpt.stem}_discriminator.pth")
 
 

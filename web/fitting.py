@@ -99,7 +99,11 @@ class Fitting:
         self.scheduler = make_scheduler(self.optimizer, "one_cycle", recipe.epochs * self.iterations)
 
     def start(self, names: str) -> None:
-        """Initial weights and the statistics of the training set; ``names`` is timm's name of the network."""
+        """Set initial weights and the training set's statistics.
+
+        Args:
+            names: timm's name of the network.
+        """
         LOG.info(load_classifier(self.discriminator.network, names, self.recipe.pretrained))
         total: Tensor | float = 0.0
         squares: Tensor | float = 0.0
@@ -191,7 +195,7 @@ def examples_digest(examples: Sequence[Example]) -> str:
 
 
 def fit(fitting: Fitting, path: Path, key: str) -> None:
-    """Train to the last epoch; ``path`` with ``.part`` behind it holds the state after each, and is gone on from.
+    """Train to the last epoch; after each, ``PATH.part`` holds the state, from which a next run goes on.
 
     Args:
         fitting: the training.

@@ -60,7 +60,7 @@ def select(
     workers: int = 1,
     batch_size: int = 64,
 ) -> Selected:
-    """Score every image, apply the rule, write the manifest with scores and reasons, and the contact sheets.
+    """Score every image, apply the rule, write the manifest and the contact sheets.
 
     The manifest is read twice: to decide, and to write what was decided behind its rows.
 

@@ -15,7 +15,7 @@ from utils.metrics import BinaryScores, binary_scores
 from web.discriminator import Saved
 from web.examples import Example, Examples, batches
 
-# Below this area under the ROC curve a discriminator tells the domains apart hardly better than a coin.
+# With less area under the ROC curve a discriminator is hardly better than a coin.
 CHANCE_AUC = 0.65
 
 

@@ -1,4 +1,4 @@
-"""Contact sheets: what a selection kept and left of one class, as one HTML page that opens offline."""
+"""Contact sheets: what a selection kept and left of a class, one HTML page that opens offline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ LONGEST_CAPTION = 160
 
 
 def groups(decisions: Sequence[Decision], threshold: float) -> dict[str, list[Decision]]:
-    """The best, the borderline (nearest to ``threshold``, a log ratio) and the worst images of a class, none twice."""
+    """The best, the borderline and the worst images of a class, none twice.
+
+    Args:
+        decisions: of the class's images.
+        threshold: log ratio; the borderline images are nearest to it.
+    """
     ordered = best_first(decisions)
     best, rest = ordered[:SHOWN], ordered[SHOWN:]
     rest, worst = rest[: max(0, len(rest) - SHOWN)], rest[max(0, len(rest) - SHOWN) :]
@@ -27,7 +32,7 @@ def groups(decisions: Sequence[Decision], threshold: float) -> dict[str, list[De
 
 
 def decided_card(decision: Decision) -> str:
-    """A web image in a frame that says whether it was kept, with its score, its caption and, as a hint, the reason."""
+    """A web image's card: kept or left out, its score, its caption and, as a hint, the reason."""
     image = decision.image
     return card(
         image.file,
