@@ -213,7 +213,7 @@ def test_unseen_are_photographs_with_a_new_class_and_no_base_class(
         )
         return BinaryScores(0.1, 0.2, 0.3, 1, 1)
 
-    monkeypatch.setattr(discriminator, "quality", quality)
+    monkeypatch.setattr("web.quality.binary_quality", quality)
     preprocessing = Preprocessing("test_resnet", size=32)
     network = discriminator.make(preprocessing)
     file = tmp_path / "discriminator.pth"
