@@ -5,8 +5,9 @@
     python -m experiments voc 15-5 --overlap --web data/web --arms WILSON raw-web discriminator
     python -m experiments coco --dry_run
 
-Every command is printed before it runs. What is done is not run again; what was stopped goes on. All is in --work, what PAGES names
-last. --dry_run prints the commands of all stages, ``# NAME: done`` above those that are done.
+Every command is printed before it runs. What is done is not run again; what was stopped goes on.
+All is in --work, what PAGES names last. --dry_run prints the command of every stage, with
+``# NAME: done`` above those that are done.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     add(
         "--dry_run",
         action="store_true",
-        help="print every command and run none, for as many GPUs as --gpus says; `# NAME: done` above those that are done",
+        help="run nothing, print every command for as many GPUs as --gpus says, `# NAME: done` above what is done",
     )
 
 
@@ -81,7 +82,7 @@ def get_argparser() -> argparse.ArgumentParser:
 
 
 def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
-    """The stages of an experiment and where they run; a dry run takes the GPUs that it asks for as there.
+    """The stages of an experiment and where they run: a dry run has the GPUs that it asks for.
 
     Args:
         given: the command line.
@@ -114,10 +115,10 @@ def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
 
 
 def main(given: argparse.Namespace) -> int:
-    """Run or print; the exit code: that of the first command that failed, 128 + n where signal n stopped it.
+    """Run or print; the exit code: that of the first failure, 128 + n where signal n stopped it.
 
     Raises:
-        UserError: data is missing, options contradict each other, or the work folder cannot be used.
+        UserError: missing data, options that contradict each other, a work folder of no use.
     """
     gpus: list[str] = []
     if not given.cpu:

@@ -1,7 +1,7 @@
-"""Real photographs in hours on a CPU: cat, dog, horse and person first, then cow and sheep from the web.
+"""Real photographs in hours on a CPU: cat, dog, horse, person first, cow and sheep from the web.
 
-DIR holds ``voc-animals`` (VOC layout), ``web-animals`` (one folder of web images a class) and ``web-captioned``
-(photographs with captions.json).
+DIR holds ``voc-animals`` (VOC layout), ``web-animals`` (one folder of web images a class) and
+``web-captioned`` (photographs with captions.json).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SIZES = Sizes(
     base=line("--bce --lr 0.02 --epochs 6"),
     step=line("--epochs 8"),
     pixel=line("--lr 0.002"),
-    # With small batches their statistics are poor ones, and new classifiers that start at random cover old classes.
+    # With small batches their statistics are poor ones, and new classifiers that start at random
+    # cover old classes.
     weak=line(
         "--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 --init_balanced "
         "--freeze_norm"
@@ -34,7 +35,7 @@ SIZES = Sizes(
     selection=line("--ratio 0.01"),
     speed=line("--num_workers 0"),
 )
-# As many iterations an epoch for every arm: one pass over the photographs of the step's new classes.
+# Iterations of an epoch, the same for every arm: one pass over the photographs of new classes.
 ITERATIONS = {"4-2": 25, "4-1": 12}
 
 

@@ -1,4 +1,4 @@
-"""The arms: methods that an experiment compares, each with its own options and with what it learns from."""
+"""The arms: methods that an experiment compares, with their options and their images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from experiments.stage import line
 
 BASE, JOINT = "base", "joint"
-# The base step's model once more, on the pixels of all classes, as later steps are: its own test leaves out those not yet learned.
+# The base step's model once more, on the pixels of all classes, as later steps are: its own test
+# leaves out those not yet learned.
 BASE_ALL = "base-all-pixels"
 
 
@@ -18,11 +19,11 @@ class Arm:
     Attributes:
         options: of run.py.
         weak: from image labels, else from pixel labels.
-        web: manifest of web images: ``raw``, ``discriminator`` (selected by it), ``captions`` (by captions too) or ``words`` (by
-            captions alone); None: the data set's.
+        web: manifest of web images: ``raw``, ``discriminator`` (selected by it), ``captions`` (by
+            captions too) or ``words`` (by captions alone); None: the data set's.
         replay: whether old classes are rehearsed.
-        best: a weak step by the best recipe or a part of it, not by the papers'; with replay its later steps rehearse the web images of
-            earlier steps as well.
+        best: a weak step by the best recipe or a part of it, not by the papers'; with replay its
+            later steps rehearse the web images of earlier steps as well.
     """
 
     options: tuple[str, ...] = ()
@@ -45,7 +46,7 @@ ARMS = {
     "ours": Arm(line("--web_labels caption"), weak=True, web="captions", replay=True),
     "best": Arm(line("--recipe best --web_labels caption"), weak=True, web="words", replay=True, best=True),
 }
-# What --recipe best is made of, by the name of the arm that does without it, and what stands there instead.
+# Parts of --recipe best by the name of the arm without it: the part, and what stands in its place.
 PARTS = {
     "trained-body": ("--freeze", "--loss_de 1 --freeze_norm"),
     "low-rate": ("--lr_head 40 --lr_pseudo 0.04", "--lr_head 2"),

@@ -1,4 +1,6 @@
-"""The whole chain on drawn pictures, in minutes on a CPU: four shapes first, then twice two from noisy web images; nothing to download."""
+"""The whole chain on drawn pictures, in minutes on a CPU: four shapes first, then twice two from
+noisy web images; nothing to download.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What an experiment has left in its work folder: which commands ran, and where their runs, web images and captions are."""
+"""What an experiment has left in its work folder: which commands ran, and where their runs, web
+images and captions are.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class RunFiles:
         return Path(self.options["logdir"]) / self.experiment / self.options["name"]
 
     def curves(self) -> dict[str, Curve]:
-        """Tag -> iteration -> value of every scalar of the log; what was logged again, by a run that went on or anew, counts."""
+        """Tag -> iteration -> value of every scalar of the log; what was logged again, by a run
+        that went on or anew, counts.
+        """
         curves: dict[str, Curve] = {}
         with contextlib.suppress(FileNotFoundError), (self.folder / "scalars.jsonl").open(encoding="utf-8") as file:
             for line in file:

@@ -4,7 +4,8 @@
     python generate_caption.py POOL/image POOL/captions.txt
     python -m experiments.imitated_search find --pool POOL --out DIR --dataset_dir DIR --task 4-2
 
-``find`` writes DIR/downloads/ID/00001.jpg ..., DIR/captions/ID.txt and DIR/class_words.txt, as the scripts of the method expect them.
+``find`` writes DIR/downloads/ID/00001.jpg ..., DIR/captions/ID.txt and DIR/class_words.txt, as the
+scripts of the method expect them.
 """
 
 from __future__ import annotations

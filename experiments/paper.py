@@ -23,7 +23,7 @@ VOC = Sizes(
     weak=line("--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --lr 0.001 --epochs 40"),
     best=line("--weakly --affinity --alpha 0.5 --lr_policy warmup --lr 0.001 --epochs 40"),
     discriminator=(),
-    # Of 10,000 candidates a class the paper keeps 500 (docs/method.md, "New classes from web images").
+    # The best 500 of 10,000 candidates: docs/method.md, "New classes from web images".
     selection=line("--keep 500"),
 )
 COCO = replace(

@@ -1,4 +1,4 @@
-"""The plan of an experiment: its data, sizes and arms as stages, the base step first, the report last."""
+"""The plan of an experiment: data, sizes and arms as stages, from the base step to the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from experiments.stage import Stage, line, wanted
 from tasks import load_task
 from utils.errors import UserError
 
-# Scripts of the web half end with 1 where a class has no images or an image cannot be read, say so, and go on.
+# Scripts of the web half end with 1 where a class has no images or an image cannot be read, say so,
+# and go on.
 LEFT_OUT = (0, 1)
 
 
@@ -82,7 +83,8 @@ class Experiment:
         sizes: options.
         classes: names of all foreground classes of the task, as captions may name them.
         web: web images of base and new classes, for the discriminator; None where there are none.
-        candidates: of new classes, with a manifest; a path of one that ``prepare`` makes, or the same as ``web``.
+        candidates: of new classes, with a manifest; a path of one that ``prepare`` makes, or the
+            same as ``web``.
         rehearsal: downloads for old classes; None where there are none.
         prepare: stages that make candidates and downloads, for those that take them.
     """
@@ -178,7 +180,9 @@ def _run(
 
 
 def _all_pixels(experiment: Experiment, seed: int) -> Stage:
-    """A second test of the base step's model; what its row of the table holds can be compared with the old classes of later steps."""
+    """A second test of the base step's model; what its row of the table holds can be compared with
+    the old classes of later steps.
+    """
     base, name = f"{BASE}-{seed}", f"{BASE_ALL}-{seed}"
     options = line("--test --test_unknown later --ckpt", experiment.checkpoint(base, 0))
     folder = experiment_name(experiment.dataset, experiment.task, experiment.protocol)
@@ -225,7 +229,9 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
 
 
 def _sources(experiment: Experiment, seed: int, arm: Arm, tree: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Options that name the web images and the replay tree of an arm, and the stages that make them; ``tree`` is that of a later step."""
+    """Options that name the web images and the replay tree of an arm, and the stages that make
+    them; ``tree`` is that of a later step.
+    """
     options: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     if arm.web == "raw" and experiment.candidates is not None:
@@ -257,7 +263,9 @@ def _captions(experiment: Experiment) -> list[Stage]:
 
 
 def _selections(experiment: Experiment, seed: int, wanted_rules: set[str]) -> list[Stage]:
-    """The manifests that are chosen for a seed, and the discriminator of its base step where one of them needs it."""
+    """The manifests that are chosen for a seed, and the discriminator of its base step where one of
+    them needs it.
+    """
     web, sizes, base = experiment.web, experiment.sizes, experiment.checkpoint(f"{BASE}-{seed}", 0)
     assert web is not None
     weights, trained = base.with_name(f"{base.stem}_discriminator.pth"), f"discriminator-{seed}"
@@ -345,7 +353,9 @@ def _tree(experiment: Experiment, seed: int) -> list[Stage]:
 
 
 def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list[Stage]:
-    """The replay tree of a later step of an arm: the same, and the web images of the steps between, labelled by the step before."""
+    """The replay tree of a later step of an arm: the same, and the web images of the steps between,
+    labelled by the step before.
+    """
     task = load_task(experiment.dataset, experiment.task)
     # The first of all seen classes is background.
     learned = experiment.classes[len(task.seen(0)) - 1 : len(task.seen(step - 1)) - 1]
@@ -413,7 +423,7 @@ def _labelled(experiment: Experiment, seed: int, tree: str, after: str, checkpoi
 
 
 def _compared(experiment: Experiment) -> tuple[str, ...]:
-    """Options that name the arms and their baseline: WILSON on raw web images, or the nearest to it that there is."""
+    """Options that name the arms and their baseline: WILSON, on raw web images if there are some."""
     arms = experiment.arms
     baseline = next((name for name in ("raw-web", "WILSON") if name in arms), arms[0])
     return line(f"--arms {BASE} {BASE_ALL}", arms, f"--baseline {baseline}")

@@ -1,7 +1,9 @@
-"""What the runner notes of a stage, ``WORK/stages/NAME.json``, and how a reader of the work folder gets the stage back.
+"""What the runner notes of a stage, ``WORK/stages/NAME.json``, and how a reader of the work folder
+gets the stage back.
 
-A record holds key, command, whether the command ended, and its seconds; then what the stage says of itself: kind, arm, rule, seed, step,
-inputs and outputs by name. Version 0.1.0 wrote the first four alone: ``earlier`` makes up for the rest, and for stages that say no kind.
+A record holds key, command, whether the command ended, and its seconds; then what the stage says of
+itself: kind, arm, rule, seed, step, inputs and outputs by name. Version 0.1.0 wrote the first four
+alone: ``earlier`` makes up for the rest, and for stages that say no kind.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ def read_ended(path: Path) -> Stage | None:
 
 
 def run_options(command: Sequence[str]) -> dict[str, Any] | None:
-    """Options of a run.py command by name, as given: None where the default holds. None where this version does not know the command."""
+    """Options of a run.py command by name; None for a command that this version does not know.
+
+    An option that was not given is None.
+    """
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             options = vars(argparser.get_argparser().parse_args(list(command[1:])))
@@ -76,7 +81,7 @@ EARLIER: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
 
 
 def earlier(name: str, command: tuple[str, ...]) -> Stage:
-    """A stage of version 0.1.0, from its name and its command; of no kind where no reader asks for it."""
+    """A stage of version 0.1.0 by its name and command, of no kind where no reader asks for it."""
     if command[0] == "run.py":
         return _earlier_run(name, command)
 

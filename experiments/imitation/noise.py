@@ -1,7 +1,8 @@
 """Noisy candidates for new classes, with known truth, out of clean web images.
 
-Of the candidates for each new class some show another class, half of them another new class and half a base class, and some are
-drawings. The columns ``true_class`` and ``domain`` of the manifest say so; no script of the method reads them.
+Of the candidates for each new class some show another class, half of them another new class and
+half a base class, and some are drawings. The columns ``true_class`` and ``domain`` of the manifest
+say so; no script of the method reads them.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int
         web: one folder of web images a class.
         out: folder of the candidates, one folder a new class, and of ``manifest.csv``.
         new: the classes searched for.
-        base: other classes; what is taken of them is what the discriminator holds out, so that it has not been trained on it.
+        base: other classes; what is taken of them is what the discriminator holds out, so that it
+            has not been trained on it.
         seed: which images are mixed in.
 
     Raises:

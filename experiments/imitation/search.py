@@ -1,8 +1,9 @@
 """A pool of images whose content is known, and the search for images of old classes in it.
 
-The pool holds web images of base classes, captioned photographs (``captions.json``: file and captions), drawings, and images of new
-classes. A search looks for training images of step 0, of which only the class words are kept. It finds images that share a class with
-the original, and now and then anything else.
+The pool holds web images of base classes, captioned photographs (``captions.json``: file and
+captions), drawings, and images of new classes. A search looks for training images of step 0, of
+which only the class words are kept. It finds images that share a class with the original, and now
+and then anything else.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from utils.manifest import open_manifest
 
 # Images that no original asks for, as shares of the pool's own.
 DRAWN, FOREIGN = 0.1, 0.1
-# Downloads for each original (docs/method.md, "Old classes from captions"), and the share of them that is anything.
+# Downloads for each original (docs/method.md, "Old classes from captions"), and the share of them
+# that is anything.
 DOWNLOADS, NOISE = 20, 0.3
 PEOPLE = frozenset(
     "man woman boy girl child person people guy lady men women children boys girls player baby kid kids".split()
@@ -56,7 +58,7 @@ def make_pool(web: Path, captioned: Path, out: Path, new: Sequence[str], base: S
 
     Args:
         web: one folder of web images a class.
-        captioned: photographs in ``images/`` with ``captions.json``; their captions tell what they show.
+        captioned: photographs in ``images/``, and ``captions.json``, which tells what they show.
         out: folder of the pool.
         new: classes whose images nobody should find.
         base: classes with web images.
@@ -109,7 +111,8 @@ def read_pool(folder: Path) -> list[PoolImage]:
     """The pool with its captions: a photograph's own, else what generate_caption.py wrote.
 
     Args:
-        folder: what ``make_pool`` made; or a manifest with the columns ``caption`` and ``true_class``, as drawn web images have.
+        folder: what ``make_pool`` made; or a manifest with the columns ``caption`` and
+            ``true_class``, as drawn web images have.
 
     Raises:
         UserError: it is not there, or has no captions.
@@ -130,7 +133,7 @@ def read_pool(folder: Path) -> list[PoolImage]:
 
 
 def originals(dataset: str, folder: Path, task_name: str, protocol: str, count: int) -> dict[str, list[str]]:
-    """Class words of ``count`` training images of step 0, by their id, in the order of the data set.
+    """Class words of training images of step 0, by their id, in the order of the data set.
 
     Args:
         dataset: name of the data set.
@@ -151,7 +154,8 @@ def originals(dataset: str, folder: Path, task_name: str, protocol: str, count: 
 
 
 def find(pool: Sequence[PoolImage], wanted: dict[str, list[str]], seed: int = 1) -> dict[str, list[PoolImage]]:
-    """Downloads for each original, in the order of its results: most share a class with it, the rest are anything.
+    """Downloads for each original, in the order of its results: most share a class with it, the
+    rest are anything.
 
     Args:
         pool: where to search.
@@ -170,7 +174,7 @@ def find(pool: Sequence[PoolImage], wanted: dict[str, list[str]], seed: int = 1)
 
 
 def write_downloads(out: Path, downloads: dict[str, list[PoolImage]], wanted: dict[str, list[str]]) -> None:
-    """Lay out the downloads (hard links) with captions and class words; folders that are there stay.
+    """Lay out the downloads (hard links), captions and class words; folders that are there stay.
 
     Args:
         out: gets ``downloads/ID/00001.jpg`` ..., ``captions/ID.txt`` and ``class_words.txt``.

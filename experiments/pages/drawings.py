@@ -25,7 +25,9 @@ SCORES = ("val/old_iou", "val/new_iou", "val/all_iou")
 
 
 def curves(study: Study) -> str:
-    """One drawing for each step, loss and validation score: a line an arm, the mean over its seeds, the seeds behind it, thin."""
+    """One drawing for each step, loss and validation score: a line an arm, the mean over its seeds,
+    the seeds behind it, thin.
+    """
     colours = _colours([BASE, *study.arms])
     parts = []
     for group in study.groups():

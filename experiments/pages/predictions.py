@@ -24,7 +24,7 @@ from utils.distributed import start, stop
 from utils.errors import UserError
 from utils.html import mask_image, swatch
 
-# Arms that are shown where they are there, in this order, all of one experiment being too many to compare.
+# Arms to show, in this order, where they are there: all of an experiment are too many to compare.
 ARMS = (BASE, "fine-tuning", "WILSON", "raw-web", "ours", "best", JOINT)
 # Images in all, and share of an image that its class covers at least.
 SHOWN, VISIBLE = 12, 0.05

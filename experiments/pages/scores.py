@@ -24,7 +24,9 @@ NAMES = {
 
 
 def answer(study: Study) -> str:
-    """The best arm that learned step by step: its scores against the baseline's, the base model's and joint training's."""
+    """The best arm that learned step by step: its scores against the baseline's, the base model's
+    and joint training's.
+    """
     best = study.best()
     if best is None:
         return "<p>No arm has been tested on old and new classes yet.</p>"
@@ -56,7 +58,7 @@ def _gain(study: Study, arm: str, score: str) -> list[str]:
 
 
 def _shares(study: Study, score: str, mean: float) -> list[str]:
-    """What part of the base model's old classes is left, and of joint training's new classes reached."""
+    """Share of the base model's old classes that is left, and of joint training that is reached."""
     lines = []
     if score == "old" and study.base is not None and study.table.step == 1:
         for arm, pixels in ((BASE, "tested without pixels of new classes"), (BASE_ALL, "the same model on all pixels")):
@@ -114,7 +116,13 @@ def _class_table(study: Study, table: Table) -> str:
 
 
 def _new_classes(study: Study, table: Table, names: Sequence[str]) -> set[str]:
-    """Those of a table's classes, in channel order, that its step adds to the steps before; none at the base step."""
+    """Classes that a table's step adds to the steps before, none at the base step.
+
+    Args:
+        study: the table's experiment.
+        table: of one step.
+        names: all its classes in channel order, background first.
+    """
     # Joint training stands in later tables too, with rows of step 0.
     rows = [run for runs in table.arms.values() for run in runs.values() if run.step == table.step > 0]
     old = next((run.old_classes for run in rows if run.old_classes is not None), None)

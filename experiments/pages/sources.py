@@ -1,4 +1,6 @@
-"""What the arms learned from beside the data set: web images, kept and left out, and captions of the rehearsal."""
+"""What the arms learned from beside the data set: web images, kept and left out, and captions of
+the rehearsal.
+"""
 
 from __future__ import annotations
 

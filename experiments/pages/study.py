@@ -37,7 +37,8 @@ class Study:
 
     Attributes:
         history: what ended in the work folder.
-        tables: of the task's steps, the last step first; joint training stands in those that end with its classes.
+        tables: of the task's steps, the last step first; joint training stands in those that end
+            with its classes.
         arms: of the last step, in the order of its table.
         baseline: arm that differences are taken to; None where the last step has none of that name.
         lacking: a sentence for each thing that should be there and is not.
@@ -83,7 +84,7 @@ class Study:
         return [run for run in runs if run.step == highest]
 
     def groups(self) -> list[Group]:
-        """The runs of the shown arms and of the base by step, the last step first, joint training last."""
+        """Runs of the shown arms and the base by step, the last step first, joint training last."""
         order = list(dict.fromkeys([BASE, *self.arms]))
         runs = [run for run in self.history.runs if run.arm in order]
         runs.sort(key=lambda run: (run.results != self.table.experiment, -run.step, order.index(run.arm), run.seed))
@@ -113,7 +114,8 @@ def study(history: History, arms: Sequence[str], baseline: str | None) -> Study:
     Args:
         history: what ended there.
         arms: arms to show, in this order; all that were tested where none is given.
-        baseline: arm that differences are taken to; the first of raw-web and WILSON that is there where none is given.
+        baseline: arm that differences are taken to; the first of raw-web and WILSON that is there
+            where none is given.
 
     Raises:
         UserError: no run was tested, or an arm was not.
