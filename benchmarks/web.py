@@ -33,6 +33,7 @@ from experiments.stage import Stage, line
 from results.rows import read_runs, read_table
 from results.table import markdown_table
 from results.tables import make_tables
+from tasks import label_column
 from utils.errors import UserError
 from utils.manifest import is_kept
 
@@ -282,7 +283,7 @@ def transfer(file: Path, web: Path, photographs: Path) -> dict[str, float]:
     for split in ("train", "val"):
         data = make_source("voc", photographs, split)
         labels = data.image_labels()
-        column = {name: class_id - 1 for class_id, name in data.class_names.items()}
+        column = {name: label_column(class_id) for class_id, name in data.class_names.items()}
         base = [column[name] for name in (*OLD, "person")]
         new = [column[name] for name in NEW]
         # What step 0 was trained on holds a base class: these images hold none.
