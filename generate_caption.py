@@ -16,11 +16,11 @@ import sys
 from pathlib import Path
 
 from captions.captioners import CAPTIONERS, DEFAULT_CAPTIONER
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import GOES_ON, run
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="generate_caption.py",
         description="Caption images: a folder of them, a folder of folders (the replay tree), or a manifest.",
@@ -57,16 +57,22 @@ def main(given: argparse.Namespace) -> int:
         raise UserError("--batch_size, --beams and --new_tokens need at least 1")
     # Imported here, so that --help answers at once.
     from captions.captioners import make_captioner
-    from captions.captioners.base import Settings
+    from captions.captioners.base import CaptionerSettings
     from captions.captioning import caption_images
     from dataset.files import shown
+    from dataset.replay_tree import IMAGES
     from utils import distributed
 
     runtime = distributed.start(given.device, given.precision)
-    settings = Settings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
+    settings = CaptionerSettings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
     captioner = make_captioner(given.captioner, settings, runtime)
     done = caption_images(
-        given.images, given.out, captioner, batch_size=given.batch_size, only_missing=given.only_missing
+        given.images,
+        given.out,
+        captioner,
+        batch_size=given.batch_size,
+        only_missing=given.only_missing,
+        inside=IMAGES,
     )
     print(
         f"{done.images} images: {done.captioned} captioned, {done.before} had captions, {len(done.faults)} have none; "
@@ -78,12 +84,6 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"generate_caption.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("generate_caption.py: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(
+        run(lambda: main(get_argparser().parse_args()), "generate_caption.py", stopped=GOES_ON, level=logging.INFO)
+    )

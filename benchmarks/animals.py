@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.pages import finish, make_parser, spread, write_page
+from experiments.arms import BASE, JOINT
 from experiments.history import read_history
-from experiments.method import BASE, JOINT
+from results.rows import SCORES, Run, read_runs
 from results.table import markdown_table
-from results.tables import SCORES, Run, Table, make_tables, read_runs
+from results.tables import Table, make_tables
 from utils.errors import UserError
 
 ARMS = ("fine-tuning", "MiB", "WILSON", JOINT)

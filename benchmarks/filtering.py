@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from captions import wordnet
 from captions.filter_files import read_lists
-from captions.filters import DEFAULT_SIMILARITY, RULES, Rows, Rule, filter_replay_with_NN, make_table
+from captions.filters import DEFAULT_SIMILARITY, RULES, FilterRule, Rows, filter_replay_with_NN, noun_similarities
 from captions.formats import read_class_words
 from captions.similarity import SIMILARITIES, Matrix, Similarity, make_similarity
 from captions.vocabulary import class_entry
@@ -194,7 +194,7 @@ def ceiling(task: Task) -> NDArray[np.float64]:
     return np.array([np.mean([len(task.right[o]) >= 2 for o in task.single(name)]) for name in CLASSES])
 
 
-def published_choice(threshold: float) -> Rule:
+def published_choice(threshold: float) -> FilterRule:
     """The published rule at another threshold."""
     return replace(RULES["depth"], threshold=threshold)
 
@@ -213,7 +213,7 @@ class Kinds:
 
     def judge(self, similarity: Similarity, threshold: float, rivals: bool) -> tuple[float, float]:
         """Precision and recall of the pairs of a kind and its class."""
-        passing = make_table(self.words, WORDS, similarity, rivals).values > threshold
+        passing = noun_similarities(self.words, WORDS, similarity, rivals).values > threshold
         right = int(np.count_nonzero(passing & self.true))
         return right / max(1, int(np.count_nonzero(passing))), right / int(np.count_nonzero(self.true))
 
@@ -256,7 +256,7 @@ def sweep(task: Task, kinds: Kinds, similarity: Similarity, thresholds: Sequence
     """Scores of a similarity at each threshold, with the published rule or our own."""
     curve = []
     for threshold in thresholds:
-        rule = published_choice(threshold) if published else Rule(threshold)
+        rule = published_choice(threshold) if published else FilterRule(threshold)
         kept = filter_replay_with_NN(task.lists, task.wanted, similarity, rule)
         curve.append(Point(threshold, score(task, kept), kinds.judge(similarity, threshold, rule.rivals)))
     return curve
@@ -295,7 +295,7 @@ class Measurement:
     left_out: Sequence[str]
 
 
-def variants_of(rule: Rule) -> dict[str, Rule]:
+def variants_of(rule: FilterRule) -> dict[str, FilterRule]:
     """The rule, and what it would be without one of its parts."""
     return {
         "default: all nouns, the most similar images, rivals": rule,
@@ -327,7 +327,7 @@ def measure(data: Path, vocabulary: Path) -> Measurement:
             left_out.append(f"{name} is left out: {error}")
     swapped = read_class_words(data / "captions" / "pascal_classes.txt")
 
-    def kept_by(wanted: Mapping[str, list[str]], similarity: Similarity, rule: Rule) -> Score:
+    def kept_by(wanted: Mapping[str, list[str]], similarity: Similarity, rule: FilterRule) -> Score:
         return score(task, filter_replay_with_NN(task.lists, wanted, similarity, rule))
 
     default, rule = measures[DEFAULT_SIMILARITY], RULES[DEFAULT_SIMILARITY]

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.pages import finish, make_parser, spread, write_page
+from experiments.arms import BASE
 from experiments.history import History, read_history
-from experiments.method import BASE
+from results.rows import Run, read_runs
 from results.table import markdown_table
-from results.tables import Run, Table, make_tables, read_runs
+from results.tables import Table, make_tables
 from utils.errors import UserError
 
 # Recipe -> the arms without and with rehearsal.
@@ -98,14 +99,6 @@ class Expectation:
     met: bool
 
 
-def _given(history: History, option: str) -> str:
-    """What the search was given."""
-    value = history.option("search", option)
-    if value is None:
-        raise UserError(f"--works {history.work}: no search has ended there; name a folder whose arms rehearse")
-    return str(value)
-
-
 def measure_search(history: History) -> Search:
     """The search before and after the caption filter; it is drawn again, as it was.
 
@@ -115,11 +108,15 @@ def measure_search(history: History) -> Search:
     # Imported here, so that --help answers at once.
     from experiments.imitation.search import find, originals, read_pool
 
-    photographs, pool = Path(_given(history, "--dataset_dir")), Path(_given(history, "--pool"))
-    wanted = originals("voc", photographs, _given(history, "--task"), "overlap", ORIGINALS)
+    searches = history.of_kind("search")
+    if not searches:
+        raise UserError(f"--works {history.work}: no search has ended there; name a folder whose arms rehearse")
+    files = searches[0].inputs
+    # The last run is of the last step; joint training has another task.
+    wanted = originals("voc", files["originals"], history.runs[-1].options["task"], "overlap", ORIGINALS)
     kept = history.work / "rehearsal" / "kept"
     right: dict[str, list[bool]] = {"found": [], "kept by the caption filter": []}
-    for original, images in find(read_pool(pool), wanted).items():
+    for original, images in find(read_pool(files["pool"]), wanted).items():
         names = set((kept / f"{original}.txt").read_text(encoding="utf-8").split())
         for number, image in enumerate(images, 1):
             shows = bool(image.shows & set(wanted[original]))

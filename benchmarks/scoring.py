@@ -108,7 +108,7 @@ def measure(settings: argparse.Namespace) -> Measurement:
             rows, cache = make_manifest(folder, files, count), folder / f"{name}.scores.csv"
             started = time.perf_counter()
             scores = score(
-                rows, count, discriminator, runtime,
+                [str(rows.file(row)) for row in rows], discriminator, runtime,
                 cache=cache, workers=settings.workers, batch_size=settings.batch_size,
             )  # fmt: skip
             assert not np.isnan(scores.log_ratio).any()

@@ -25,14 +25,17 @@ from benchmarks.animals import of_step, score_values
 from benchmarks.pages import finish, make_parser, spread, write_page
 from experiments import animals
 from experiments.animals import ITERATIONS, NEW, OLD
+from experiments.arms import BASE
 from experiments.history import read_history
-from experiments.method import BASE, LEFT_OUT, Experiment
+from experiments.plan import LEFT_OUT, Experiment
 from experiments.runner import Runner, make_slots
 from experiments.stage import Stage, line
-from results.rows import read_table
+from results.rows import read_runs, read_table
 from results.table import markdown_table
-from results.tables import make_tables, read_runs
+from results.tables import make_tables
+from tasks import label_column
 from utils.errors import UserError
+from utils.manifest import is_kept
 
 TASK, STEP = "4-2", 1
 # Arm of the experiment, or our own -> what the page calls it.
@@ -269,8 +272,9 @@ def transfer(file: Path, web: Path, photographs: Path) -> dict[str, float]:
     from dataset import make_source
     from utils import distributed
     from utils.manifest import open_manifest
-    from web.discriminator import load, probabilities, quality
+    from web.discriminator import load
     from web.examples import Example, web_examples
+    from web.quality import binary_quality, probabilities
 
     runtime = distributed.start("cpu")
     saved = load(file, runtime)
@@ -279,14 +283,14 @@ def transfer(file: Path, web: Path, photographs: Path) -> dict[str, float]:
     for split in ("train", "val"):
         data = make_source("voc", photographs, split)
         labels = data.image_labels()
-        column = {name: class_id - 1 for class_id, name in data.class_names.items()}
+        column = {name: label_column(class_id) for class_id, name in data.class_names.items()}
         base = [column[name] for name in (*OLD, "person")]
         new = [column[name] for name in NEW]
         # What step 0 was trained on holds a base class: these images hold none.
         chosen = np.flatnonzero(labels[:, new].any(axis=1) & ~labels[:, base].any(axis=1))
         positives += [Example(data.image_path(int(i)), "cow or sheep", True) for i in chosen]
     examples = [*positives, *negatives]
-    unseen = quality(probabilities(saved.discriminator, examples, runtime, 0), examples)
+    unseen = binary_quality(probabilities(saved.discriminator, examples, runtime, 0), examples)
     return {
         f"{word} {name}": value
         for word, scores in (("seen", saved.scores), ("unseen", unseen))
@@ -301,7 +305,7 @@ def transfer(file: Path, web: Path, photographs: Path) -> dict[str, float]:
 def judge(manifest: Path) -> Judgement:
     """A selection against the truth: right is an image that shows its class and is no drawing."""
     _, rows = read_table(manifest)
-    kept = np.array([row.get("kept", "1") == "1" for row in rows])
+    kept = np.array([is_kept(row) for row in rows])
     right = np.array([row["true_class"] == row["class"] and row["domain"] == "photo" for row in rows])
     both = (kept & right).sum()
     precision = float(both / kept.sum()) if kept.any() else float("nan")

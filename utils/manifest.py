@@ -7,14 +7,14 @@ web data lie, is read as a manifest of these two columns.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from utils.errors import UserError
-from utils.whole import whole_file
+from utils.whole import cut_half_line, whole_file
 
 Row = dict[str, str]
 FILE = "manifest.csv"
@@ -80,11 +80,33 @@ class Manifest:
         """The image file of a row."""
         return self.root / row["path"]
 
+    def kept(self) -> Iterator[tuple[int, Row]]:
+        """Number, from 0 among all rows, and row of what a selection kept; every row where there was none."""
+        return ((number, row) for number, row in enumerate(self) if is_kept(row))
+
+    def matched(self, match: Callable[[str], str | None]) -> Iterator[tuple[str | None, Row]]:
+        """Every row, kept or not, behind the class that its own class means.
+
+        Args:
+            match: class of a row -> the reader's name of it, or None where it is none of the reader's.
+        """
+        return ((match(row["class"]), row) for row in self)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends as an image's does, and is not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def is_kept(row: Mapping[str, str]) -> bool:
+    """Whether a selection kept a row; also where there was none."""
+    return row.get("kept", "1") == "1"
+
 
 def _folder_rows(folder: Path) -> Iterator[Row]:
     for place in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         for path in sorted(place.iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            if is_image(path):
                 yield {"path": f"{place.name}/{path.name}", "class": place.name}
 
 
@@ -143,9 +165,8 @@ class Writer:
         self.path, self.columns = path, tuple(columns)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file():
-                self._cut_half_line()
-            fresh = not path.is_file() or path.stat().st_size == 0
+            cut_half_line(path)
+            fresh = path.stat().st_size == 0
             if not fresh and read_columns(path) != self.columns:
                 raise UserError(f"{path}: has other columns than {', '.join(self.columns)}; move it away")
             self.file: IO[str] = path.open("a", newline="", encoding="utf-8")
@@ -156,20 +177,12 @@ class Writer:
             self.writer.writerow(self.columns)
             self.file.flush()
 
-    def _cut_half_line(self) -> None:
-        """A process that was killed may have left half a line behind."""
-        content = self.path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with self.path.open("r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
-
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; columns it lacks stay empty."""
         self.writer.writerow([_one_line(row.get(name, "")) for name in self.columns])
         self.file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         self.file.close()
 
     def __enter__(self) -> Writer:

@@ -11,7 +11,7 @@ from benchmarks import replay
 from benchmarks.replay import PAIRS, main
 from experiments.__main__ import get_argparser
 from experiments.history import read_history
-from experiments.imitation.search import FOUND
+from experiments.imitation.search import DOWNLOADS
 from tests.benchmarks.work_folder import add, end_stages, row, write_voc
 from utils.errors import UserError
 
@@ -93,8 +93,8 @@ def test_the_page(works: list[Path], tmp_path: Path) -> None:
 
 def test_the_search_is_drawn_again(works: list[Path]) -> None:
     search = replay.measure_search(read_history(works[0]))
-    assert search.originals == 2 and search.images["found"].number == 2 * FOUND
-    assert 0.5 < search.images["found"].right / (2 * FOUND) < 1.0
+    assert search.originals == 2 and search.images["found"].number == 2 * DOWNLOADS
+    assert 0.5 < search.images["found"].right / (2 * DOWNLOADS) < 1.0
     assert search.images["kept by the caption filter"].number == 4
 
 

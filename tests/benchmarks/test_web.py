@@ -31,7 +31,7 @@ from benchmarks.web import (
     weights,
 )
 from experiments.__main__ import get_argparser, make_runner
-from experiments.method import Experiment
+from experiments.plan import Experiment
 from experiments.runner import Runner
 from experiments.stage import check
 from tests.benchmarks.work_folder import add, end_stages, row, write_voc
@@ -196,7 +196,7 @@ def test_unseen_are_photographs_with_a_new_class_and_no_base_class(
     from modules.spectrum import Preprocessing
     from utils import checkpoint
     from utils.metrics import BinaryScores
-    from web import discriminator
+    from web import discriminator, quality
 
     voc = tmp_path / "voc"
     write_voc(voc, {"cow": [10], "both": [10, 12], "dog": [12], "sheep": [17], "bird": [3]}, ["sheep", "bird"])
@@ -205,7 +205,7 @@ def test_unseen_are_photographs_with_a_new_class_and_no_base_class(
         Image.new("RGB", (40, 40), "white").save(tmp_path / "web" / name / "a.jpg")
     seen: list[tuple[str, bool]] = []
 
-    def quality(probability: np.ndarray, examples: list) -> BinaryScores:
+    def binary_quality(probability: np.ndarray, examples: list) -> BinaryScores:
         assert len(probability) == len(examples) and not np.isnan(probability).any()
         seen.extend(
             (example.path.stem if example.of_dataset else example.class_name, example.of_dataset)
@@ -213,7 +213,7 @@ def test_unseen_are_photographs_with_a_new_class_and_no_base_class(
         )
         return BinaryScores(0.1, 0.2, 0.3, 1, 1)
 
-    monkeypatch.setattr(discriminator, "quality", quality)
+    monkeypatch.setattr(quality, "binary_quality", binary_quality)
     preprocessing = Preprocessing("test_resnet", size=32)
     network = discriminator.make(preprocessing)
     file = tmp_path / "discriminator.pth"

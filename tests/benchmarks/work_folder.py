@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from experiments import animals
-from experiments.method import stages
+from experiments.plan import stages
 from results.rows import append_results
 
 CLASSES = ("cat", "dog", "horse", "person", "cow", "sheep")
