@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from results.table import mean_and_deviation
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,18 +38,11 @@ def make_parser(name: str, description: str | None, page: bool = True) -> argpar
 
 def finish(name: str, main: Callable[[], int]) -> None:
     """Run a benchmark and exit with its code: 2 for bad input, told in one line, 130 if stopped."""
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"benchmarks.{name}: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"benchmarks.{name}: stopped", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(run(main, f"benchmarks.{name}", stopped="no page was written"))
 
 
 def spread(values: Sequence[float], scale: float = 100.0, digits: int = 1) -> str:
-    """Mean ± standard deviation (n - 1), times ``scale``; of one value its mean alone, of none a dash."""
+    """Mean ± standard deviation (n - 1), times ``scale``; of one value the mean, of none a dash."""
     mean = statistics.fmean(values) if values else math.nan
     deviation = statistics.stdev(values) if len(values) > 1 else math.nan
     return mean_and_deviation(mean, deviation, scale, digits)

@@ -58,4 +58,4 @@ def test_a_stopped_benchmark_says_so(capsys: pytest.CaptureFixture[str]) -> None
 
     with pytest.raises(SystemExit) as ended:
         finish("web", stopped)
-    assert ended.value.code == 130 and capsys.readouterr().err == "benchmarks.web: stopped\n"
+    assert ended.value.code == 130 and capsys.readouterr().err.startswith("benchmarks.web: stopped; ")
