@@ -44,7 +44,7 @@ def main() -> None:
 
     from dataset import class_names
     from dataset.incremental import IncrementalView
-    from dataset.views import make_views
+    from dataset.views import DataOptions, make_views
     from tasks import load_task
     from utils.normalisation import NORMALISATIONS
 
@@ -52,10 +52,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = settings.dataset_dir or Path(temporary) / settings.dataset
         task = load_task(settings.dataset, settings.task, None)
-        views = make_views(
-            task, 0, folder, protocol="overlap", mask_old=True, crop_size=settings.crop_size, crop_size_val=settings.crop_size,
-            normalisation=NORMALISATIONS["imagenet"], unknown="ignore", seed=0,
+        options = DataOptions(
+            protocol="overlap", no_mask=False, crop_size=settings.crop_size, crop_size_val=settings.crop_size,
+            test_unknown="ignore", random_seed=0,
         )  # fmt: skip
+        views = make_views(task, 0, folder, NORMALISATIONS["imagenet"], options)
         view = views.train
         assert isinstance(view, IncrementalView)
         names = class_names(settings.dataset, folder)

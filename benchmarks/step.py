@@ -49,8 +49,8 @@ def measure(step: int, settings: argparse.Namespace) -> dict[str, float]:
         trainer = Trainer(options, load_task("voc", "15-5"), {}, runtime, logger)
     trainer.build(1)
     if options.compile:
-        trainer.learner.model = torch.compile(trainer.learner.model)  # type: ignore[assignment]
-    trainer.learner.train()
+        trainer.networks.compile()
+    trainer.networks.student.train()
     size, count = settings.crop_size, settings.batch_size
     generator = torch.Generator().manual_seed(0)
     labels = torch.zeros(count, len(trainer.names) - 1)
