@@ -10,7 +10,7 @@ import sys
 
 import argparser
 from argparser import Options
-from utils.errors import UserError, one_line
+from utils.script import run
 
 
 def main(options: Options) -> int:
@@ -54,8 +54,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(argparser.parse()))
-    except UserError as error:
-        print(f"run.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run(lambda: main(argparser.parse()), "run.py"))

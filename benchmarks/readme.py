@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.method import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
+from results.rows import SCORES
 from results.table import FEW
-from results.tables import LEVEL, SCORES
+from results.tables import LEVEL
 from utils.errors import UserError, one_line
 from utils.whole import write_whole
 

@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.pages import write_page  # noqa: E402
 from experiments.history import History, read_history  # noqa: E402
 from experiments.imitation.search import find, originals, read_pool  # noqa: E402
-from results.tables import Run, Table, make_tables, read_runs  # noqa: E402
+from results.rows import Run, read_runs  # noqa: E402
+from results.tables import Table, make_tables  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
 # Recipe -> the arms without and with rehearsal.

@@ -31,6 +31,7 @@ from engine.state import Description, read_model
 from modules.norm import arithmetic
 from segmentation_module import make_model
 from tasks import BACKGROUND, IGNORE, load_task
+from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
@@ -86,7 +87,7 @@ class Labeller:
         ids = [number for classes in steps for number in classes]
         self.settings, self.runtime = settings, runtime
         self.marker = Marker(
-            checkpoint=weights_digest(weights),
+            checkpoint=checkpoint.weights_digest(weights),
             dataset=options["dataset"],
             task=Path(options["task"]).stem if options["task"].endswith(".json") else options["task"],
             step=len(steps) - 1,
@@ -160,15 +161,6 @@ def _description(path: Path, own: Description | None, described: Options | None)
     task = load_task(described.dataset, described.task, set(known))
     steps = [list(classes) for classes in task.steps[: described.step + 1]]
     return Description(described.plain(), steps, [known[number] for classes in steps for number in classes])
-
-
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Hash of a model's weights: the same however often its file is written."""
-    digest = hashlib.sha256()
-    for key in sorted(weights):
-        digest.update(key.encode())
-        digest.update(weights[key].contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def words_digest(path: Path) -> str:

@@ -19,9 +19,8 @@ from engine.evaluation import Evaluator, log_scores
 from engine.networks import Networks
 from engine.state import Progress
 from results.confusion import write_confusion
-from results.page import Sample as ReportSample
-from results.page import write_report
-from results.rows import append_results
+from results.page import Shown, write_report
+from results.rows import append_results, names_cell
 from tasks import Task
 from utils.distributed import Runtime
 from utils.logger import Logger
@@ -85,13 +84,16 @@ def _row(trainer: Trained, result: Scores) -> dict[str, object]:
         "iterations": progress.epoch * trainer.iters_per_epoch,
         "seconds": round(progress.seconds, 1),
         "memory_mib": round(progress.memory, 1),
+        "dataset": trainer.task.dataset,
+        "task": trainer.task.name,
+        "old_classes": names_cell(trainer.names[1 : trainer.old]),
     }
     row |= {key: round(value, 6) for key, value in result.summary().items()}
     row |= {f"iou {name}": round(value, 6) for name, value in result.by_name().items()}
     return row
 
 
-def samples(trainer: Trained, view: IncrementalView) -> list[ReportSample]:
+def samples(trainer: Trained, view: IncrementalView) -> list[Shown]:
     """Predictions on ``sample_num`` images, spread evenly over the test images that hold a class of the task."""
     count = trainer.options.sample_num
     foreground = view.holding(trainer.task.new(trainer.options.step))
@@ -107,7 +109,7 @@ def samples(trainer: Trained, view: IncrementalView) -> list[ReportSample]:
         before, after = (_predict(trainer, model, image) for model in models)
         assert after is not None
         picture = denormalise(image.cpu(), networks.normalisation)[0]
-        shown.append(ReportSample(sample.name, picture, sample.mask.numpy().astype(np.uint8), before, after))
+        shown.append(Shown(sample.name, picture, sample.mask.numpy().astype(np.uint8), before, after))
     return shown
 
 

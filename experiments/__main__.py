@@ -22,7 +22,8 @@ from pathlib import Path
 from experiments import animals, demo, paper
 from experiments.method import ABLATIONS, ARMS, JOINT, stages
 from experiments.runner import Runner, make_slots
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 
 # What a researcher looks at in the end, in the work folder.
 PAGES = ("table.md", "report.html")
@@ -121,8 +122,4 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"experiments: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "experiments"))

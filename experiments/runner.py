@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from experiments.stage import Stage, check, keys, missing
 from utils.errors import UserError
-from utils.whole import write_whole
+from utils.whole import InUse, locked, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds between two looks at the commands that run, and lines of a failed command's log to show.
@@ -99,7 +99,7 @@ class Runner:
         self.keys = keys(stages)
         self.jobs: list[_Job] = []
         self.stopping: int | None = None
-        self.lock: IO[str] | None = None
+        self.lock: int | None = None
 
     # ---- what is done -------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Runner:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            pass_fds=[self.lock.fileno()] if self.lock is not None else [],
+            pass_fds=[self.lock] if self.lock is not None else [],
         )
         self.jobs.append(_Job(stage, slot, process, log, time.monotonic()))
         if self.stopping is not None:  # The signal came while the command was started, and did not reach it.
@@ -246,18 +246,12 @@ class Runner:
     def _alone(self) -> Iterator[None]:
         """Keep other runs of this work folder out, where the system has file locks."""
         try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        with (self.folder / ".lock").open("w") as self.lock:
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{self.folder}: another run of this experiment is at work; wait for it or stop it"
-                ) from None
-            yield
+            with locked(self.folder / ".lock", wait=False) as self.lock:
+                yield
+        except InUse:
+            raise UserError(
+                f"{self.folder}: another run of this experiment is at work; wait for it or stop it"
+            ) from None
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         """The commands save and stop; a second signal ends them at once."""

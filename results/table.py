@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import replacing
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _whole(mean: float, deviation: float = math.nan) -> str:
 
 def score_grid(table: Table) -> Grid:
     """Scores and costs of every arm."""
-    from results.tables import SCORES
+    from results.rows import SCORES
 
     rows = []
     seeds = ", ".join(map(str, table.seeds))
@@ -85,17 +86,18 @@ def score_grid(table: Table) -> Grid:
 
 def difference_grid(table: Table, baseline: str) -> Grid:
     """Differences of every other arm to the baseline, with their intervals."""
-    from results.tables import LEVEL, RESAMPLES, SCORES, SEED, difference
+    from results.rows import SCORES
+    from results.tables import LEVEL, RESAMPLES, SEED, difference
 
     rows, counts = [], set()
     for arm in table.arms:
         if arm == baseline:
             continue
-        found = {score: difference(table, arm, baseline, score) for score in SCORES}
-        seeds = found["all"].seeds
+        differences = {score: difference(table, arm, baseline, score) for score in SCORES}
+        seeds = differences["all"].seeds
         counts.add(len(seeds))
         cells = []
-        for value in found.values():
+        for value in differences.values():
             interval = "" if math.isnan(value.low) else f" [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
             cells.append(UNKNOWN if math.isnan(value.mean) else f"{100 * value.mean:+.1f}{interval}")
         rows.append([arm, *cells, str(len(seeds))])
@@ -166,7 +168,8 @@ def latex(tables: Sequence[Table], baseline: str | None = None) -> str:
 
 def comma_separated(tables: Sequence[Table], baseline: str | None = None) -> str:
     """All tables as one CSV, a row an arm; scores and differences as shares in [0, 1], what is unknown is empty."""
-    from results.tables import SCORES, difference
+    from results.rows import SCORES
+    from results.tables import difference
 
     rows = []
     for table in tables:
@@ -188,10 +191,10 @@ def comma_separated(tables: Sequence[Table], baseline: str | None = None) -> str
                 compared = baseline in table.arms and arm != baseline
                 row["baseline"] = baseline if compared else ""
                 for score in SCORES:
-                    found = difference(table, arm, baseline, score) if compared else None
+                    gain = difference(table, arm, baseline, score) if compared else None
                     for key in ("mean", "low", "high"):
-                        row[f"{score}_difference_{key}"] = math.nan if found is None else getattr(found, key)
-                    row["pairs"] = "" if found is None else len(found.seeds)
+                        row[f"{score}_difference_{key}"] = math.nan if gain is None else getattr(gain, key)
+                    row["pairs"] = "" if gain is None else len(gain.seeds)
             rows.append(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -225,7 +228,6 @@ def _write(path: Path, text: str) -> None:
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="utils.table", description="Tables of the results of many runs, from their logs alone.", allow_abbrev=False
     )
@@ -237,28 +239,28 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Read, write or print; the exit code."""
-    given = get_argparser().parse_args(arguments)
+def _run(given: argparse.Namespace) -> None:
     # Imported here, so that --help answers at once.
-    from results.tables import make_tables, read_runs
+    from results.rows import read_runs
+    from results.tables import make_tables
 
-    try:
-        for path in given.out:
-            if path.suffix not in FORMATS:
-                raise UserError(f"--out {path}: the name of a table ends in {', '.join(FORMATS)}")
-        tables = make_tables(read_runs(given.logs), given.arms)
-        known = sorted({arm for table in tables for arm in table.arms})
-        if given.baseline is not None and given.baseline not in known:
-            raise UserError(f"--baseline {given.baseline}: no such arm; there are {', '.join(known)}")
-        for path in given.out:
-            _write(path, FORMATS[path.suffix](tables, given.baseline))
-        if not given.out:
-            sys.stdout.write(markdown(tables, given.baseline))
-    except UserError as error:
-        sys.stderr.write(f"utils.table: {one_line(error)}\n")
-        return 2
-    return 0
+    for path in given.out:
+        if path.suffix not in FORMATS:
+            raise UserError(f"--out {path}: the name of a table ends in {', '.join(FORMATS)}")
+    tables = make_tables(read_runs(given.logs), given.arms)
+    known = sorted({arm for table in tables for arm in table.arms})
+    if given.baseline is not None and given.baseline not in known:
+        raise UserError(f"--baseline {given.baseline}: no such arm; there are {', '.join(known)}")
+    for path in given.out:
+        _write(path, FORMATS[path.suffix](tables, given.baseline))
+    if not given.out:
+        sys.stdout.write(markdown(tables, given.baseline))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 2 for bad input, after one line on stderr."""
+    given = get_argparser().parse_args(arguments)
+    return run(lambda: _run(given), "utils.table")
 
 
 if __name__ == "__main__":

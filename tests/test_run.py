@@ -165,6 +165,9 @@ def test_what_a_run_leaves(base: Path, small_shapes: Path) -> None:
         rows = list(csv.DictReader(file))
     row = next(r for r in rows if r["name"] == "run")
     assert row["step"] == "0" and float(row["mean_iou"]) >= 0 and "iou circle" in row
+    assert (row["dataset"], row["task"], row["old_classes"]) == ("shapes", "5-3", "[]")
+    weak = next(r for r in rows if r["name"] == "wilson")
+    assert weak["old_classes"] == '["circle", "square", "triangle", "star", "ring"]'
     matrix, names = read_confusion(folder / "confusion_0.csv")
     assert names == ["background", "circle", "square", "triangle", "star", "ring"]
     assert matrix.trace() / matrix.sum() == pytest.approx(float(row["overall_acc"]), abs=1e-5)

@@ -73,7 +73,6 @@ class Runtime:
         return self.sum(value) / self.world
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
         if self.world > 1:
             dist.barrier()
 
@@ -94,9 +93,9 @@ def _peak_resident() -> float:
     # Linux's getrusage begins with the peak of the process that started this one; this count does not.
     status = Path("/proc/self/status")
     if status.is_file():
-        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii"), re.MULTILINE)
-        if found:
-            return int(found[1]) / 2**10
+        peak_line = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii"), re.MULTILINE)
+        if peak_line:
+            return int(peak_line[1]) / 2**10
     try:
         import resource
     except ImportError:  # Windows

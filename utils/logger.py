@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go: stderr, log.txt, scalars.jsonl, TensorBoard and wandb."""
+"""A run's log: messages on stderr and in log.txt, numbers in scalars.jsonl, TensorBoard and wandb, pictures in the last two."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.errors import UserError
+from utils.whole import cut_half_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,6 +106,8 @@ class Logger:
         self._file = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
         self._file.setFormatter(_FORMAT)
         LOG.addHandler(self._file)
+        # Behind half a line the next one would be lost too.
+        cut_half_line(self.folder / "scalars.jsonl")
         self._scalars = (self.folder / "scalars.jsonl").open("a", encoding="utf-8")
         self._board: Any = None
         if tensorboard:
@@ -114,17 +117,15 @@ class Logger:
         self.text("options", "\n".join(f"    {key}: {value}" for key, value in options.items()), 0)
 
     def debug(self, message: str) -> None:
-        """One line for those who look for a fault."""
+        """A message that ``--debug`` shows."""
         if self.main:
             LOG.debug(message)
 
     def info(self, message: str) -> None:
-        """One line for everybody."""
         if self.main:
             LOG.info(message)
 
     def warning(self, message: str) -> None:
-        """One line about something that may be wrong."""
         if self.main:
             LOG.warning(message)
 

@@ -24,7 +24,8 @@ from experiments.history import History, read_history
 from experiments.pages import predictions, sources
 from experiments.pages.scores import answer
 from experiments.pages.study import Study
-from results.tables import make_tables, read_runs
+from results.rows import read_runs
+from results.tables import make_tables
 from tests.conftest import ROOT
 from tests.results.made_rows import add, joint_row, logs
 from utils.errors import UserError
