@@ -8,9 +8,13 @@ import pytest
 import torch
 
 import argparser
-from engine.state import Description, Origin, Start, read_model, weights_origin
+from engine.networks import make_networks
+from engine.state import Description, Origin, Snapshot, Start, read_model, weights_origin
+from tasks import load_task
 from utils import checkpoint
+from utils.distributed import Runtime
 from utils.errors import UserError
+from utils.logger import Logger
 
 
 @pytest.fixture
@@ -74,3 +78,40 @@ def test_what_a_checkpoint_says_of_itself(tmp_path: Path) -> None:
     assert description == Description({"step": 0}, [[0, 3]], ["background", "cow"])
     with pytest.raises(UserError, match="no such checkpoint"):
         read_model(tmp_path / "nowhere.pth")
+
+
+def test_a_step_starts_from_published_checkpoints(tmp_path: Path) -> None:
+    """Student and teacher from the previous step's, the localizer from ``--pl_ckpt``, there named ``pseudolabeler``."""
+    task, runtime = load_task("shapes", "5-3"), Runtime(torch.device("cpu"))
+    network = f"--dataset shapes --task 5-3 --backbone timm:resnet10t --device cpu --checkpoints {tmp_path}"
+    base = make_networks(argparser.parse(f"{network} --step 0 --random_seed 1".split()), task, runtime)
+    weights = {f"module.{key}": value + 1 for key, value in base.model.state_dict().items()}
+    previous, donor = tmp_path / "previous.pth", tmp_path / "donor.pth"
+    torch.save({"model_state": weights}, previous)
+    donor.touch()
+    line = f"{network} --step 1 --weakly --step_ckpt {previous} --pl_ckpt {donor}"
+    options = argparser.parse(line.split())
+    networks = make_networks(options, task, runtime)
+    assert networks.localizer is not None and networks.teacher is not None
+    logger = Logger(tmp_path / "log", main=False, name="start", options={})
+    names = [str(number) for number in task.seen(1)]
+    snapshot = Snapshot(options, task, names, networks, runtime, logger)
+    localizer = {f"module.{key}": value + 1 for key, value in networks.localizer.state_dict().items()}
+    fresh = networks.model.state_dict()["cls.1.weight"].clone()
+
+    torch.save({"model_state": weights, "pseudolabeler": localizer}, donor)
+    assert snapshot.start(weights_origin(options), None).epoch == 0
+    for own in (networks.model.state_dict(), networks.teacher.state_dict()):
+        assert all(torch.equal(own[key.removeprefix("module.")], value) for key, value in weights.items())
+    assert torch.equal(networks.model.state_dict()["cls.1.weight"], fresh), "new classifiers are new"
+    own = networks.localizer.state_dict()
+    assert all(torch.equal(own[key.removeprefix("module.")], value) for key, value in localizer.items())
+
+    last = list(localizer)[-1]
+    for content, message in (
+        ({}, "this checkpoint holds no localizer"),
+        ({"localizer": localizer | {last: localizer[last][:-1]}}, "its localizer is of another network or number of"),
+    ):
+        torch.save({"model_state": weights, **content}, donor)
+        with pytest.raises(UserError, match=f"--pl_ckpt {donor}: {message}"):
+            snapshot.start(weights_origin(options), None)
