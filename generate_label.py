@@ -26,7 +26,6 @@ PUBLISHED = ("dataset", "task", "step", "backbone", "output_stride", "crop_size"
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="generate_label.py",
         description="Label the images of a replay tree by the frozen model of an earlier step.",
