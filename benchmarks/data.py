@@ -78,7 +78,8 @@ def measure(dataset: str, folder: Path, task_name: str, crop_size: int, seconds:
         protocol="overlap", no_mask=False, crop_size=crop_size, crop_size_val=crop_size, test_unknown="ignore",
         random_seed=0,
     )  # fmt: skip
-    view = make_views(load_task(dataset, task_name, None), 0, folder, NORMALISATIONS["imagenet"], options).train
+    views = make_views(load_task(dataset, task_name, None), 0, folder, NORMALISATIONS["imagenet"], options)
+    view = views.train
     assert isinstance(view, IncrementalView)
     source, count = view.source, len(view)
     parts: dict[str, Callable[[int], object]] = {
