@@ -53,7 +53,6 @@ class Measurement:
 def make_trainer(step: int, settings: argparse.Namespace) -> Trainer:
     """A trainer of VOC 15-5 with random weights."""
     # Imported here, so that --help answers at once.
-    import torch
 
     import argparser
     from tasks import load_task
@@ -77,8 +76,8 @@ def make_trainer(step: int, settings: argparse.Namespace) -> Trainer:
         trainer = Trainer(options, load_task("voc", "15-5"), {}, runtime, logger)
     trainer.build(1)
     if options.compile:
-        trainer.learner.model = torch.compile(trainer.learner.model)  # type: ignore[assignment]
-    trainer.learner.train()
+        trainer.networks.compile()
+    trainer.networks.student.train()
     return trainer
 
 

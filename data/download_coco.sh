@@ -11,8 +11,6 @@ COCO_TRAIN_MD5=${COCO_TRAIN_MD5:-cced6f7f71b7629ddf16f17bbcfab6b2}
 COCO_VAL_MD5=${COCO_VAL_MD5:-442b8da7639aecaf257c1dceb8ba8c80}
 STUFF_MD5=${STUFF_MD5:--}
 OUT=$HERE/coco
-DRY=0
-CLEAN=0
 
 usage() {
     cat <<HELP
@@ -23,9 +21,7 @@ Fetches the COCO 2017 images (18.0 + 0.8 GB) and the stuff-thing maps of COCO-St
 About 42 GB of disk are needed. Run it again after an interruption: it goes on where it stopped and skips what is done.
 Nobody publishes a hash of the stuff-thing maps: theirs is noted in DIR/downloads/*.sha256 the first time and checked later.
 
-  --out DIR   where to put the data [$OUT]
-  --dry-run   print what would be fetched, touch nothing
-  --clean     remove the archives at the end, keep the noted hash
+$(options), keep the noted hash
 
 Environment: COCO_URL and STUFF_URL name other servers (the folders that hold train2017.zip, val2017.zip, and
 stuffthingmaps_trainval2017.zip), COCO_TRAIN_MD5, COCO_VAL_MD5 and STUFF_MD5 what their archives must hash to, PYTHON the
@@ -33,23 +29,7 @@ interpreter that unpacks them.
 HELP
 }
 
-while [ $# -gt 0 ]; do
-    case $1 in
-    --out)
-        [ $# -ge 2 ] || refuse "--out needs a folder"
-        OUT=$2
-        shift
-        ;;
-    --dry-run) DRY=1 ;;
-    --clean) CLEAN=1 ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) refuse "$1: unknown option (--help lists all)" ;;
-    esac
-    shift
-done
+read_options "$@"
 
 STUFF=stuffthingmaps_trainval2017.zip
 if [ "$DRY" = 1 ]; then
@@ -60,20 +40,17 @@ if [ "$DRY" = 1 ]; then
     exit 0
 fi
 
-# unpack ARCHIVE TARGET NAME...: moves the archive's folders NAME to TARGET/NAME, each at once.
-unpack() {
-    local archive=$1 target=$2
+# unpack_zip ARCHIVE TARGET NAME...: puts the folders NAME of a zip archive into TARGET.
+unpack_zip() {
+    local archive=$1 target=$2 name
     shift 2
-    rm -rf "$OUT/.unpack"
-    mkdir -p "$OUT/.unpack" "$target"
-    echo "unpacking $archive"
+    begin_unpacking "$archive"
     "$PYTHON" -m zipfile -e "$archive" "$OUT/.unpack" 2>/dev/null ||
         fail "$archive cannot be unpacked (disk full, or the file is damaged: then remove it); run again"
     for name in "$@"; do
         [ -d "$OUT/.unpack/$name" ] || fail "$archive holds no folder $name; it is not the archive expected"
-        rm -rf "${target:?}/$name"
-        mv "$OUT/.unpack/$name" "$target/$name"
     done
+    put . "$target" "$@"
     rm -rf "$OUT/.unpack"
 }
 
@@ -81,15 +58,15 @@ choose_tools
 mkdir -p "$OUT/downloads"
 if [ ! -d "$OUT/images/val2017" ]; then
     fetch "$COCO_URL/val2017.zip" "$OUT/downloads/val2017.zip" "$COCO_VAL_MD5"
-    unpack "$OUT/downloads/val2017.zip" "$OUT/images" val2017
+    unpack_zip "$OUT/downloads/val2017.zip" "$OUT/images" val2017
 fi
 if [ ! -d "$OUT/images/train2017" ]; then
     fetch "$COCO_URL/train2017.zip" "$OUT/downloads/train2017.zip" "$COCO_TRAIN_MD5"
-    unpack "$OUT/downloads/train2017.zip" "$OUT/images" train2017
+    unpack_zip "$OUT/downloads/train2017.zip" "$OUT/images" train2017
 fi
 if [ ! -d "$OUT/annotations/train2017" ] || [ ! -d "$OUT/annotations/val2017" ]; then
     fetch "$STUFF_URL/$STUFF" "$OUT/downloads/$STUFF" "$STUFF_MD5"
-    unpack "$OUT/downloads/$STUFF" "$OUT/annotations" train2017 val2017
+    unpack_zip "$OUT/downloads/$STUFF" "$OUT/annotations" train2017 val2017
 fi
 if [ "$CLEAN" = 1 ]; then rm -f "$OUT"/downloads/*.zip; fi
 echo "$OUT is complete; check it with: python -m dataset.check --dataset coco --dataset_dir $OUT"

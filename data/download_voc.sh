@@ -10,8 +10,6 @@ SBD_URL=${SBD_URL:-https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/gr
 VOC_MD5=${VOC_MD5:-6cd6e144f989b92b3379bac3b3de84fd}
 SBD_MD5=${SBD_MD5:-82b4d87ceb2ed10f6038a1cba92111cb}
 OUT=$HERE/voc
-DRY=0
-CLEAN=0
 
 usage() {
     cat <<HELP
@@ -21,32 +19,14 @@ Fetches PASCAL VOC 2012 (2.0 GB) and the Semantic Boundaries Dataset (1.4 GB), c
   DIR/JPEGImages  DIR/SegmentationClassAug  DIR/splits/train_aug.txt (10,582 images)  DIR/splits/val.txt (1,449 images)
 About 8 GB of disk are needed. Run it again after an interruption: it goes on where it stopped and skips what is done.
 
-  --out DIR   where to put the data [$OUT]
-  --dry-run   print what would be fetched, touch nothing
-  --clean     remove the archives at the end
+$(options)
 
 Environment: VOC_URL and SBD_URL name other servers (the folders that hold VOCtrainval_11-May-2012.tar and benchmark.tgz),
 VOC_MD5 and SBD_MD5 what their archives must hash to, PYTHON the interpreter (it needs numpy, pillow, scipy and tqdm).
 HELP
 }
 
-while [ $# -gt 0 ]; do
-    case $1 in
-    --out)
-        [ $# -ge 2 ] || refuse "--out needs a folder"
-        OUT=$2
-        shift
-        ;;
-    --dry-run) DRY=1 ;;
-    --clean) CLEAN=1 ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) refuse "$1: unknown option (--help lists all)" ;;
-    esac
-    shift
-done
+read_options "$@"
 
 VOC_FILE=$OUT/downloads/VOCtrainval_11-May-2012.tar
 SBD_FILE=$OUT/downloads/benchmark.tgz
@@ -64,29 +44,24 @@ fi
 choose_tools
 mkdir -p "$OUT/downloads"
 
-# unpack ARCHIVE FOLDER MEMBER...: extracts members into a temporary folder, which is left as $OUT/.unpack.
-unpack() {
+# unpack_tar ARCHIVE MEMBER...: extracts members of a tar archive into $OUT/.unpack.
+unpack_tar() {
     local archive=$1
     shift
-    rm -rf "$OUT/.unpack"
-    mkdir -p "$OUT/.unpack"
-    echo "unpacking $archive"
+    begin_unpacking "$archive"
     tar -xf "$archive" -C "$OUT/.unpack" "$@" || fail "$archive cannot be unpacked; remove it and run again"
 }
 
 # JPEGImages is moved last: where it stands, all of VOC stands.
 if [ ! -d "$OUT/JPEGImages" ]; then
     fetch "$VOC_URL/VOCtrainval_11-May-2012.tar" "$VOC_FILE" "$VOC_MD5"
-    unpack "$VOC_FILE" VOCdevkit/VOC2012/JPEGImages VOCdevkit/VOC2012/SegmentationClass \
+    unpack_tar "$VOC_FILE" VOCdevkit/VOC2012/JPEGImages VOCdevkit/VOC2012/SegmentationClass \
         VOCdevkit/VOC2012/ImageSets/Segmentation
-    for part in ImageSets SegmentationClass JPEGImages; do
-        rm -rf "${OUT:?}/$part"
-        mv "$OUT/.unpack/VOCdevkit/VOC2012/$part" "$OUT/$part"
-    done
+    put VOCdevkit/VOC2012 "$OUT" ImageSets SegmentationClass JPEGImages
 fi
 if [ ! -d "$OUT/SBD" ]; then
     fetch "$SBD_URL/benchmark.tgz" "$SBD_FILE" "$SBD_MD5"
-    unpack "$SBD_FILE" benchmark_RELEASE/dataset/cls benchmark_RELEASE/dataset/train.txt benchmark_RELEASE/dataset/val.txt
+    unpack_tar "$SBD_FILE" benchmark_RELEASE/dataset/cls benchmark_RELEASE/dataset/train.txt benchmark_RELEASE/dataset/val.txt
     mv "$OUT/.unpack/benchmark_RELEASE/dataset" "$OUT/SBD"
 fi
 rm -rf "$OUT/.unpack"

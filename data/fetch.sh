@@ -12,6 +12,36 @@ refuse() {
     exit 2
 }
 
+# options: what --help says of the options that read_options reads, all but the end of --clean.
+options() {
+    echo "  --out DIR   where to put the data [$OUT]"
+    echo "  --dry-run   print what would be fetched, touch nothing"
+    echo "  --clean     remove the archives at the end"
+}
+
+# read_options ARGUMENT...: sets OUT, where it is given, DRY and CLEAN; --help prints what the script's function usage prints.
+read_options() {
+    DRY=0
+    CLEAN=0
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --out)
+            [ $# -ge 2 ] || refuse "--out needs a folder"
+            OUT=$2
+            shift
+            ;;
+        --dry-run) DRY=1 ;;
+        --clean) CLEAN=1 ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *) refuse "$1: unknown option (--help lists all)" ;;
+        esac
+        shift
+    done
+}
+
 # choose_tools: sets TOOL to curl or wget and PYTHON to an interpreter, or stops with one line.
 choose_tools() {
     if command -v curl >/dev/null 2>&1; then
@@ -67,7 +97,7 @@ transfer() {
 # fetch URL FILE MD5: downloads to FILE.part, checks, renames. Without MD5 ("-") a zip archive is tested and its sha256 noted
 # in FILE.sha256, which later downloads must match.
 fetch() {
-    local url=$1 file=$2 md5=$3 found
+    local url=$1 file=$2 md5=$3 actual
     if [ -f "$file" ]; then
         echo "$file is there already"
         return
@@ -76,22 +106,22 @@ fetch() {
     mkdir -p "$(dirname "$file")"
     transfer "$url" "$file.part"
     if [ "$md5" != - ]; then
-        found=$(digest md5 "$file.part")
-        if [ "$found" != "$md5" ]; then
+        actual=$(digest md5 "$file.part")
+        if [ "$actual" != "$md5" ]; then
             rm -f "$file.part"
-            fail "$url: md5 is $found instead of $md5; the file was removed, run again or look at the server"
+            fail "$url: md5 is $actual instead of $md5; the file was removed, run again or look at the server"
         fi
     else
-        found=$(digest sha256 "$file.part")
+        actual=$(digest sha256 "$file.part")
         if [ ! -f "$file.sha256" ]; then
             if ! "$PYTHON" -c 'import sys, zipfile; sys.exit(bool(zipfile.ZipFile(sys.argv[1]).testzip()))' "$file.part" 2>/dev/null; then
                 rm -f "$file.part"
                 fail "$url: not a whole zip archive; the file was removed, run again or look at the server"
             fi
-            echo "$found" >"$file.sha256"
-        elif [ "$found" != "$(cat "$file.sha256")" ]; then
+            echo "$actual" >"$file.sha256"
+        elif [ "$actual" != "$(cat "$file.sha256")" ]; then
             rm -f "$file.part"
-            fail "$url: sha256 is $found instead of $(cat "$file.sha256") as noted in $file.sha256; the file was removed"
+            fail "$url: sha256 is $actual instead of $(cat "$file.sha256") as noted in $file.sha256; the file was removed"
         fi
     fi
     mv "$file.part" "$file"
@@ -103,4 +133,22 @@ plan() {
     if [ -f "$2" ]; then what="already there"; fi
     if [ "$3" = - ]; then set -- "$1" "$2" "none published; its sha256 is noted on the first download" "$4"; else set -- "$1" "$2" "md5 $3" "$4"; fi
     printf '%s\n  url    %s\n  size   %s\n  hash   %s\n  target %s\n' "$what" "$1" "$4" "$3" "$2"
+}
+
+# begin_unpacking ARCHIVE: says so, and empties $OUT/.unpack for what the archive holds.
+begin_unpacking() {
+    rm -rf "$OUT/.unpack"
+    mkdir -p "$OUT/.unpack"
+    echo "unpacking $1"
+}
+
+# put FOLDER TARGET NAME...: moves NAME of $OUT/.unpack/FOLDER to TARGET/NAME, each at once, in their order.
+put() {
+    local folder=$1 target=$2 name
+    shift 2
+    mkdir -p "$target"
+    for name in "$@"; do
+        rm -rf "${target:?}/$name"
+        mv "$OUT/.unpack/$folder/$name" "$target/$name"
+    done
 }

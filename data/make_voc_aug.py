@@ -111,7 +111,7 @@ def make(voc: Path, sbd: Path, out: Path) -> dict[str, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 0, or 1 and one line where the input is missing or damaged."""
+    """Exit code 0, or 1 and one line on stderr where the input is missing or damaged."""
     parser = argparse.ArgumentParser(description="Make SegmentationClassAug and splits from VOC 2012 and SBD.")
     parser.add_argument("--voc", type=Path, required=True, help="holds SegmentationClass and ImageSets/Segmentation")
     parser.add_argument("--sbd", type=Path, required=True, help="holds cls, train.txt and val.txt")

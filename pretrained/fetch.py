@@ -144,8 +144,8 @@ def fetch(weights: Weights, folder: Path = FOLDER) -> Path:
     if fetched != path:
         folder.mkdir(parents=True, exist_ok=True)
         download(weights.url, fetched)
-    found = sha256(fetched)
-    fault = "" if found.startswith(expected) else f"its sha256 is {found}, not {expected}..."
+    actual = sha256(fetched)
+    fault = "" if actual.startswith(expected) else f"its sha256 is {actual}, not {expected}..."
     if weights.md5 and (md5 := sha256(fetched, "md5")) != weights.md5:
         fault = f"its md5 is {md5}, published is {weights.md5}"
     if fault:
@@ -153,12 +153,12 @@ def fetch(weights: Weights, folder: Path = FOLDER) -> Path:
             fetched.unlink()
         raise FetchError(f"{fetched}: {fault}; delete what is there and fetch it again")
     os.replace(fetched, path)
-    note.write_text(f"{found}  {path.name}\n")
+    note.write_text(f"{actual}  {path.name}\n")
     return path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, fetch, report."""
+    """Exit code 0, or 1 and one line on stderr where a download fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=tuple(SOURCES))
     parser.add_argument("--dry-run", action="store_true", help="say what would be fetched")

@@ -1,4 +1,4 @@
-"""Confusion matrices as files."""
+"""Confusion matrices as CSV files, written by a test and read by the pages."""
 
 from __future__ import annotations
 

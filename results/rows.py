@@ -86,15 +86,17 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
     Raises:
         UserError: the file cannot be read as such a table, or not be written; it is left as it is.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock"), wait=True):
-        columns, rows = read_table(path) if path.exists() else ([], [])
-        columns = list(dict.fromkeys([*columns, *row]))
-        with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*rows, dict(row)])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(f".{path.name}.lock"), wait=True):
+            columns, rows = read_table(path) if path.exists() else ([], [])
+            columns = list(dict.fromkeys([*columns, *row]))
+            with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as handle:
+                writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows([*rows, dict(row)])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:

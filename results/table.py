@@ -92,11 +92,11 @@ def difference_grid(table: Table, baseline: str) -> Grid:
     for arm in table.arms:
         if arm == baseline:
             continue
-        found = {score: difference(table, arm, baseline, score) for score in SCORES}
-        seeds = found["all"].seeds
+        differences = {score: difference(table, arm, baseline, score) for score in SCORES}
+        seeds = differences["all"].seeds
         counts.add(len(seeds))
         cells = []
-        for value in found.values():
+        for value in differences.values():
             interval = "" if math.isnan(value.low) else f" [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
             cells.append(UNKNOWN if math.isnan(value.mean) else f"{100 * value.mean:+.1f}{interval}")
         rows.append([arm, *cells, str(len(seeds))])
@@ -196,10 +196,10 @@ def comma_separated(tables: Sequence[Table], baseline: str | None = None) -> str
                 compared = baseline in table.arms and arm != baseline
                 row["baseline"] = baseline if compared else ""
                 for score in SCORES:
-                    found = difference(table, arm, baseline, score) if compared else None
+                    gain = difference(table, arm, baseline, score) if compared else None
                     for key in ("mean", "low", "high"):
-                        row[f"{score}_difference_{key}"] = math.nan if found is None else getattr(found, key)
-                    row["pairs"] = "" if found is None else len(found.seeds)
+                        row[f"{score}_difference_{key}"] = math.nan if gain is None else getattr(gain, key)
+                    row["pairs"] = "" if gain is None else len(gain.seeds)
             rows.append(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -233,7 +233,6 @@ def _write(path: Path, text: str) -> None:
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="utils.table", description="Tables of the results of many runs, from their logs alone.", allow_abbrev=False
     )

@@ -191,7 +191,7 @@ def test_what_a_run_costs(older: bool, base: Path, small_shapes: Path, monkeypat
     original = Trainer.train_step
 
     def stopping(self: Trainer, batch, epoch):  # type: ignore[no-untyped-def]
-        self.stop_requested = 15
+        self.stopping.ask(15)
         return original(self, batch, epoch)
 
     with monkeypatch.context() as patched:

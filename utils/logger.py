@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go: stderr, log.txt, scalars.jsonl, TensorBoard and wandb."""
+"""A run's log: messages on stderr and in log.txt, numbers in scalars.jsonl, TensorBoard and wandb, pictures in the last two."""
 
 from __future__ import annotations
 
@@ -117,17 +117,15 @@ class Logger:
         self.text("options", "\n".join(f"    {key}: {value}" for key, value in options.items()), 0)
 
     def debug(self, message: str) -> None:
-        """One line for those who look for a fault."""
+        """A message that ``--debug`` shows."""
         if self.main:
             LOG.debug(message)
 
     def info(self, message: str) -> None:
-        """One line for everybody."""
         if self.main:
             LOG.info(message)
 
     def warning(self, message: str) -> None:
-        """One line about something that may be wrong."""
         if self.main:
             LOG.warning(message)
 

@@ -1,4 +1,7 @@
-"""Segmentation scores from a confusion matrix (METHOD 1; PASCAL VOC's intersection over union), and those of a two-way classifier."""
+"""Scores: of segmentations from a confusion matrix, PASCAL VOC's intersection over union above all, and of a two-way classifier.
+
+Which classes each mean covers: docs/method.md, "The task".
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,6 @@ class ConfusionMatrix:
         self.matrix = sum_over_ranks(self.matrix)
 
     def reset(self) -> None:
-        """Forget all pixels."""
         self.matrix = torch.zeros_like(self.matrix)
 
 
@@ -73,7 +75,7 @@ class Scores:
     class_precision: list[float]
     """Precision by channel."""
     old_iou: float
-    """Mean over the old foreground classes: background is left out (METHOD 1). At step 0: the base classes."""
+    """Mean over the old foreground classes, without background (docs/method.md, "The task"). At step 0: the base classes."""
     new_iou: float
     """Mean over the new classes; NaN at step 0."""
     all_iou: float

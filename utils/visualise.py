@@ -1,4 +1,4 @@
-"""Masks, images and matrices as pictures."""
+"""Masks in VOC's colours, network input and confusion matrices as pictures."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
-
-from utils.normalisation import Normalisation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from utils.normalisation import Normalisation
 
 # Cells of a confusion matrix are labelled with numbers up to this many classes; beyond, they would be unreadable.
 MOST_CLASSES_WITH_NUMBERS = 25

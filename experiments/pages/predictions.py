@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import argparser
 from dataset import default_folder, make_source
-from engine.labelling import Labeller, Settings
+from engine.labelling import Labeller, LabelSettings
 from experiments.arms import BASE, JOINT
 from experiments.pages.pieces import note, picture
 from experiments.pages.study import Study
@@ -106,7 +106,7 @@ def _masks(study: Study, images: Sequence[Image.Image]) -> tuple[dict[str, list[
             if not kept:
                 continue
             try:
-                labeller = Labeller(kept[0], Settings(), runtime)
+                labeller = Labeller(kept[0], LabelSettings(), runtime)
             except UserError as error:
                 lost.append(study.lack(f"No predictions of {arm}: {error}"))
                 continue
