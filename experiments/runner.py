@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
+from engine.stopping import Stopping
 from experiments.records import record
 from experiments.stage import Stage, check, keys, missing
 from utils.errors import UserError
@@ -99,7 +99,7 @@ class Runner:
         self.folder = work / "stages"
         self.keys = keys(stages)
         self.jobs: list[_Job] = []
-        self.stopping: int | None = None
+        self.stopping = Stopping(self._forward)
         self.lock: int | None = None
 
     # ---- what is done -------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Runner:
             raise UserError(sentence)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._alone(), self._signals():
+            with self._alone(), self.stopping:
                 return self._loop()
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be used ({error.strerror})") from error
@@ -165,7 +165,7 @@ class Runner:
         failure = 0
         while True:
             free = [i for i in range(len(self.slots)) if i not in {job.slot for job in self.jobs}]
-            for stage in list(waiting) if not failure and self.stopping is None else []:
+            for stage in list(waiting) if not failure and not self.stopping.asked else []:
                 if free and ended.issuperset(stage.after):
                     waiting.remove(stage)
                     self._start(stage, free.pop(0))
@@ -178,9 +178,9 @@ class Runner:
                 if code == 0:
                     ended.add(job.stage.name)
                 failure = failure or code
-        if self.stopping is not None:
+        if self.stopping.number is not None:
             self._say("stopped; the same command goes on where it was")
-            return 128 + self.stopping
+            return 128 + self.stopping.number
         if failure:
             self._say(f"{len(ended)} of {len(self.stages)} stages are done; the same command goes on from here")
         return failure
@@ -206,7 +206,7 @@ class Runner:
             pass_fds=[self.lock] if self.lock is not None else [],
         )
         self.jobs.append(_Job(stage, slot, process, log, time.monotonic()))
-        if self.stopping is not None:  # The signal came while the command was started, and did not reach it.
+        if self.stopping.asked:  # The signal came while the command was started, and did not reach it.
             process.send_signal(signal.SIGINT)
 
     def _end(self, job: _Job) -> int:
@@ -221,7 +221,7 @@ class Runner:
             left_out = "" if code == 0 else ", something is missing and was left out"
             print(f"# {stage.name}: done in {seconds:.0f} s{left_out}", flush=True)
             return 0
-        if self.stopping is None:
+        if not self.stopping.asked:
             why = f"left no {absent[0]} behind" if code in stage.allowed else f"ended with exit code {code}"
             if job.log is not None:
                 path = self.folder / f"{stage.name}.log"
@@ -253,21 +253,11 @@ class Runner:
                 f"{self.folder}: another run of this experiment is at work; wait for it or stop it"
             ) from None
 
-    def _forward(self, number: int, frame: FrameType | None) -> None:
+    def _forward(self, number: int) -> None:
         """The commands save and stop; a second signal ends them at once."""
-        self.stopping = number
         for job in self.jobs:
             if job.process.poll() is None:
                 job.process.send_signal(signal.SIGINT)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _set_aside(path: Path) -> None:
