@@ -26,7 +26,6 @@ SOURCES_HELP = (
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="collect_web.py",
         description="Collect images of classes from the web, or from what was downloaded already.",

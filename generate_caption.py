@@ -21,7 +21,6 @@ from utils.script import GOES_ON, run
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="generate_caption.py",
         description="Caption images: a folder of them, a folder of folders (the replay tree), or a manifest.",
@@ -58,16 +57,22 @@ def main(given: argparse.Namespace) -> int:
         raise UserError("--batch_size, --beams and --new_tokens need at least 1")
     # Imported here, so that --help answers at once.
     from captions.captioners import make_captioner
-    from captions.captioners.base import Settings
+    from captions.captioners.base import CaptionerSettings
     from captions.captioning import caption_images
     from dataset.files import shown
+    from dataset.replay_tree import IMAGES
     from utils import distributed
 
     runtime = distributed.start(given.device, given.precision)
-    settings = Settings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
+    settings = CaptionerSettings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
     captioner = make_captioner(given.captioner, settings, runtime)
     done = caption_images(
-        given.images, given.out, captioner, batch_size=given.batch_size, only_missing=given.only_missing
+        given.images,
+        given.out,
+        captioner,
+        batch_size=given.batch_size,
+        only_missing=given.only_missing,
+        inside=IMAGES,
     )
     print(
         f"{done.images} images: {done.captioned} captioned, {done.before} had captions, {len(done.faults)} have none; "

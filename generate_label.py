@@ -26,7 +26,6 @@ PUBLISHED = ("dataset", "task", "step", "backbone", "output_stride", "crop_size"
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="generate_label.py",
         description="Label the images of a replay tree by the frozen model of an earlier step.",
@@ -86,7 +85,7 @@ def main(given: argparse.Namespace) -> int:
     # Imported here, so that --help answers at once.
     from dataset.files import shown
     from dataset.replay_tree import originals, sign
-    from engine.labelling import Labeller, Settings, label_tree, wanted_ids, words_digest
+    from engine.labelling import Labeller, LabelSettings, label_tree, wanted_ids, words_digest
     from utils import distributed
 
     originals(given.path)
@@ -95,7 +94,7 @@ def main(given: argparse.Namespace) -> int:
     try:
         words = given.drop_without_words
         digest = None if words is None else words_digest(words)
-        settings = Settings(given.flip, tuple(given.scales), given.threshold, given.max_side, given.precision, digest)
+        settings = LabelSettings(given.flip, tuple(given.scales), given.threshold, given.max_side, given.precision, digest)
         labeller = Labeller(given.ckpt, settings, runtime, options)
         wanted = {} if words is None else wanted_ids(words, labeller.marker.classes)
         sign(given.path, labeller.marker, relabel=given.relabel, write=runtime.main)

@@ -15,7 +15,6 @@ from utils.script import run
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="generate_train_file.py",
         description="List the labelled images of a replay tree, one train_fullPath.txt an original.",

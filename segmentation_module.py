@@ -1,4 +1,4 @@
-"""The segmenter: a body, a head, and one classifier per step (METHOD section 2)."""
+"""The segmenter: a body, a head, and one classifier per step (docs/method.md, "The network")."""
 
 from __future__ import annotations
 

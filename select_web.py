@@ -19,7 +19,6 @@ from utils.script import GOES_ON, run
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="select_web.py",
         description="Choose the web images that look like the training data and show their class.",
@@ -59,9 +58,10 @@ def main(given: argparse.Namespace) -> int:
     from captions.vocabulary import make_vocabulary
     from utils import distributed
     from utils.manifest import open_manifest
-    from web import discriminator as engine
+    from web.discriminator import load
     from web.pipeline import select
-    from web.selection import Rule
+    from web.quality import at_chance
+    from web.selection import SelectionRule
 
     if given.discriminator is None and given.web_labels == "folder":
         raise UserError("nothing to select by: give --discriminator, --web_labels caption, or both")
@@ -72,7 +72,7 @@ def main(given: argparse.Namespace) -> int:
     source = open_manifest(given.web_path)
     if given.out.resolve() == source.path.resolve():
         raise UserError(f"--out {given.out}: is the manifest to read; choose another name")
-    rule = Rule(given.ratio, given.keep, given.min_keep)
+    rule = SelectionRule(given.ratio, given.keep, given.min_keep)
     vocabulary = None
     if given.web_labels == "caption":
         if not given.classes and given.vocabulary is None:
@@ -83,8 +83,8 @@ def main(given: argparse.Namespace) -> int:
     runtime = distributed.start(given.device, given.precision)
     saved = None
     if given.discriminator is not None:
-        saved = engine.load(given.discriminator, runtime, given.step_ckpt)
-        if engine.at_chance(saved.scores) and not given.trust:
+        saved = load(given.discriminator, runtime, given.step_ckpt)
+        if at_chance(saved.scores) and not given.trust:
             raise UserError(
                 f"{given.discriminator}: hardly better than chance on held-out images (area under the curve "
                 f"{saved.scores.auc:.2f}); train it on more images, or give --trust"

@@ -11,7 +11,7 @@ A new task is one line in ``TASKS`` or a JSON file ``{"0": [0, ...], "1": [...]}
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,16 @@ TASKS: dict[str, dict[str, list[list[int]]]] = {
 }
 
 
+def label_column(class_id: int) -> int:
+    """Column of a class in an image's label vector (C - 1,), which has none for background."""
+    return class_id - 1
+
+
+def label_columns(class_ids: Iterable[int]) -> list[int]:
+    """Columns of the foreground classes among ``class_ids``, in their order; background is left out."""
+    return [label_column(class_id) for class_id in class_ids if class_id != BACKGROUND]
+
+
 @dataclass(frozen=True)
 class Task:
     """Which classes are learned when, in data set ids; ``steps[0]`` starts with background."""
@@ -103,7 +113,7 @@ class Task:
         return [len(classes) for classes in self.steps[: step + 1]]
 
     def lookup(self, step: int, *, train: bool, mask_old: bool, unknown: str = "background") -> list[int]:
-        """Channel of each of the 256 possible mask values (METHOD section 1; MiB, section 5).
+        """Channel of each of the 256 possible mask values (docs/method.md, "The task"; MiB, section 5).
 
         Kept are the classes of the step and, with ``mask_old=False``, the old ones too. In training everything else is
         background, 255 included. In test 255 stays 255, and ``unknown`` says what every other value becomes.
@@ -138,8 +148,8 @@ class Task:
         return table
 
     def image_label_columns(self, step: int) -> list[int]:
-        """Columns of a data set's image labels (id - 1) in the network's channel order, background left out."""
-        return [class_id - 1 for class_id in self.seen(step) if class_id != BACKGROUND]
+        """Columns of a data set's image labels in the network's channel order, background left out."""
+        return label_columns(self.seen(step))
 
     def image_label_mask(self, step: int, *, mask_old: bool) -> list[int]:
         """1 where an image label may be shown at ``step``, in the order of ``image_label_columns``."""

@@ -18,7 +18,6 @@ from utils.script import run
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="train_discriminator.py",
         description="Train the Fourier-based domain discriminator of a step-0 checkpoint.",
@@ -70,8 +69,10 @@ def main(given: argparse.Namespace) -> int:
     from modules.spectrum import Preprocessing
     from utils import distributed
     from utils.manifest import open_manifest
-    from web import discriminator as engine
-    from web.examples import dataset_examples, web_examples
+    from web.discriminator import discriminator_path, make, read_step_checkpoint
+    from web.examples import count_by_class, dataset_examples, web_examples
+    from web.fitting import Recipe, train
+    from web.quality import at_chance, report
 
     for option in ("epochs", "batch_size", "lr"):
         if getattr(given, option) <= 0:
@@ -79,24 +80,22 @@ def main(given: argparse.Namespace) -> int:
     if given.num_workers < 0:
         raise UserError(f"--num_workers {given.num_workers}: a number of at least 0 is needed")
     preprocessing = Preprocessing(given.network, given.source, given.features, given.amplitude, given.band, given.size)
-    recipe = engine.Recipe(
-        given.epochs, given.batch_size, given.lr, given.weight_decay, given.pretrained, given.random_seed
-    )
+    recipe = Recipe(given.epochs, given.batch_size, given.lr, given.weight_decay, given.pretrained, given.random_seed)
     runtime = distributed.start(given.device, given.precision)
-    state = engine.read_step_checkpoint(given.step_ckpt)
+    state = read_step_checkpoint(given.step_ckpt)
     base = state["class_names"][1:]
     positives = dataset_examples(state, given.data_root, given.dataset_dir)
     negatives, others = web_examples(open_manifest(given.web_path), base)
     if others:
         print(f"Left out, no classes of step 0: {', '.join(others)}")
-    found = engine.count_by_class(negatives)
-    without = [name for name in base if name not in found]
+    counts = count_by_class(negatives)
+    without = [name for name in base if name not in counts]
     for name in without:
         print(f"train_discriminator.py: {given.web_path} has no web image of {name}; going on without", file=sys.stderr)
 
-    path = given.out or engine.discriminator_path(given.step_ckpt)
-    saved = engine.train(
-        engine.make(preprocessing, state, recipe.seed),
+    path = given.out or discriminator_path(given.step_ckpt)
+    saved = train(
+        make(preprocessing, state, recipe.seed),
         [*positives, *negatives],
         recipe,
         runtime,
@@ -104,9 +103,9 @@ def main(given: argparse.Namespace) -> int:
         path,
         state,
     )
-    print(engine.table(saved))
+    print(report(saved))
     print(f"Written to {path}")
-    if engine.at_chance(saved.scores):
+    if at_chance(saved.scores):
         print(
             f"train_discriminator.py: area under the curve {saved.scores.auc:.2f} is hardly better than chance; "
             "select_web.py will refuse to filter with it",

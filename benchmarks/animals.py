@@ -1,213 +1,180 @@
-"""Real photographs in minutes on a CPU: base step, fine-tuning, MiB, WILSON and joint training on the "animals" protocol.
+"""Real photographs on a CPU: base step, fine-tuning, MiB, WILSON and joint training, compared.
 
-    python benchmarks/animals.py --data DIR [--seeds 0 1 2] [--jobs 2] [--work animals] [--out benchmarks/results/animals.md]
+    python -m experiments animals --data DIR --arms fine-tuning MiB WILSON joint --jobs 2
+    python -m benchmarks.animals [--work work/animals-4-2] [--out benchmarks/results/animals.md]
 
-DIR holds PASCAL VOC images of animals in VOC layout (JPEGImages, SegmentationClassAug, splits). Task 4-2 of data set voc: cat,
-dog, horse and person first, then cow and sheep. Every line of run.py goes on where it was stopped; what is done is not run again.
-With --jobs N, N lines run side by side and share the cores: on a small machine that is faster than one line on all of them.
+The first command makes the runs, and goes on where it was stopped. The second one trains nothing:
+it reads what the first one left in its work folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import math
 import shlex
 import statistics
-import subprocess
-import sys
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.pages import finish, make_parser, spread, write_page
+from experiments.arms import BASE, JOINT
+from experiments.history import read_history
+from results.rows import SCORES, Run, read_runs
+from results.table import markdown_table
+from results.tables import Table, make_tables
+from utils.errors import UserError
 
-from benchmarks.pages import write_page  # noqa: E402
-from results.rows import read_table  # noqa: E402
-from utils.errors import UserError  # noqa: E402
+ARMS = ("fine-tuning", "MiB", "WILSON", JOINT)
+EXPERIMENT, PROTOCOL, STEP = "voc-4-2", "overlap", 1
+MAKE = f"python -m experiments animals --data DIR --arms {' '.join(ARMS)}"
 
-COMMON = (
-    "--dataset voc --overlap --backbone timm:tf_efficientnet_lite0 --crop_size 160 --crop_size_val 160 --batch_size 16 "
-    "--num_workers 0 --device cpu --sample_num 0 --resume auto --ckpt_interval 2 --val_interval 1000"
-)
-BASE_EPOCHS, STEP_EPOCHS = 6, 8
-# Label of the table -> name of the run, and its options.
-LINES = {
-    "base": ("base", f"--task 4-2 --step 0 --bce --lr 0.02 --epochs {BASE_EPOCHS}"),
-    "fine-tuning": ("ft", f"--task 4-2 --step 1 --bce --lr 0.002 --epochs {STEP_EPOCHS}"),
-    "MiB": (
-        "mib",
-        f"--task 4-2 --step 1 --unce --unkd --loss_kd 10 --alpha 1 --init_balanced --lr 0.002 --epochs {STEP_EPOCHS}",
-    ),
-    "WILSON": (
-        "wilson",
-        "--task 4-2 --step 1 --weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 "
-        f"--init_balanced --freeze_norm --epochs {STEP_EPOCHS}",
-    ),
-    "joint": ("joint", f"--task animals-offline --step 0 --bce --lr 0.02 --epochs {BASE_EPOCHS}"),
-}
-OLD, NEW = ("cat", "dog", "horse", "person"), ("cow", "sheep")
+# Arm -> score -> a value in [0, 1] for each seed.
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
 
 
-def command(label: str, seed: int, data: str, work: Path) -> list[str]:
-    """The run.py line of one cell of the table."""
-    name, options = LINES[label]
-    line = f"run.py --name {name}-{seed} --random_seed {seed} {options} {COMMON} --dataset_dir {shlex.quote(data)}"
-    line += f" --logdir {work}/logs --checkpoints {work}/checkpoints"
-    if "--step 1" in options:
-        line += f" --step_ckpt {work}/checkpoints/step/voc-4-2-ov/base-{seed}_0.pth"
-    return shlex.split(line)
-
-
-def finished(work: Path, label: str, seed: int) -> dict[str, str] | None:
-    """The row that a run left in the results table; None where it has not run to its end."""
-    name, options = LINES[label]
-    task, step = options.split()[1:4:2]
-    return last_row(work, task, int(step), f"{name}-{seed}")
-
-
-def last_row(work: Path, task: str, step: int, name: str) -> dict[str, str] | None:
-    """The last test of a run in the results table of a work folder; None where there is none."""
-    path = work / "logs" / "results" / f"voc-{task}.csv"
-    rows = read_table(path)[1] if path.is_file() else []
-    return next((row for row in reversed(rows) if row["name"] == name and int(row["step"]) == step), None)
-
-
-def groups(row: dict[str, str]) -> dict[str, float]:
-    """Old, new and all-class mIoU and their harmonic mean, from the class IoUs (so that joint training has them too)."""
-
-    def mean(names: tuple[str, ...]) -> float:
-        values = [float(row[f"iou {name}"]) for name in names if row.get(f"iou {name}")]
-        return statistics.fmean(values) if values else 0.0
-
-    old, new = mean(OLD), mean(NEW)
-    harmonic = 2 * old * new / (old + new) if old + new else 0.0
-    return {"old": old, "new": new, "all": float(row["mean_iou"]), "harmonic": harmonic}
-
-
-def run_missing(labels: Sequence[str], seeds: Sequence[int], jobs: int, data: str, work: Path) -> None:
-    """Run the lines that have no result yet, ``jobs`` at a time; a line of step 1 waits for the base of its seed.
-
-    Raises:
-        subprocess.CalledProcessError: a line ended with an error (its own message is on the terminal).
-    """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    bases: dict[int, Future[None]] = {}
-
-    def run(label: str, seed: int) -> None:
-        if "--step 1" in LINES[label][1] and seed in bases:
-            bases[seed].result()
-        if finished(work, label, seed) is None:
-            line = command(label, seed, data, work)
-            print("+ python", shlex.join(line), flush=True)
-            environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-            subprocess.run([sys.executable, *line], cwd=ROOT, check=True, env=environment)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = []
-        # Bases are first in the queue, so that no line that waits for one can hold the thread it needs.
-        for label in sorted(labels, key=lambda label: label != "base"):
-            for seed in seeds:
-                future = pool.submit(run, label, seed)
-                futures.append(future)
-                if label == "base":
-                    bases[seed] = future
-        for future in futures:
-            future.result()
-
-
-def table(results: dict[str, list[dict[str, float]]]) -> list[str]:
-    """Markdown rows: mean and spread (standard deviation) over the seeds, in percent."""
-    lines = ["| run | old mIoU | new mIoU | all mIoU | harmonic |", "|---|---|---|---|---|"]
-    for label, runs in results.items():
-        cells = []
-        for key in ("old", "new", "all", "harmonic"):
-            values = [100 * run[key] for run in runs]
-            if label == "base" and key in ("new", "harmonic"):
-                cells.append("-")
-                continue
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.fmean(values):.1f} ± {spread:.1f}")
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def expectations(results: dict[str, list[dict[str, float]]]) -> list[str]:
+@dataclass(frozen=True)
+class Expectation:
     """What a right implementation should show, and what this one shows."""
 
-    def mean(label: str, key: str) -> float:
-        return statistics.fmean(run[key] for run in results[label])
+    name: str
+    value: float
+    bound: float
+    above: bool
 
-    checks = [
-        ("base all-class mIoU", mean("base", "all"), 0.55, "above"),
-        ("fine-tuning: old mIoU kept, share of base", mean("fine-tuning", "old") / mean("base", "old"), 0.5, "below"),
-        ("WILSON: old mIoU kept, share of base", mean("WILSON", "old") / mean("base", "old"), 0.85, "above"),
-        ("WILSON: new mIoU, share of MiB's", mean("WILSON", "new") / mean("MiB", "new"), 0.5, "above"),
+    @property
+    def met(self) -> bool:
+        """Whether the value is on the right side of its bound."""
+        return self.value > self.bound if self.above else self.value < self.bound
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the experiment left.
+
+    Attributes:
+        scores: of the base step and of ``ARMS``; the base step has no new classes.
+        seeds: those that all of them have.
+        commands: arm -> its command line of the first seed; DIR is the folder of data, WORK the
+            work folder.
+    """
+
+    scores: Scores
+    seeds: tuple[int, ...]
+    commands: Mapping[str, str]
+
+
+def of_step(tables: Sequence[Table], step: int, arms: Sequence[str], make: str) -> dict[str, dict[int, Run]]:
+    """Runs of the 4-2 protocol: arm -> seed -> run, in the order of ``arms``.
+
+    Raises:
+        UserError: an arm was not tested; ``make`` is the command that makes it.
+    """
+    tested: dict[str, dict[int, Run]] = {}
+    for table in tables:
+        if (table.experiment, table.protocol, table.step) == (EXPERIMENT, PROTOCOL, step):
+            tested = table.arms
+    for arm in arms:
+        if arm not in tested:
+            raise UserError(f"--work: its logs hold no test of {arm} at step {step} of {EXPERIMENT}; {make} makes it")
+    return {arm: tested[arm] for arm in arms}
+
+
+def score_values(runs: Mapping[int, Run], seeds: Sequence[int]) -> dict[str, list[float]]:
+    """Score -> a value in [0, 1] for each of the seeds."""
+    return {score: [runs[seed].scores[score] for seed in seeds] for score in SCORES}
+
+
+def measure(work: Path) -> Measurement:
+    """Read a work folder of ``python -m experiments animals``.
+
+    Raises:
+        UserError: a run is missing there.
+    """
+    history = read_history(work)
+    tables = make_tables(read_runs([work / "logs"]))
+    runs = of_step(tables, 0, [BASE], MAKE) | of_step(tables, STEP, ARMS, MAKE)
+    seeds = tuple(sorted(set.intersection(*(set(by_seed) for by_seed in runs.values()))))
+    if not seeds:
+        raise UserError(f"--work {work}: no seed has {', '.join(runs)}; {MAKE} makes them")
+    commands = {}
+    for arm in runs:
+        step = 0 if arm in (BASE, JOINT) else STEP
+        run = next((run for run in history.of(arm, step) if run.seed == seeds[0]), None)
+        if run is None:
+            raise UserError(f"--work {work}: {arm}, seed {seeds[0]}, has not ended; {MAKE} goes on with it")
+        data = str(Path(run.options["dataset_dir"]).parent)
+        commands[arm] = shlex.join(["python", *run.command]).replace(str(work), "WORK").replace(data, "DIR")
+    return Measurement({arm: score_values(runs[arm], seeds) for arm in runs}, seeds, commands)
+
+
+def expectations(scores: Scores) -> list[Expectation]:
+    """The four things to look at first."""
+
+    def mean(arm: str, score: str) -> float:
+        return statistics.fmean(scores[arm][score])
+
+    def share(value: float, of: float) -> float:
+        return value / of if of else math.nan
+
+    old = mean(BASE, "old")
+    kept = {arm: share(mean(arm, "old"), old) for arm in ("fine-tuning", "WILSON")}
+    return [
+        Expectation("base all-class mIoU", mean(BASE, "all"), 0.55, True),
+        Expectation("fine-tuning: old mIoU kept, share of base", kept["fine-tuning"], 0.5, False),
+        Expectation("WILSON: old mIoU kept, share of base", kept["WILSON"], 0.85, True),
+        Expectation("WILSON: new mIoU, share of MiB's", share(mean("WILSON", "new"), mean("MiB", "new")), 0.5, True),
     ]
-    lines = ["| expected | measured | bound | met |", "|---|---|---|---|"]
-    for name, value, bound, side in checks:
-        met = value > bound if side == "above" else value < bound
-        lines.append(f"| {name} | {value:.3f} | {side} {bound} | {'yes' if met else 'no'} |")
-    return lines
 
 
-def page(results: dict[str, list[dict[str, float]]], seeds: list[int]) -> str:
+def page(measurement: Measurement) -> str:
     """The results page."""
-    import torch
-
+    scores, seeds = measurement.scores, measurement.seeds
+    rows = []
+    for arm, by_score in scores.items():
+        unknown = ("new", "harmonic") if arm == BASE else ()
+        rows.append([arm, *("-" if key in unknown else spread(values) for key, values in by_score.items())])
+    checks = [
+        [check.name, f"{check.value:.3f}", f"{'above' if check.above else 'below'} {check.bound}",
+         "yes" if check.met else "no"]
+        for check in expectations(scores)
+    ]  # fmt: skip
     lines = [
         "# Animals: real photographs, task 4-2, overlap",
         "",
-        f"Written by `benchmarks/animals.py`; seeds {', '.join(map(str, seeds))}, mean ± standard deviation, percent. Machine: "
-        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__.partition('+')[0]}.",
+        f"Written by `python -m benchmarks.animals`; seeds {', '.join(map(str, seeds))}, mean ± standard deviation, "
+        "percent.",
+        f"`{MAKE}` makes the runs.",
         "Tested on the validation photographs, crop 160; pixels of classes not in the task are left out.",
         "",
-        *table(results),
+        *markdown_table(["run", "old mIoU", "new mIoU", "all mIoU", "harmonic"], rows),
         "",
-        *expectations(results),
+        *markdown_table(["expected", "measured", "bound", "met"], checks),
         "",
-        "Command lines (seed 0; DIR is the folder of photographs):",
+        f"Command lines (seed {seeds[0]}; DIR is the folder of data, WORK the work folder):",
         "",
         "```",
-        *(f"# {label}\n" + shlex.join(["python", *command(label, 0, "DIR", Path("animals"))]) for label in LINES),
+        *(f"# {arm}\n{command}" for arm, command in measurement.commands.items()),
         "```",
-        "",
     ]
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run what is missing, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of the photographs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=1, help="lines that run side by side")
-    parser.add_argument("--work", type=Path, default=Path("animals"), help="folder of checkpoints and logs")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/animals.md")
+def get_argparser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser("animals", __doc__)
     parser.add_argument(
-        "--only", nargs="+", choices=tuple(LINES), default=tuple(LINES), help="run these lines only, write no page"
+        "--work", type=Path, default=Path("work/animals-4-2"), help="work folder of experiments [work/animals-4-2]"
     )
-    arguments = parser.parse_args()
-    if not Path(arguments.data).is_dir():
-        raise UserError(f"--data {arguments.data}: no such folder")
-    data, work = str(Path(arguments.data).resolve()), arguments.work.resolve()
-    run_missing(arguments.only, arguments.seeds, arguments.jobs, data, work)
-    if set(arguments.only) != set(LINES):
-        return 0
-    results: dict[str, list[dict[str, float]]] = {}
-    for label in LINES:
-        rows = [finished(work, label, seed) for seed in arguments.seeds]
-        results[label] = [groups(row) for row in rows if row is not None]
-    print(write_page(arguments.out, page(results, arguments.seeds)))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the work folder, print and write the page."""
+    given = get_argparser().parse_args(arguments)
+    print(write_page(given.out, page(measure(given.work.resolve()))))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"animals.py: {error}", file=sys.stderr)
-        sys.exit(2)
-    except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)
+    finish("animals", main)

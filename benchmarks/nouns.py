@@ -1,29 +1,26 @@
 """Which tagger finds the nouns of real captions best, and what finds the best lemmas.
 
-    python benchmarks/nouns.py [--out benchmarks/results/nouns.md]
+    python -m benchmarks.nouns [--out benchmarks/results/nouns.md]
 
-Judged by the hand-checked ``captions/noun_check.tsv`` (one caption of each of 100 photographs, drawn with a fixed seed) and
-``captions/lemma_check.tsv`` (nouns on -s and irregular plurals of all captions of the same source). What is not installed is left out.
+Judged by the hand-checked ``captions/noun_check.tsv`` (one caption of each of 100 photographs,
+drawn with a fixed seed) and ``captions/lemma_check.tsv`` (nouns on -s and irregular plurals of all
+captions of the same source). What is not installed is left out.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import importlib.metadata
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.pages import write_page  # noqa: E402
-from captions import nouns  # noqa: E402
-from utils.errors import UserError  # noqa: E402
+from benchmarks.pages import ROOT, finish, make_parser, write_page
+from captions import nouns
+from results.table import markdown_table
+from utils.errors import UserError
 
 PACKAGES = {"textblob": "textblob", "hanta": "HanTa", "spacy": "spacy"}
 Lemmatiser = Callable[[str], str]
@@ -31,7 +28,7 @@ Lemmatiser = Callable[[str], str]
 
 @dataclass
 class Score:
-    """Nouns of all captions against the true ones, each caption a multiset; captions whose first noun is right."""
+    """Nouns against the true ones, each caption a multiset; captions whose first noun is right."""
 
     right: int = 0
     extra: int = 0
@@ -40,13 +37,13 @@ class Score:
     captions: int = 0
     mistakes: list[str] = field(default_factory=list)
 
-    def add(self, caption: str, found: Sequence[str], true: Sequence[str]) -> None:
-        """Count one caption."""
-        extra, missing = Counter(found) - Counter(true), Counter(true) - Counter(found)
-        self.right += len(found) - extra.total()
+    def add(self, caption: str, tagged: Sequence[str], true: Sequence[str]) -> None:
+        """Count one caption with the nouns that a tagger gives and the true ones."""
+        extra, missing = Counter(tagged) - Counter(true), Counter(true) - Counter(tagged)
+        self.right += len(tagged) - extra.total()
         self.extra += extra.total()
         self.missing += missing.total()
-        self.first += list(found[:1]) == list(true[:1])
+        self.first += list(tagged[:1]) == list(true[:1])
         self.captions += 1
         if extra or missing:
             words = [*(f"+{noun}" for noun in extra), *(f"-{noun}" for noun in missing)]
@@ -129,35 +126,56 @@ LEMMATISERS: dict[str, Callable[[], Lemmatiser]] = {
 }
 
 
-def tagger_lines(rows: Sequence[dict[str, str]]) -> list[str]:
-    """The table of the taggers, and the mistakes of the default."""
-    lines = [
-        f"Taggers on {len(rows)} captions with {sum(len(row['nouns'].split()) for row in rows)} nouns:",
-        "",
-        "| `--tagger` | version | precision | recall | F1 | first noun right | ms a caption |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    mistakes: list[str] = []
+@dataclass(frozen=True)
+class Tagging:
+    """A tagger's result.
+
+    Attributes:
+        name: as ``--tagger`` takes it.
+        version: of its package and model.
+        score: on the captions.
+        milliseconds: of a caption.
+        left_out: why it was not measured; the rest is empty then.
+    """
+
+    name: str
+    version: str = ""
+    score: Score = field(default_factory=Score)
+    milliseconds: float = 0.0
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
+class Lemmas:
+    """A lemmatiser's result.
+
+    Attributes:
+        name: whose lemmas they are.
+        right: share in [0, 1].
+        wrong: each wrong one, as ``word (lemma)``; None where it is not installed.
+    """
+
+    name: str
+    right: float = 0.0
+    wrong: Sequence[str] | None = None
+
+
+def measure_taggers(rows: Sequence[dict[str, str]]) -> list[Tagging]:
+    """Every tagger on rows with ``caption`` and ``nouns``."""
+    measured = []
     for name in nouns.TAGGERS:
         try:
             tagger = nouns.make_tagger(name)
         except UserError as error:
-            lines.append(f"| {name} | left out: {error} | | | | | |")
+            measured.append(Tagging(name, left_out=str(error)))
             continue
         # The first caption loads what is loaded late.
         tagger(rows[0]["caption"])
         start = time.perf_counter()
         score = judge(tagger, rows)
         spent = (time.perf_counter() - start) * 1000 / len(rows)
-        label = f"**{name}** (default)" if name == nouns.DEFAULT_TAGGER else name
-        lines.append(
-            f"| {label} | {_version(name)} | {score.precision:.3f} | {score.recall:.3f} | {score.f1:.3f} "
-            f"| {score.first / score.captions:.2f} | {spent:.2f} |"
-        )
-        if name == nouns.DEFAULT_TAGGER:
-            mistakes = score.mistakes
-    lines += ["", "Mistakes of the default (+ too much, - missing):", "", *(f"- {mistake}" for mistake in mistakes)]
-    return lines
+        measured.append(Tagging(name, _version(name), score, spent))
+    return measured
 
 
 def _version(name: str) -> str:
@@ -168,43 +186,80 @@ def _version(name: str) -> str:
     return f"{text}, {model} {importlib.metadata.version(model.replace('_', '-'))}"
 
 
-def lemma_lines(rows: Sequence[dict[str, str]]) -> list[str]:
-    """The table of the lemmatisers."""
-    lines = [
-        f"Lemmas of {len(rows)} nouns (the plural-only words in `captions/nouns.py` were chosen with these in view):",
-        "",
-        "| lemmas of | right | wrong ones |",
-        "|---|---|---|",
-    ]
+def measure_lemmatisers(rows: Sequence[dict[str, str]]) -> list[Lemmas]:
+    """Every lemmatiser on rows with ``word`` and ``lemma``."""
+    measured = []
     for name, make in LEMMATISERS.items():
         try:
             lemma = make()
         except ImportError:
-            lines.append(f"| {name} | not installed | |")
+            measured.append(Lemmas(name))
             continue
-        found = {row["word"]: lemma(row["word"]) for row in rows}
-        wrong = [f"{row['word']} ({found[row['word']]})" for row in rows if found[row["word"]] != row["lemma"]]
-        lines.append(f"| {name} | {1 - len(wrong) / len(rows):.3f} | {', '.join(wrong)} |")
-    return lines
+        lemmas = {row["word"]: lemma(row["word"]) for row in rows}
+        wrong = [f"{row['word']} ({lemmas[row['word']]})" for row in rows if lemmas[row["word"]] != row["lemma"]]
+        measured.append(Lemmas(name, 1 - len(wrong) / len(rows), wrong))
+    return measured
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "nouns.md")
-    settings = parser.parse_args()
+def _tagger_cells(one: Tagging) -> list[str]:
+    if one.left_out:
+        return [one.name, f"left out: {one.left_out}", *[""] * 5]
+    label = f"**{one.name}** (default)" if one.name == nouns.DEFAULT_TAGGER else one.name
+    shares = [f"{share:.3f}" for share in (one.score.precision, one.score.recall, one.score.f1)]
+    return [label, one.version, *shares, f"{one.score.first / one.score.captions:.2f}", f"{one.milliseconds:.2f}"]
+
+
+def _lemma_cells(one: Lemmas) -> list[str]:
+    if one.wrong is None:
+        return [one.name, "not installed", ""]
+    return [one.name, f"{one.right:.3f}", ", ".join(one.wrong)]
+
+
+def page(
+    captions: Sequence[dict[str, str]], taggers: Sequence[Tagging], words: int, lemmatisers: Sequence[Lemmas]
+) -> str:
+    """The results page.
+
+    Args:
+        captions: rows that the taggers were judged on.
+        taggers: their results.
+        words: number of nouns that the lemmatisers were judged on.
+        lemmatisers: their results.
+    """
+    count = sum(len(row["nouns"].split()) for row in captions)
+    mistakes = [mistake for one in taggers if one.name == nouns.DEFAULT_TAGGER for mistake in one.score.mistakes]
+    headings = ["`--tagger`", "version", "precision", "recall", "F1", "first noun right", "ms a caption"]
     lines = [
         "# Nouns of captions",
         "",
-        "`python benchmarks/nouns.py`. The rules of the hand-check stand in `captions/nouns.py`. All taggers share its lemmas and its",
+        "`python -m benchmarks.nouns`. The rules of the hand-check stand in `captions/nouns.py`. All taggers share its "
+        "lemmas and its",
         "compounds (WordNet's expressions); they differ in which words they call nouns.",
         "",
-        *tagger_lines(read_table(ROOT / "captions" / "noun_check.tsv")),
+        f"Taggers on {len(captions)} captions with {count} nouns:",
         "",
-        *lemma_lines(read_table(ROOT / "captions" / "lemma_check.tsv")),
+        *markdown_table(headings, map(_tagger_cells, taggers)),
+        "",
+        "Mistakes of the default (+ too much, - missing):",
+        "",
+        *(f"- {mistake}" for mistake in mistakes),
+        "",
+        f"Lemmas of {words} nouns (the plural-only words in `captions/nouns.py` were chosen with these in view):",
+        "",
+        *markdown_table(["lemmas of", "right", "wrong ones"], map(_lemma_cells, lemmatisers)),
     ]
-    print(write_page(settings.out, "\n".join(lines)))
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the page."""
+    given = make_parser("nouns", __doc__).parse_args(arguments)
+    captions = read_table(ROOT / "captions" / "noun_check.tsv")
+    words = read_table(ROOT / "captions" / "lemma_check.tsv")
+    text = page(captions, measure_taggers(captions), len(words), measure_lemmatisers(words))
+    print(write_page(given.out, text))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    finish("nouns", main)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.method import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
+from experiments.arms import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
 from results.rows import SCORES
 from results.table import FEW
 from results.tables import LEVEL

@@ -1,42 +1,68 @@
 """Time and memory of one training iteration, base and weak, split by part.
 
-    python benchmarks/step.py [--backbone resnet101] [--crop_size 512] [--batch_size 24] [--device cuda] [--precision bf16]
+    python -m benchmarks.step [--backbone resnet101] [--crop_size 512] [--batch_size 24] [--device cuda]
 
-Prints, for each step, seconds per iteration, the share of each part, and peak memory; and the ratio of the weak iteration to the
-base iteration. Weights are random: times do not depend on them.
+Prints, for each step, seconds per iteration, the share of each part, and peak memory; and the ratio
+of the weak iteration to the base iteration. Weights are random: times do not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.pages import finish, make_parser
+from results.table import markdown_table
+
+if TYPE_CHECKING:
+    from dataset.batch import Batch
+    from train import Trainer
 
 PARTS = ("teacher", "student", "losses", "backward", "update")
+# What the training calls its parts in a profile.
+MARK = "part: "
 
 
-def measure(step: int, settings: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of an iteration, seconds by part, and peak memory in MiB, in this process."""
-    import torch
+@dataclass(frozen=True)
+class Measurement:
+    """One kind of iteration.
 
+    Attributes:
+        seconds: median of an iteration.
+        parts: of ``PARTS``, those that it has -> seconds.
+        memory: peak, MiB.
+    """
+
+    seconds: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    memory: float = 0.0
+
+    def share(self, part: str) -> float | None:
+        """Share in [0, 1] of the parts' time; None for a part that it has not."""
+        return self.parts[part] / sum(self.parts.values()) if part in self.parts else None
+
+
+def make_trainer(step: int, settings: argparse.Namespace) -> Trainer:
+    """A trainer of VOC 15-5 with random weights."""
+    # Imported here, so that --help answers at once.
     import argparser
-    from dataset.batch import Batch
     from tasks import load_task
     from train import Trainer
     from utils import distributed
     from utils.logger import Logger
 
     line = (
-        f"--dataset voc --task 15-5 --overlap --step {step} --backbone {settings.backbone} --crop_size {settings.crop_size} "
-        f"--batch_size {settings.batch_size} --device {settings.device} --precision {settings.precision}"
+        f"--dataset voc --task 15-5 --overlap --step {step} --backbone {settings.backbone} "
+        f"--crop_size {settings.crop_size} --batch_size {settings.batch_size} --device {settings.device} "
+        f"--precision {settings.precision}"
     )
     with tempfile.TemporaryDirectory() as folder:
         previous = Path(folder) / "none.pth"
@@ -49,21 +75,36 @@ def measure(step: int, settings: argparse.Namespace) -> dict[str, float]:
         trainer = Trainer(options, load_task("voc", "15-5"), {}, runtime, logger)
     trainer.build(1)
     if options.compile:
-        trainer.learner.model = torch.compile(trainer.learner.model)  # type: ignore[assignment]
-    trainer.learner.train()
-    size, count = settings.crop_size, settings.batch_size
+        trainer.networks.compile()
+    trainer.networks.student.train()
+    return trainer
+
+
+def make_batch(trainer: Trainer, size: int, count: int) -> Batch:
+    """``count`` images of noise, ``size`` pixels a side, that all show the last class."""
+    import torch
+
+    from dataset.batch import Batch
+
     generator = torch.Generator().manual_seed(0)
     labels = torch.zeros(count, len(trainer.names) - 1)
     labels[:, -1] = 1
-    batch = Batch(
+    return Batch(
         images=torch.randn(count, 3, size, size, generator=generator),
         masks=torch.randint(0, len(trainer.names), (count, size, size), generator=generator),
         image_labels=labels,
         is_replay=torch.zeros(count, dtype=torch.bool),
         names=tuple(map(str, range(count))),
-    ).to(runtime.device)
+    ).to(trainer.runtime.device)
 
-    epoch = options.pseudo_ep
+
+def measure(step: int, settings: argparse.Namespace) -> Measurement:
+    """Time a step's iteration, and the parts of one more of them, in this process."""
+    import torch
+
+    trainer = make_trainer(step, settings)
+    batch = make_batch(trainer, settings.crop_size, settings.batch_size)
+    runtime, epoch = trainer.runtime, trainer.options.pseudo_ep
     for _ in range(settings.warmup):
         trainer.train_step(batch, epoch)
     times = []
@@ -79,46 +120,61 @@ def measure(step: int, settings: argparse.Namespace) -> dict[str, float]:
     with torch.profiler.profile(activities=activities) as profile:
         trainer.train_step(batch, epoch)
         runtime.synchronise()
-    found = {"seconds": statistics.median(times)}
+    parts: dict[str, float] = {}
     for event in profile.key_averages():
-        if event.key.startswith("part: "):
+        if event.key.startswith(MARK):
             micro = max(event.device_time_total, 0) if gpu else event.cpu_time_total
-            found[event.key[6:]] = max(found.get(event.key[6:], 0.0), micro / 1e6)
-    found["memory"] = runtime.memory()
-    return found
+            part = event.key.removeprefix(MARK)
+            parts[part] = max(parts.get(part, 0.0), micro / 1e6)
+    return Measurement(statistics.median(times), parts, runtime.memory())
 
 
-def main() -> None:
+def page(base: Measurement, weak: Measurement, settings: argparse.Namespace) -> str:
+    """The table, below a line that says what it is of."""
+    rows = []
+    for name, one in (("base", base), ("weak", weak)):
+        shares = ["-" if (share := one.share(part)) is None else f"{100 * share:.1f}" for part in PARTS]
+        rate = settings.batch_size / one.seconds
+        rows.append([name, f"{one.seconds:.3f}", f"{rate:.1f}", *shares, f"{one.memory:.0f}"])
+    slower = weak.seconds / base.seconds
+    ratios = [f"{slower:.2f}", f"{1 / slower:.2f}", *[""] * len(PARTS), f"{weak.memory / base.memory:.2f}"]
+    rows.append(["weak / base", *ratios])
+    headings = ["step", "s / iteration", "images / s", *(f"{part} %" for part in PARTS), "peak MiB"]
+    lines = [
+        f"{settings.backbone}, crop {settings.crop_size}, batch {settings.batch_size}, {settings.precision}, "
+        f"device {settings.device}",
+        "",
+        *markdown_table(headings, rows),
+    ]
+    return "\n".join(lines)
+
+
+def get_argparser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser("step", __doc__, page=False)
+    add = parser.add_argument
+    add("--backbone", default="resnet101")
+    add("--crop_size", type=int, default=512)
+    add("--batch_size", type=int, default=24)
+    add("--device", default="auto")
+    add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    add("--compile", action="store_true")
+    add("--warmup", type=int, default=2)
+    add("--repeats", type=int, default=5)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure both steps, each in a process of its own so that the memory is its own too."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet101")
-    parser.add_argument("--crop_size", type=int, default=512)
-    parser.add_argument("--batch_size", type=int, default=24)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    settings = parser.parse_args()
-    results = []
+    settings = get_argparser().parse_args(arguments)
+    measured = []
     for step in (0, 1):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            results.append(pool.submit(measure, step, settings).result())
-    print(
-        f"{settings.backbone}, crop {settings.crop_size}, batch {settings.batch_size}, {settings.precision}, device {settings.device}\n"
-    )
-    print("| step | s / iteration | images / s | " + " | ".join(f"{p} %" for p in PARTS) + " | peak MiB |")
-    print("|---" * (len(PARTS) + 4) + "|")
-    for name, row in zip(("base", "weak"), results, strict=True):
-        parts = sum(row.get(p, 0.0) for p in PARTS)
-        shares = " | ".join(f"{100 * row[p] / parts:.1f}" if p in row else "-" for p in PARTS)
-        print(
-            f"| {name} | {row['seconds']:.3f} | {settings.batch_size / row['seconds']:.1f} | {shares} | {row['memory']:.0f} |"
-        )
-    base, weak = results
-    print(f"| weak / base | {weak['seconds'] / base['seconds']:.2f} | {base['seconds'] / weak['seconds']:.2f} "
-          + "| " * len(PARTS) + f"| {weak['memory'] / base['memory']:.2f} |")  # fmt: skip
+            measured.append(pool.submit(measure, step, settings).result())
+    base, weak = measured
+    print(page(base, weak, settings))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    finish("step", main)

@@ -70,25 +70,25 @@ def _senses(fields: Sequence[str]) -> tuple[str, list[int]]:
 
 def read_synsets(path: Path) -> list[Synset]:
     """Synsets of ``data.noun`` by offset; UserError names the line that is none."""
-    found = []
+    synsets = []
     for number, fields in _lines(path):
         try:
-            found.append(_synset(fields))
+            synsets.append(_synset(fields))
         except (ValueError, IndexError):
             raise UserError(f"{path} line {number}: is no synset") from None
-    return sorted(found, key=lambda synset: synset.offset)
+    return sorted(synsets, key=lambda synset: synset.offset)
 
 
 def read_index(path: Path) -> dict[str, list[int]]:
     """Lemma -> offsets of its senses, in ``index.noun``'s order; UserError names the line that is none."""
-    found = {}
+    senses = {}
     for number, fields in _lines(path):
         try:
             lemma, offsets = _senses(fields)
         except (ValueError, IndexError):
             raise UserError(f"{path} line {number}: is no lemma with its senses") from None
-        found[lemma] = offsets
-    return dict(sorted(found.items()))
+        senses[lemma] = offsets
+    return dict(sorted(senses.items()))
 
 
 def _exceptions(path: Path) -> str:

@@ -19,12 +19,10 @@ from tqdm import tqdm
 from captions.captioners.base import Captioner
 from captions.formats import caption_line, read_captions
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES, Manifest, Row, Writer, open_manifest
+from utils.manifest import Manifest, Row, Writer, is_image, open_manifest
 from utils.whole import cut_half_line
 
 T = TypeVar("T")
-# Images of an original lie in this folder of a replay tree, where there is one (WEB, section B2).
-INNER = "image"
 
 
 @dataclass
@@ -48,7 +46,13 @@ class Done:
 
 
 def caption_images(
-    images: Path, out: Path, captioner: Captioner, *, batch_size: int = 16, only_missing: bool = False
+    images: Path,
+    out: Path,
+    captioner: Captioner,
+    *,
+    batch_size: int = 16,
+    only_missing: bool = False,
+    inside: str | None = None,
 ) -> Done:
     """Caption whatever ``images`` is.
 
@@ -58,6 +62,7 @@ def caption_images(
         captioner: who writes.
         batch_size: images captioned at once.
         only_missing: rows of a manifest that have a caption keep it.
+        inside: a folder of images may hold them in a folder of this name, as an original's folder of a replay tree does.
 
     Raises:
         UserError: nothing is to be captioned, ``out`` cannot be written or holds captions of another origin.
@@ -66,35 +71,40 @@ def caption_images(
         return _caption_manifest(open_manifest(images), out, captioner, batch_size, only_missing)
     if only_missing:
         raise UserError(f"{out}: --only_missing needs a manifest (.csv) to write")
-    return _caption_folders(_plan(images, out), out, captioner, batch_size)
+    return _caption_folders(_plan(images, out, inside), out, captioner, batch_size)
 
 
-def _images(folder: Path) -> list[Path]:
-    inner = folder / INNER
-    files = (inner if inner.is_dir() else folder).iterdir()
-    return sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not p.name.startswith("."))
+def _images(folder: Path, inside: str | None) -> list[Path]:
+    files = _place(folder, inside).iterdir()
+    return sorted(path for path in files if is_image(path) and path.is_file())
 
 
-def _plan(images: Path, out: Path) -> dict[Path, list[Path]]:
+def _place(folder: Path, inside: str | None) -> Path:
+    """Where a folder's images lie: in its folder ``inside``, if it has one, or in itself."""
+    inner = folder / (inside or "")
+    return inner if inner.is_dir() else folder
+
+
+def _plan(images: Path, out: Path, inside: str | None) -> dict[Path, list[Path]]:
     """Images of every caption file."""
     if images.is_file():
         raise UserError(f"{out}: captions of a manifest go into a manifest; give a name that ends in .csv")
     if not images.is_dir():
         raise UserError(f"{images}: no such folder or manifest")
-    own = _images(images)
-    folders = (
-        [] if (images / INNER).is_dir() else sorted(p for p in images.iterdir() if p.is_dir() and p.name[0] != ".")
-    )
-    inside = {out / f"{folder.name}.txt": _images(folder) for folder in folders}
-    if own and any(inside.values()):
+    own = _images(images, inside)
+    folders = []
+    if _place(images, inside) == images:
+        folders = sorted(path for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
+    by_file = {out / f"{folder.name}.txt": _images(folder, inside) for folder in folders}
+    if own and any(by_file.values()):
         raise UserError(f"{images}: holds images and folders of images; caption one of them at a time")
-    if not own and not any(inside.values()):
+    if not own and not any(by_file.values()):
         raise UserError(f"{images}: holds no images, nor folders of images")
     if own and out.is_dir():
         raise UserError(f"{out}: is a folder; the captions of one folder of images go into a file")
     if not own and out.is_file():
         raise UserError(f"{out}: is a file; the captions of a folder of folders go into a folder")
-    return {out: own} if own else inside
+    return {out: own} if own else by_file
 
 
 def _sign(marker: Path, captioner: Captioner, written: bool) -> None:
@@ -142,9 +152,9 @@ def _caption_folders(plan: Mapping[Path, Sequence[Path]], out: Path, captioner: 
     done.before = sum(map(len, plan.values())) - len(todo)
     with tqdm(total=len(todo) + done.before, initial=done.before, desc="Captions", unit="img", disable=None) as bar:
         for batch in _batches(todo, batch_size):
-            found = captioner.caption_files([image for image, _ in batch])
+            captions = captioner.caption_files([image for image, _ in batch])
             lines: dict[Path, list[str]] = defaultdict(list)
-            for (image, path), caption in zip(batch, found, strict=True):
+            for (image, path), caption in zip(batch, captions, strict=True):
                 try:
                     if isinstance(caption, UserError):
                         raise caption
@@ -202,8 +212,8 @@ def _caption_rows(batch: Sequence[Row], source: Manifest, captioner: Captioner, 
     """Put captions into rows; one that gets none keeps what it has."""
     todo = [row for row in batch if not (only_missing and row.get("caption"))]
     done.before += len(batch) - len(todo)
-    found = captioner.caption_files([source.file(row) for row in todo]) if todo else []
-    for row, caption in zip(todo, found, strict=True):
+    captions = captioner.caption_files([source.file(row) for row in todo]) if todo else []
+    for row, caption in zip(todo, captions, strict=True):
         if isinstance(caption, UserError):
             done.faults.append(str(caption))
         else:

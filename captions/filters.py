@@ -1,14 +1,16 @@
-"""Which images found by captions are kept, by the nouns of their own captions (WEB, sections A3 and B4). Pure functions; the files are
+"""Which images found by captions are kept, by the nouns of their own captions. Pure functions; the files are
 ``captions/filter_files.py``'s.
 
 An image is kept where one of its nouns is more similar than a threshold to one of the wanted words: the class words of the original
 image, the nouns of its caption, or the name of the class that was searched for.
+
+Source: docs/method.md, "Old classes from captions".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ DEFAULT_SIMILARITY = "wup"
 
 
 @dataclass(frozen=True)
-class Rule:
+class FilterRule:
     """How a list is filtered.
 
     Attributes:
@@ -48,21 +50,25 @@ class Rule:
             if value < 0:
                 raise UserError(f"{name} {value}: a number from 0 is needed; 0 means all")
 
+    def __str__(self) -> str:
+        """The rule in a line of a log: ``Rule(threshold=0.86, first_nouns=0, ...)``."""
+        return f"Rule({', '.join(f'{name}={value!r}' for name, value in asdict(self).items())})"
+
 
 # The published rule, and thresholds from ``benchmarks/results/captions.md``.
 RULES = {
-    "depth": Rule(0.6, first_nouns=1, best=False, rivals=False),
-    "path": Rule(0.22),
-    "wup": Rule(0.86),
-    "lin": Rule(0.65),
-    "embedding": Rule(0.48),
+    "depth": FilterRule(0.6, first_nouns=1, best=False, rivals=False),
+    "path": FilterRule(0.22),
+    "wup": FilterRule(0.86),
+    "lin": FilterRule(0.65),
+    "embedding": FilterRule(0.48),
 }
 # The paper's filter of captions against captions, and the published filter of new classes, look at two nouns.
 TWO_NOUNS = 2
 NEW_PER_CLASS = 500
 
 
-def caption_rule(similarity: str) -> Rule:
+def caption_rule(similarity: str) -> FilterRule:
     """The paper's filter against the original's caption: any pair of the first two nouns of both, the first images that pass.
 
     There are no rivals, since a caption names more than classes. Its threshold is the paper's for ``depth``, else as against classes.
@@ -70,14 +76,14 @@ def caption_rule(similarity: str) -> Rule:
     return replace(RULES[similarity], first_nouns=TWO_NOUNS, best=False, rivals=False)
 
 
-def new_class_rule(similarity: str) -> Rule:
+def new_class_rule(similarity: str) -> FilterRule:
     """The filter of new classes: with ``depth`` as published, two nouns, at most 500 a class."""
     rule = RULES[similarity]
     return replace(rule, first_nouns=TWO_NOUNS if similarity == "depth" else rule.first_nouns, most=NEW_PER_CLASS)
 
 
 @dataclass(frozen=True)
-class Table:
+class NounSimilarities:
     """Similarities of all nouns of several lists to all wanted words, each pair once.
 
     Attributes:
@@ -95,7 +101,9 @@ class Table:
         return self.values[np.ix_(rows, columns)].max(axis=1, initial=-np.inf).tolist()
 
 
-def make_table(nouns: Sequence[str], wanted: Sequence[str], similarity: Similarity, rivals: bool) -> Table:
+def noun_similarities(
+    nouns: Sequence[str], wanted: Sequence[str], similarity: Similarity, rivals: bool
+) -> NounSimilarities:
     """Similarities of distinct nouns and wanted words."""
     values = similarity.matrix(nouns, wanted)
     values[np.isnan(values)] = -np.inf
@@ -103,35 +111,37 @@ def make_table(nouns: Sequence[str], wanted: Sequence[str], similarity: Similari
         # Round-off must not part words that are equally similar.
         nearest = values.max(axis=1, keepdims=True, initial=-np.inf)
         values[values < nearest - 1e-9] = -np.inf
-    return Table(values, {noun: i for i, noun in enumerate(nouns)}, {word: i for i, word in enumerate(wanted)})
+    return NounSimilarities(
+        values, {noun: i for i, noun in enumerate(nouns)}, {word: i for i, word in enumerate(wanted)}
+    )
 
 
-def choose(rows: Rows, wanted: Sequence[str], table: Table, rule: Rule) -> list[str]:
+def choose(rows: Rows, wanted: Sequence[str], similarities: NounSimilarities, rule: FilterRule) -> list[str]:
     """Names of the images of one list that are kept, in the list's order."""
     looked = [nouns[: rule.first_nouns or None] for _, nouns in rows]
-    flat = table.best([noun for nouns in looked for noun in nouns], wanted)
-    found: list[tuple[float, int, int]] = []
+    flat = similarities.best([noun for nouns in looked for noun in nouns], wanted)
+    passing: list[tuple[float, int, int]] = []
     start = 0
     for place, nouns in enumerate(looked):
         scores = flat[start : start + len(nouns)]
         start += len(nouns)
         score = max(scores, default=-np.inf)
         if score > rule.threshold:
-            found.append((-score, scores.index(score), place))
+            passing.append((-score, scores.index(score), place))
     if rule.best:
-        found.sort()
-    return [rows[place][0] for place in sorted(place for *_, place in found[: rule.most or None])]
+        passing.sort()
+    return [rows[place][0] for place in sorted(place for *_, place in passing[: rule.most or None])]
 
 
 def _filtered(
-    lists: Mapping[str, Rows], wanted: Mapping[str, Sequence[str]], similarity: Similarity, rule: Rule
+    lists: Mapping[str, Rows], wanted: Mapping[str, Sequence[str]], similarity: Similarity, rule: FilterRule
 ) -> dict[str, list[str]]:
     seen = dict.fromkeys(
         noun for rows in lists.values() for _, nouns in rows for noun in nouns[: rule.first_nouns or None]
     )
     words = dict.fromkeys(word for name in wanted for word in wanted[name])
-    table = make_table(list(seen), list(words), similarity, rule.rivals)
-    return {name: choose(rows, wanted[name], table, rule) for name, rows in lists.items()}
+    similarities = noun_similarities(list(seen), list(words), similarity, rule.rivals)
+    return {name: choose(rows, wanted[name], similarities, rule) for name, rows in lists.items()}
 
 
 def generate_NN(captions: Iterable[tuple[str, str]], tagger: Callable[[str], list[str]]) -> list[tuple[str, list[str]]]:
@@ -148,7 +158,7 @@ def generate_NN(captions: Iterable[tuple[str, str]], tagger: Callable[[str], lis
 
 
 def filter_replay_with_NN(
-    lists: Mapping[str, Rows], wanted: Mapping[str, Sequence[str]], similarity: Similarity, rule: Rule
+    lists: Mapping[str, Rows], wanted: Mapping[str, Sequence[str]], similarity: Similarity, rule: FilterRule
 ) -> dict[str, list[str]]:
     """Images that stand for an original image.
 
@@ -172,7 +182,7 @@ def filter_replay_with_NN(
     return _filtered(lists, wanted, similarity, rule)
 
 
-def filter_webnew_with_cls(lists: Mapping[str, Rows], similarity: Similarity, rule: Rule) -> dict[str, list[str]]:
+def filter_webnew_with_cls(lists: Mapping[str, Rows], similarity: Similarity, rule: FilterRule) -> dict[str, list[str]]:
     """Images that show the new class that was searched for.
 
     Args:

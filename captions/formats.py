@@ -1,4 +1,4 @@
-"""The published text files of captions and nouns (WEB, section B): one line an image, its name first.
+"""The published text files of captions and nouns: one line an image, its name first.
 
 - captions: ``00001.jpg An image of a dog on a couch``
 - nouns: ``00001.jpg dog couch `` with a blank behind each noun, or ``00001.jpg bg`` where there is none
@@ -25,9 +25,9 @@ _NAME = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))})
 
 def split_line(line: str) -> tuple[str, str]:
     """The image's name and what stands behind the blank that follows it."""
-    found = _NAME.match(line)
-    if found:
-        return found[1], line[found.end() :]
+    match = _NAME.match(line)
+    if match:
+        return match[1], line[match.end() :]
     name, _, rest = line.partition(" ")
     return name, rest
 
@@ -145,10 +145,10 @@ def by_original(path: Path | str, rows: Iterable[tuple[str, list[str]]]) -> dict
     Raises:
         UserError: an original stands twice.
     """
-    found: dict[str, list[str]] = {}
+    words_of: dict[str, list[str]] = {}
     for name, words in rows:
         key = name.removesuffix(Path(name).suffix) if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
-        if key in found:
+        if key in words_of:
             raise UserError(f"{path}: {key} stands twice; remove one of its lines")
-        found[key] = words
-    return found
+        words_of[key] = words
+    return words_of

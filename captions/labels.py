@@ -1,8 +1,11 @@
-"""Image-level labels from captions (WEB, section A2): a class is there where a word of its vocabulary is in the caption.
+"""Image-level labels from captions: a class is there where a word of its vocabulary is in the caption.
 
 A caption is cut into units, the longest first: expressions of the vocabulary, then WordNet's expressions, then single words. So the
-dog of "hot dog", the bear of "teddy bear" and the cat of "cat's eye" are no dog, bear or cat (WEB says only "a word of its
-vocabulary is in the caption", arXiv 2407.13363; the longest match is our own decision). What is denied ("no dog") is not there.
+dog of "hot dog", the bear of "teddy bear" and the cat of "cat's eye" are no dog, bear or cat. What is denied ("no dog") is not
+there.
+
+Source: docs/method.md, "New classes from web images". The paper (arXiv 2407.13363) asks for a word of the vocabulary in the caption;
+the longest match is our own decision.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from captions import wordnet
-from captions.vocabulary import Vocabulary, plain
+from captions.vocabulary import Vocabulary, normal_form
 
 # Words of the longest expression that is looked for.
 LONGEST = 4
@@ -85,11 +88,11 @@ def _expressions() -> frozenset[str]:
     """WordNet's nouns of two to four words; names (Little Dog, a constellation) hide no common noun."""
     net = wordnet.load()
     names = net.sense_is_name
-    found = set()
+    expressions = set()
     for i, lemma in enumerate(net.all_lemmas):
         if ("_" in lemma or "-" in lemma) and not names[net.sense_starts[i] : net.sense_starts[i + 1]].all():
-            found.add(plain(lemma))
-    return frozenset(words for words in found if 2 <= words.count(" ") + 1 <= LONGEST)
+            expressions.add(normal_form(lemma))
+    return frozenset(words for words in expressions if 2 <= words.count(" ") + 1 <= LONGEST)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -97,7 +100,7 @@ def _forms(word: str) -> tuple[str, ...]:
     """A word and what it may be a plural or possessive of."""
     bare = word.removesuffix("'s").removesuffix("s'")
     forms = (word, bare, *wordnet.load().lemmatise(bare)) if bare != word else (word, *wordnet.load().lemmatise(word))
-    return tuple(dict.fromkeys(plain(form) for form in forms))
+    return tuple(dict.fromkeys(normal_form(form) for form in forms))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -116,14 +119,14 @@ def _is_colour(word: str) -> bool:
 def tokens(caption: str) -> list[Token]:
     """The words of a caption; addresses are left out, #BlackSheep is black and sheep."""
     text = unicodedata.normalize("NFKC", caption[:LONGEST_CAPTION]).translate(_DASHES)
-    text = _HASHTAG.sub(lambda found: f"# {_HUMP.sub(' ', found[1])} #", _ADDRESS.sub(" ", text))
+    text = _HASHTAG.sub(lambda tag: f"# {_HUMP.sub(' ', tag[1])} #", _ADDRESS.sub(" ", text))
     parts = _TOKEN.findall(text.lower())
-    found = []
+    words = []
     for part, following in zip(parts, [*parts, "."][1:], strict=True):
         if part[0].isalnum():
             mark = not following[0].isalnum()
-            found.append(Token(part, _forms(part), following == "-", mark and following not in "-&+"))
-    return found
+            words.append(Token(part, _forms(part), following == "-", mark and following not in "-&+"))
+    return words
 
 
 class Matcher:
@@ -183,7 +186,7 @@ class Matcher:
 
 def _denied(words: Sequence[Token], units: Sequence[Unit]) -> set[int]:
     """Starts of the units that a denial before them speaks of, until a preposition, a new article or the end of the clause."""
-    found: set[int] = set()
+    denied: set[int] = set()
     left = 0
     for unit in units:
         word = words[unit.start].word
@@ -193,11 +196,11 @@ def _denied(words: Sequence[Token], units: Sequence[Unit]) -> set[int]:
         elif word in _STOPS or (word in _ARTICLES and left < _DENIED):
             left = 0
         elif word not in _ARTICLES and left:
-            found.add(unit.start)
+            denied.add(unit.start)
             left -= 1
         if words[unit.stop - 1].last:
             left = 0
-    return found
+    return denied
 
 
 def _is_thing(words: Sequence[Token], unit: Unit) -> bool:

@@ -1,4 +1,4 @@
-"""The nouns of a caption, in their order (WEB, section B3), by taggers that work offline.
+"""The nouns of a caption, in their order, by taggers that work offline. Source: docs/method.md, "Old classes from captions".
 
 Which words are nouns follows the Penn Treebank's guidelines (the published files hold what they tag NN): "front" of "in front of",
 "cement" of "cement ledge", "blue" of "in blue". Names of persons and places are left out. Each noun is a lemma in small letters: dogs
@@ -64,10 +64,10 @@ def _hanta() -> Tags:
 def spacy_model() -> str:
     """The package of spaCy's first installed English model; UserError where there is none."""
     models = _package("spacy.util", "spacy", "spacy").get_installed_models()
-    found = sorted(name for name in models if name.startswith("en_"))
-    if not found:
+    english = sorted(name for name in models if name.startswith("en_"))
+    if not english:
         raise UserError("tagger spacy: has no English model; python -m spacy download en_core_web_sm installs one")
-    return str(found[0])
+    return str(english[0])
 
 
 def _spacy() -> Tags:
@@ -114,19 +114,19 @@ class _Nouns:
         if not words:
             return []
         lemmas = [self._lemma(word, kind) for word, kind in zip(words, self.tags(words), strict=True)]
-        found, start = [], 0
+        nouns, start = [], 0
         while start < len(words):
             stop, noun = self._unit(words, lemmas, start)
-            found += [noun] if noun else []
+            nouns += [noun] if noun else []
             start = stop
-        return found
+        return nouns
 
     def _lemma(self, word: str, kind: str) -> str:
         """The lemma of a noun; empty for another word, and for a name that is no kind of thing (Boston; but Frisbee is one)."""
         if kind == OTHER or not word[0].isalpha():
             return ""
-        found = lemma(word, kind)
-        return found if kind != NAME or self._is_kind(found) else ""
+        noun = lemma(word, kind)
+        return noun if kind != NAME or self._is_kind(noun) else ""
 
     def _is_kind(self, word: str) -> bool:
         sense = self.net.common_sense(word)

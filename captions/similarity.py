@@ -1,4 +1,4 @@
-"""How alike two nouns are (WEB, section B4), by names: ``SIMILARITIES``.
+"""How alike two nouns are, by names: ``SIMILARITIES``. Source: docs/method.md, "Old classes from captions".
 
     make_similarity("wup").matrix(["puppy", "table"], ["dog", "cat"])      # (2, 2)
 
@@ -61,12 +61,15 @@ def _key(word: str) -> str:
     return "_".join(word.lower().split())
 
 
-@lru_cache(maxsize=1 << 16)
 def class_of(word: str) -> Entry | None:
     """The class of ``classes.json`` that a word names by whatever of its names; None for other words."""
-    known = table()
-    name = PUBLISHED_NAMES.get(word) or match_class(word, tuple(known))
-    return known[name] if name else None
+    name = PUBLISHED_NAMES.get(word) or match_class(word, _table_classes())
+    return table()[name] if name else None
+
+
+@cache
+def _table_classes() -> tuple[str, ...]:
+    return tuple(table())
 
 
 class Depth(Similarity):
@@ -83,14 +86,14 @@ class Depth(Similarity):
 
     def _histograms(self, words: Sequence[str]) -> Matrix:
         """(W, depths), of length 1; NaN for words without a sense, or without a hypernym."""
-        found = np.zeros((len(words), int(self.net.max_depths.max()) + 1))
-        for row, word in zip(found, words, strict=True):
+        histograms = np.zeros((len(words), int(self.net.max_depths.max()) + 1))
+        for row, word in zip(histograms, words, strict=True):
             synset = self._synset(word)
             for other in self.net.hypernyms_closure(synset, instances=False) - {synset} if synset is not None else ():
                 depth = self.net.max_depth(other)
                 row[depth] += DEPTH_WEIGHT * depth
-        length = np.linalg.norm(found, axis=1, keepdims=True)
-        return np.divide(found, length, out=np.full_like(found, np.nan), where=length > 0)
+        length = np.linalg.norm(histograms, axis=1, keepdims=True)
+        return np.divide(histograms, length, out=np.full_like(histograms, np.nan), where=length > 0)
 
     def _synset(self, word: str) -> int | None:
         """First synset of the shortest of NLTK's base forms, which the published code asks for."""
@@ -160,11 +163,11 @@ class Tree(Similarity):
 
     def _distinct(self, words_a: Sequence[str], words_b: Sequence[str]) -> Matrix:
         a, b = self._senses(words_a), self._senses(words_b)
-        found = np.full((len(words_a), len(words_b)), np.nan)
+        values = np.full((len(words_a), len(words_b)), np.nan)
         if a.known.any() and b.known.any():
             best = np.maximum.reduceat(self._all_senses(a, b), b.starts, axis=1)
-            found[np.ix_(a.known, b.known)] = np.maximum.reduceat(best, a.starts, axis=0)
-        return found
+            values[np.ix_(a.known, b.known)] = np.maximum.reduceat(best, a.starts, axis=0)
+        return values
 
     def _all_senses(self, a: Senses, b: Senses) -> Matrix:
         """(senses of A, senses of B), as few array operations as memory allows."""
@@ -206,25 +209,25 @@ def senses(word: str) -> tuple[int, ...]:
     entry = class_of(word)
     if entry is not None and entry.senses:
         return tuple(net.sense(name) for name in entry.senses)
-    found: list[int] = []
+    synsets: list[int] = []
     for form in net.lemmatise(word):
         lemma = net.lemma_ids[form]
         row = slice(net.sense_starts[lemma], net.sense_starts[lemma + 1])
         every, names = net.sense_synsets[row], net.sense_is_name[row]
-        found += (every if names.all() else every[~names]).tolist()
-    return tuple(dict.fromkeys(found))
+        synsets += (every if names.all() else every[~names]).tolist()
+    return tuple(dict.fromkeys(synsets))
 
 
 @lru_cache(maxsize=1 << 17)
 def _ancestors(synset: int) -> dict[int, int]:
     """All that a synset is a kind or instance of, itself included, with the edges of the shortest way."""
     net = wordnet.load()
-    found, level, edges = {synset: 0}, [synset], 0
+    edges_to, level, edges = {synset: 0}, [synset], 0
     while level:
         edges += 1
-        level = [above for below in level for above in net.hypernyms(below) if above not in found]
-        found.update((above, edges) for above in level)
-    return found
+        level = [above for below in level for above in net.hypernyms(below) if above not in edges_to]
+        edges_to.update((above, edges) for above in level)
+    return edges_to
 
 
 class Path(Tree):
@@ -286,10 +289,30 @@ def information_content() -> Matrix:
     return 1 - np.log(descendants) / np.log(size)
 
 
-def _embedding() -> Similarity:
-    from captions.embedding import Embedding
+class Embedding(Similarity):
+    """Cosine of sentence embeddings (``captions/embedding.py``). Every word is known; none gives NaN.
 
-    return Embedding()
+    Raises:
+        UserError: the model's package or transformers is not installed.
+    """
+
+    def __init__(self) -> None:
+        # Imported here, because no other measure needs torch.
+        from captions.embedding import Embedder
+
+        self.embedder = Embedder()
+
+    def _distinct(self, words_a: Sequence[str], words_b: Sequence[str]) -> Matrix:
+        words = list(dict.fromkeys((*words_a, *words_b)))
+        vectors = dict(zip(words, self.embedder.embed([_written(word) for word in words]), strict=True))
+        return np.stack([vectors[word] for word in words_a]) @ np.stack([vectors[word] for word in words_b]).T
+
+
+def _written(word: str) -> str:
+    """A word as people write it: dining table for diningtable and for the published table."""
+    entry = class_of(word)
+    names = (word,) if entry is None else (*(alias for alias in entry.aliases if " " in alias), entry.name)
+    return names[0].replace("_", " ")
 
 
 SIMILARITIES: dict[str, Callable[[], Similarity]] = {
@@ -297,7 +320,7 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "path": Path,
     "wup": WuPalmer,
     "lin": Lin,
-    "embedding": _embedding,
+    "embedding": Embedding,
 }
 
 

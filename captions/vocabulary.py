@@ -21,7 +21,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ClassWords:
-    """Words of a class in the form of ``plain``: ``words`` named for it, ``kinds`` of it, ``ignored`` never."""
+    """Words of a class in the form of ``normal_form``: ``words`` named for it, ``kinds`` of it, ``ignored`` never."""
 
     words: frozenset[str]
     kinds: frozenset[str] = frozenset()
@@ -93,7 +93,7 @@ class Vocabulary:
         write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def plain(text: str) -> str:
+def normal_form(text: str) -> str:
     """A word or expression as captions are compared: small letters, one blank for ``_``, ``-`` and other blanks."""
     text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
     return " ".join(re.split(r"[\s_\u2010-\u2015/-]+", text.strip(" _-")))
@@ -149,9 +149,9 @@ def class_entry(name: str) -> Entry:
     Raises:
         UserError: neither knows it; names classes and nouns that are spelled alike.
     """
-    found = _find(name)
-    if found is not None:
-        return found
+    entry = _find(name)
+    if entry is not None:
+        return entry
     net = wordnet.load()
     for form in _singulars(name):
         lemma = _squeezed_lemmas().get(form)
@@ -175,15 +175,20 @@ def match_class(name: str, known: Sequence[str]) -> str | None:
     ``airplane`` finds ``aeroplane``, ``TV_Monitor`` or ``television`` find ``tvmonitor``, ``Dining-Tables`` find ``diningtable``.
 
     Returns:
-        An element of ``known``, or None where none or more than one is meant.
+        An element of ``known``, or None where none or more than one is meant. An answer is looked up once.
     """
+    return _match_class(name, tuple(known))
+
+
+@lru_cache(maxsize=1 << 16)
+def _match_class(name: str, known: tuple[str, ...]) -> str | None:
     by_key = {_squeezed(other): other for other in known}
     for form in _singulars(name):
         if form in by_key:
             return by_key[form]
     entry = _find(name)
-    found = [other for other in known if entry is not None and _find(other) is entry]
-    return found[0] if len(found) == 1 else None
+    namesakes = [other for other in known if entry is not None and _find(other) is entry]
+    return namesakes[0] if len(namesakes) == 1 else None
 
 
 def _kind_words(entry: Entry) -> dict[str, int]:
@@ -193,14 +198,14 @@ def _kind_words(entry: Entry) -> dict[str, int]:
     word is a word of the class or it means nothing else: a black sheep is a sheep, a hot dog no person.
     """
     net = wordnet.load()
-    found: dict[str, int] = {}
+    depths: dict[str, int] = {}
     for name in entry.kinds:
         root = net.sense(name)
         under = set(net.hyponyms_closure(root).tolist())
         for lemma in {lemma for synset in under for lemma in net.lemmas(synset)}:
             if _is_kind(lemma, under, net):
-                found[plain(lemma)] = max(found.get(plain(lemma), 0), net.max_depth(root))
-    return found
+                depths[normal_form(lemma)] = max(depths.get(normal_form(lemma), 0), net.max_depth(root))
+    return depths
 
 
 def _is_kind(lemma: str, under: set[int], net: wordnet.WordNet) -> bool:
@@ -211,7 +216,7 @@ def _is_kind(lemma: str, under: set[int], net: wordnet.WordNet) -> bool:
 
 
 def _explicit(name: str, entry: Entry) -> frozenset[str]:
-    return frozenset(plain(word) for word in (name, entry.name, *entry.aliases, *entry.words))
+    return frozenset(normal_form(word) for word in (name, entry.name, *entry.aliases, *entry.words))
 
 
 def _shares(named: Mapping[str, frozenset[str]], kinds: Mapping[str, Mapping[str, int]]) -> dict[str, str | None]:
@@ -220,7 +225,7 @@ def _shares(named: Mapping[str, frozenset[str]], kinds: Mapping[str, Mapping[str
     claims: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for name in named:
         for word in named[name] | kinds[name].keys():
-            rank = 2 if word == plain(name) else int(word in named[name])
+            rank = 2 if word == normal_form(name) else int(word in named[name])
             claims[word].append((rank, 0 if rank else kinds[name][word], name))
     owners: dict[str, str | None] = {}
     for word, claim in claims.items():
@@ -242,7 +247,7 @@ def _check_classes(classes: Sequence[str]) -> None:
 def _from_table(classes: Sequence[str]) -> Vocabulary:
     _check_classes(classes)
     entries = {name: class_entry(name) for name in classes}
-    ignored = {name: frozenset(map(plain, entry.ignored)) for name, entry in entries.items()}
+    ignored = {name: frozenset(map(normal_form, entry.ignored)) for name, entry in entries.items()}
     named = {name: _explicit(name, entry) - ignored[name] for name, entry in entries.items()}
     kinds = {
         name: {word: depth for word, depth in _kind_words(entry).items() if word not in ignored[name] | named[name]}
@@ -275,22 +280,22 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise UserError(f"{path}: is no JSON file as captions.vocabulary writes it ({error})") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: holds no class; captions.vocabulary writes one part a class")
-    found = {name: _class_words(path, name, part) for name, part in content.items()}
+    by_class = {name: _class_words(path, name, part) for name, part in content.items()}
     owners: dict[str, str] = {}
-    for name, entry in found.items():
+    for name, entry in by_class.items():
         for word in sorted(entry.words | entry.kinds):
             if word in owners:
                 raise UserError(f"{path}: classes {owners[word]} and {name} both have the word {word}; remove one")
             owners[word] = name
-    return Vocabulary(found)
+    return Vocabulary(by_class)
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)} stands twice")
-    return found
+    return content
 
 
 def _class_words(path: Path, name: str, part: Any) -> ClassWords:
@@ -299,9 +304,9 @@ def _class_words(path: Path, name: str, part: Any) -> ClassWords:
         raise UserError(f"{where}: needs a part with the lists {', '.join(KEYS)}")
     lists = {key: part.get(key, []) for key in KEYS}
     for key, words in lists.items():
-        if not isinstance(words, list) or not all(isinstance(word, str) and plain(word) for word in words):
+        if not isinstance(words, list) or not all(isinstance(word, str) and normal_form(word) for word in words):
             raise UserError(f"{where}: {key} is no list of words")
-    words, kinds, ignored = (frozenset(map(plain, lists[key])) for key in KEYS)
+    words, kinds, ignored = (frozenset(map(normal_form, lists[key])) for key in KEYS)
     if not (words | kinds) - ignored:
         raise UserError(f"{where}: has no word that counts")
     return ClassWords(words - ignored, kinds - words - ignored, ignored)
@@ -327,13 +332,13 @@ def make_vocabulary(classes: Sequence[str], path: Path | None = None) -> Vocabul
     whole = read_vocabulary(path)
     if not classes:
         return whole
-    found = {name: match_class(name, whole.classes) for name in classes}
-    for name, other in found.items():
+    matches = {name: match_class(name, whole.classes) for name in classes}
+    for name, other in matches.items():
         if other is None:
             raise UserError(f"{path}: class {name} is missing; it has {', '.join(whole.classes)}")
-    if len(set(found.values())) != len(classes):
+    if len(set(matches.values())) != len(classes):
         raise UserError(f"{path}: two of the classes {', '.join(classes)} are the same")
-    return Vocabulary({name: whole.by_class[other] for name, other in found.items() if other is not None})
+    return Vocabulary({name: whole.by_class[other] for name, other in matches.items() if other is not None})
 
 
 def _run(given: argparse.Namespace) -> None:

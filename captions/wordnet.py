@@ -144,10 +144,10 @@ class WordNet:
             UserError: WordNet has no such sense.
         """
         lemma, _, number = name.rpartition("#")
-        found = self.senses(lemma)
-        if not number.isdecimal() or not 1 <= int(number) <= len(found):
+        senses = self.senses(lemma)
+        if not number.isdecimal() or not 1 <= int(number) <= len(senses):
             raise UserError(f"{name}: WordNet has no such sense; a sense is a noun and a number from 1, as in dog#1")
-        return found[int(number) - 1]
+        return senses[int(number) - 1]
 
     def synset(self, offset: int) -> int:
         """Synset of an offset; UserError where there is none."""
@@ -167,27 +167,27 @@ class WordNet:
 
     def hypernyms_closure(self, synset: int, instances: bool = True) -> frozenset[int]:
         """All synsets above, at any distance, itself included."""
-        found, open_ = {synset}, [synset]
+        closure, open_ = {synset}, [synset]
         while open_:
-            above = [p for p in self.hypernyms(open_.pop(), instances) if p not in found]
-            found.update(above)
+            above = [p for p in self.hypernyms(open_.pop(), instances) if p not in closure]
+            closure.update(above)
             open_ += above
-        return frozenset(found)
+        return frozenset(closure)
 
     def hyponyms_closure(self, synset: int, instances: bool = False) -> NDArray[np.intp]:
         """All kinds of a synset, at any distance, itself included, ascending; with ``instances`` also its instances."""
         starts, order = self._children
-        found = np.zeros(len(self), dtype=np.bool_)
-        found[synset] = True
+        inside = np.zeros(len(self), dtype=np.bool_)
+        inside[synset] = True
         level = [synset]
         while level:
             edges = np.concatenate([order[starts[s] : starts[s + 1]] for s in level])
             if not instances:
                 edges = edges[~self.parent_is_instance[edges]]
             below = self._edge_child[edges]
-            level = np.unique(below[~found[below]]).tolist()
-            found[level] = True
-        return np.flatnonzero(found)
+            level = np.unique(below[~inside[below]]).tolist()
+            inside[level] = True
+        return np.flatnonzero(inside)
 
     def is_under(self, synset: int, ancestor: int, instances: bool = False) -> bool:
         """Whether a synset is ``ancestor`` or a kind of it; with ``instances`` also an instance of it."""

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dataset import voc as layout
 from utils.errors import UserError
 
 PUBLISHED = {"train_aug": 10582, "val": 1449}
-LAST_CLASS = 20
+LAST_CLASS = max(layout.CLASS_NAMES)
 
 
 def voc_palette() -> list[int]:
@@ -63,7 +64,7 @@ def read_sbd(path: Path) -> NDArray[np.uint8]:
 
 def split_ids(voc: Path, sbd: Path) -> dict[str, list[str]]:
     """Sorted image ids of ``train_aug`` and ``val``."""
-    lists = voc / "ImageSets" / "Segmentation"
+    lists = voc / layout.OWN_LISTS
     val = set(read_ids(lists / "val.txt"))
     train = set(read_ids(lists / "train.txt")) | set(read_ids(sbd / "train.txt")) | set(read_ids(sbd / "val.txt"))
     return {"train_aug": sorted(train - val), "val": sorted(val)}
@@ -93,8 +94,7 @@ def write_split(path: Path, ids: Sequence[str]) -> None:
     """Write a list of images and masks, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    lines = (f"/JPEGImages/{name}.jpg /SegmentationClassAug/{name}.png\n" for name in ids)
-    part.write_text("".join(lines), encoding="utf-8")
+    part.write_text("".join(f"{layout.list_line(name)}\n" for name in ids), encoding="utf-8")
     os.replace(part, path)
 
 
@@ -104,7 +104,7 @@ def make(voc: Path, sbd: Path, out: Path) -> dict[str, int]:
     The lists are written last, the training list after the other: where it stands, everything stands.
     """
     splits = split_ids(voc, sbd)
-    write_masks(splits["train_aug"] + splits["val"], voc, sbd, out / "SegmentationClassAug")
+    write_masks(splits["train_aug"] + splits["val"], voc, sbd, out / layout.MASKS)
     for name in ("val", "train_aug"):
         write_split(out / "splits" / f"{name}.txt", splits[name])
     return {name: len(ids) for name, ids in splits.items()}

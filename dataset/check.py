@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dataset import SOURCES, default_folder, make_source
+from dataset import SOURCES, coco, default_folder, make_source, voc
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES
+from utils.manifest import is_image
 
 SPLITS = ("train", "val")
 SHOWN = 5
@@ -60,10 +60,9 @@ class Layout:
 def layouts(dataset: str, folder: Path) -> dict[str, Layout]:
     """The layout of each split of a data set's tree."""
     if dataset == "voc":
-        lists = {"train": "splits/train_aug.txt", "val": "splits/val.txt"}
-        return {split: Layout("JPEGImages", "SegmentationClassAug", lists[split]) for split in SPLITS}
+        return {split: Layout(voc.IMAGES, voc.MASKS, voc.LISTS[split]) for split in SPLITS}
     if dataset == "coco":
-        return {split: Layout(f"images/{split}2017", f"annotations/{split}2017") for split in SPLITS}
+        return {split: Layout(*coco.folders(split)) for split in SPLITS}
     if dataset == "folder" and (folder / "images").is_dir() and not (folder / "images" / "train").is_dir():
         return {split: Layout("images", "masks", f"splits/{split}.txt") for split in SPLITS}
     return {split: Layout(f"images/{split}", f"masks/{split}") for split in SPLITS}
@@ -79,8 +78,7 @@ def few(names: Iterable[str], what: str) -> list[str]:
 
 
 def _stems(folder: Path) -> set[str]:
-    files = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return {path.stem for path in files if not path.name.startswith(".")}
+    return {path.stem for path in folder.iterdir() if is_image(path)}
 
 
 def check_list(folder: Path, layout: Layout, stems: set[str], findings: Findings) -> None:
@@ -219,7 +217,6 @@ def _positive(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: parse, check, report."""
     parser = argparse.ArgumentParser(prog="python -m dataset.check", description="Look at a data set on disk.")
     parser.add_argument("--dataset", required=True, choices=list(SOURCES))
     parser.add_argument("--data_root", default="data", help="folder of all data sets [data]")

@@ -28,6 +28,11 @@ _NAMES = (
 CLASS_NAMES = {0: "background", **dict(zip(COCO_CLASSES, _NAMES, strict=True))}
 
 
+def folders(split: str) -> tuple[str, str]:
+    """Folders of a split's images and of its stuff-thing maps, from the data set's."""
+    return f"images/{split}2017", f"annotations/{split}2017"
+
+
 def _value_map() -> np.ndarray:
     table = np.zeros(256, dtype=np.uint8)
     table[:THINGS] = np.arange(1, THINGS + 1)
@@ -41,13 +46,13 @@ def make(folder: Path, split: str, step: int = 0) -> Source:
     Raises:
         UserError: a folder is missing, or no image has a map, or a map no image.
     """
-    part = f"{split}2017"
-    images = by_stem(need_folder(folder / "images" / part, "the images", CURE))
-    masks = by_stem(need_folder(folder / "annotations" / part, "the stuff-thing maps", CURE))
+    image_folder, map_folder = (folder / part for part in folders(split))
+    images = by_stem(need_folder(image_folder, "the images", CURE))
+    masks = by_stem(need_folder(map_folder, "the stuff-thing maps", CURE))
     orphans = sorted(masks.keys() - images.keys())
     if orphans:
-        raise UserError(f"{folder / 'annotations' / part}: maps without an image: {shown(orphans)}")
+        raise UserError(f"{map_folder}: maps without an image: {shown(orphans)}")
     names = sorted(masks)
     if not names:
-        raise UserError(f"{folder / 'annotations' / part}: no stuff-thing map; {CURE}")
+        raise UserError(f"{map_folder}: no stuff-thing map; {CURE}")
     return Source(f"coco {split}", CLASS_NAMES, [(images[n], masks[n]) for n in names], names, _value_map())

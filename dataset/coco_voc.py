@@ -19,7 +19,7 @@ CLASS_NAMES = coco.CLASS_NAMES
 def _value_map() -> np.ndarray:
     table = np.arange(256, dtype=np.uint8)
     # Values that VOC does not have must stay visible as wrong: no COCO class has this number.
-    table[21:IGNORE] = 254
+    table[len(voc.CLASS_NAMES) : IGNORE] = 254
     for voc_id, coco_id in VOC_TO_COCO.items():
         table[voc_id] = coco_id
     return table

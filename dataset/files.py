@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES
+from utils.manifest import is_image
 
 SHOWN = 3
 
@@ -21,14 +21,14 @@ def need_folder(path: Path, what: str, cure: str) -> Path:
 
 def by_stem(folder: Path) -> dict[str, Path]:
     """Image files of ``folder`` by name without suffix; UserError where two files share one."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        if not is_image(path):
             continue
-        if path.stem in found:
-            raise UserError(f"{path}: {found[path.stem].name} has the same name; rename one of them")
-        found[path.stem] = path
-    return found
+        if path.stem in files:
+            raise UserError(f"{path}: {files[path.stem].name} has the same name; rename one of them")
+        files[path.stem] = path
+    return files
 
 
 def shown(names: Iterable[str]) -> str:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from PIL import Image
 
 from dataset.batch import Sample
+from dataset.epochs import EpochDataset, sample_seed
 from dataset.source import Source
-from dataset.transform import Transform
-from tasks import Task
+from dataset.transform import Transform, transformed
+from tasks import Task, label_columns
 from utils.errors import UserError
 from utils.images import check_pair, load_mask
 
 
-def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Seed of one image's augmentation in one epoch."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {epoch} {index}".encode()).digest()[:7])
-
-
-class IncrementalView(Dataset[Sample]):
+class IncrementalView(EpochDataset[Sample]):
     """Samples of ``source[indices]`` under the protocol of ``task`` at ``step``.
 
     Args:
@@ -72,10 +67,9 @@ class IncrementalView(Dataset[Sample]):
 
     def holding(self, classes: tuple[int, ...]) -> NDArray[np.int64]:
         """Positions of the images that hold one of the foreground ``classes`` (ids)."""
-        columns = [i - 1 for i in classes if i > 0]
-        return np.flatnonzero(self.source.image_labels()[self.indices][:, columns].any(axis=1))
+        return np.flatnonzero(self.source.image_labels()[self.indices][:, label_columns(classes)].any(axis=1))
 
-    def _pair(self, index: int) -> tuple:
+    def _pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         if self.pseudo is None:
             return self.source.pair(index)
         image, path = self.source.image(index), self.pseudo / f"{self.source.ids[index]}.png"
@@ -83,17 +77,14 @@ class IncrementalView(Dataset[Sample]):
         check_pair(image.size, mask, self.source.image_path(index), path)
         return image, mask
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """The sample at a position, or at (epoch, position)."""
-        epoch, position = key if isinstance(key, tuple) else (0, key)
+    def at(self, epoch: int, position: int) -> Sample:
+        """The sample at a position, as ``epoch`` sees it."""
         index = int(self.indices[position])
         image, mask = self._pair(index)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(sample_seed(self.seed, epoch, index))
-            pixels, labels = self.transform(image, self.lookup[mask])
+        pixels, labels = transformed(self.transform, image, self.lookup[mask], sample_seed(self.seed, epoch, index))
         return Sample(
             image=pixels,
-            mask=labels.long(),
+            mask=labels,
             image_labels=torch.from_numpy(self.image_labels[position]),
             is_replay=False,
             name=self.source.ids[index],

@@ -1,4 +1,4 @@
-"""Which images a step sees, computed from image labels alone (METHOD section 1).
+"""Which images a step sees, computed from image labels alone (docs/method.md, "The task").
 
 The computed training lists of VOC 15-5 and 10-10, overlap and disjoint, and the validation lists of 15-5 equal the published ones. The
 validation lists published for 10-10 are a copy of those for 15-5, not what the rule gives for 10-10; here the rule is followed.
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import BACKGROUND, Task
+from tasks import BACKGROUND, Task, label_columns
 from utils.errors import UserError
 
 # Order in which the partitioned protocol hands out images; one order for everybody.
@@ -20,8 +20,7 @@ PARTITION_SEED = 0
 
 def _holds(labels: NDArray[np.bool_], classes: tuple[int, ...]) -> NDArray[np.bool_]:
     """(N,) whether an image holds one of the foreground ``classes``."""
-    held: NDArray[np.bool_] = labels[:, [i - 1 for i in classes if i != BACKGROUND]]
-    return np.asarray(held.any(axis=1))
+    return np.asarray(labels[:, label_columns(classes)].any(axis=1))
 
 
 def select(image_labels: NDArray[np.bool_], task: Task, step: int, protocol: str) -> NDArray[np.int64]:
@@ -55,7 +54,7 @@ def select(image_labels: NDArray[np.bool_], task: Task, step: int, protocol: str
 def _owners(image_labels: NDArray[np.bool_], task: Task) -> NDArray[np.int64]:
     """(N,) the class that each image belongs to in the partitioned protocol, 0 where it holds none of the task."""
     classes = np.array(sorted(i for i in task.seen(len(task) - 1) if i != BACKGROUND))
-    held = image_labels[:, classes - 1]
+    held = image_labels[:, label_columns(classes.tolist())]
     owners = np.zeros(len(image_labels), dtype=np.int64)
     sizes = np.zeros(len(classes), dtype=np.int64)
     for image in np.random.default_rng(PARTITION_SEED).permutation(len(image_labels)):

@@ -1,4 +1,7 @@
-"""Rehearsal: replay images of old classes beside the images of a step's new classes (WEB, section B8)."""
+"""Rehearsal: replay images of old classes beside the images of a step's new classes.
+
+Source: docs/method.md, "Old classes from captions".
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dataset.batch import Sample
+from dataset.epochs import EpochDataset, sample_seed
 from dataset.files import shown
-from dataset.incremental import IncrementalView, sample_seed
+from dataset.incremental import IncrementalView
 from dataset.replay_tree import TRAIN_FILE, ReplayImage, originals, read_marker, read_train_file
-from dataset.transform import Transform
+from dataset.transform import Transform, transformed
 from dataset.web import WebView
-from tasks import BACKGROUND, IGNORE, Task
+from tasks import BACKGROUND, IGNORE, Task, label_column
 from utils.errors import UserError
 from utils.images import DecodeError, check_pair, load_image, load_mask
 
@@ -42,11 +45,11 @@ def repeats(present: NDArray[np.bool_]) -> NDArray[np.int64]:
     """
     counts = present.sum(axis=0)
     rarity = np.rint(counts.max(initial=0) / np.maximum(counts, 1))
-    found: NDArray[np.int64] = np.where(present, rarity, 1).max(axis=1, initial=1).astype(np.int64)
-    return found
+    times: NDArray[np.int64] = np.where(present, rarity, 1).max(axis=1, initial=1).astype(np.int64)
+    return times
 
 
-class ReplayView(Dataset[Sample]):
+class ReplayView(EpochDataset[Sample]):
     """Images of a replay tree: their crops hold the old classes that their pseudo-labels show there, and no new class.
 
     Args:
@@ -92,8 +95,8 @@ class ReplayView(Dataset[Sample]):
         skipped: list[str] = []
         # Decoding leaves the interpreter lock, so threads are enough.
         with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda folder: self._usable(read_train_file(folder), per_original), folders)
-            for good, faults in tqdm(found, total=len(folders), desc="Reading replay images", disable=None):
+            usable = pool.map(lambda folder: self._usable(read_train_file(folder), per_original), folders)
+            for good, faults in tqdm(usable, total=len(folders), desc="Reading replay images", disable=None):
                 self.images += [pair for pair, _ in good]
                 shares += [share for _, share in good]
                 skipped += faults
@@ -137,20 +140,19 @@ class ReplayView(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """The sample at a position, or at (epoch, position)."""
-        epoch, position = key if isinstance(key, tuple) else (0, key)
+    def at(self, epoch: int, position: int) -> Sample:
+        """The sample at a position, as ``epoch`` sees it."""
         pair = self.images[position]
         image, label = self._load(pair)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(sample_seed(self.seed + STREAM, epoch, position))
-            pixels, mask = self.transform(image, self.lookup[label])
+        seed = sample_seed(self.seed + STREAM, epoch, position)
+        pixels, mask = transformed(self.transform, image, self.lookup[label], seed)
         labels = torch.zeros(self.foreground)
-        channels = mask.unique().long()
-        labels[channels[(channels > 0) & (channels != IGNORE)] - 1] = 1
+        for channel in mask.unique().tolist():
+            if channel not in (BACKGROUND, IGNORE):
+                labels[label_column(channel)] = 1
         return Sample(
             image=pixels,
-            mask=mask.long(),
+            mask=mask,
             image_labels=labels,
             is_replay=True,
             name=f"{pair.original}/{pair.image.name}",
@@ -171,7 +173,7 @@ def _check_marker(path: Path, old: Mapping[int, str]) -> None:
         )
 
 
-class WithReplay(Dataset[Sample]):
+class WithReplay(EpochDataset[Sample]):
     """A step's own images and, behind them, its replay images; ``InterleavedBatchSampler`` draws from both."""
 
     def __init__(self, new: IncrementalView | WebView, replay: ReplayView) -> None:
@@ -180,9 +182,8 @@ class WithReplay(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.new) + len(self.replay)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """The sample at a position, or at (epoch, position)."""
-        epoch, position = key if isinstance(key, tuple) else (0, key)
+    def at(self, epoch: int, position: int) -> Sample:
+        """The sample at a position, as ``epoch`` sees it; positions of replay images begin behind the step's own."""
         if position < len(self.new):
-            return self.new[(epoch, position)]
-        return self.replay[(epoch, position - len(self.new))]
+            return self.new.at(epoch, position)
+        return self.replay.at(epoch, position - len(self.new))

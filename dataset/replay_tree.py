@@ -1,4 +1,6 @@
-"""A replay tree: web images that stand for images of old steps, and their pseudo-labels, one folder an original image (WEB, section B).
+"""A replay tree: web images that stand for images of old steps, and their pseudo-labels, one folder an original image.
+
+Source: docs/method.md, "Old classes from captions". The names of the tree's files are written here alone.
 
 TREE/labels.json                     who labelled it, in which classes (``Marker``)
 TREE/<original>/image/00001.jpg      or TREE/<original>/00001.jpg, as the downloads lie
@@ -22,7 +24,7 @@ from utils.whole import write_whole
 
 MARKER = "labels.json"
 TRAIN_FILE = "train_fullPath.txt"
-IMAGES, LABELS = "image", "label"
+IMAGES, LABELS, DROPPED = "image", "label", ".dropped"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class ReplayImage:
     @property
     def dropped(self) -> Path:
         """File that says why the image is not to be used."""
-        return self.label.with_suffix(".dropped")
+        return self.label.with_suffix(DROPPED)
 
     @property
     def done(self) -> bool:
@@ -133,15 +135,15 @@ def sign(tree: Path, marker: Marker, *, relabel: bool, write: bool = True) -> No
         UserError: the tree holds labels of another checkpoint, of other settings, or of nobody knows whom.
     """
     try:
-        found = read_marker(tree)
+        there = read_marker(tree)
     except UserError:
         if not relabel:
             raise
-        found = None
+        there = None
     others = ""
-    if found is not None and found != marker:
-        others = f"was labelled by {found.origin}{_difference(found, marker)}"
-    elif found is None and any(pair.done for folder in originals(tree) for pair in images_of(folder)):
+    if there is not None and there != marker:
+        others = f"was labelled by {there.origin}{_difference(there, marker)}"
+    elif there is None and any(pair.done for folder in originals(tree) for pair in images_of(folder)):
         others = f"holds labels that nobody signed (no readable {MARKER})"
     if others and not relabel:
         raise UserError(f"{tree}: {others}; give another tree, or --relabel to replace its labels")
@@ -151,14 +153,12 @@ def sign(tree: Path, marker: Marker, *, relabel: bool, write: bool = True) -> No
         write_marker(tree, marker)
 
 
-def _difference(found: Marker, marker: Marker) -> str:
+def _difference(there: Marker, marker: Marker) -> str:
     """Where the checkpoint is the same: which settings are not."""
-    if found.checkpoint != marker.checkpoint:
+    if there.checkpoint != marker.checkpoint:
         return f", not by {marker.origin}"
-    own = marker.settings
-    changed = [
-        f"{key} {found.settings.get(key)} (now {own[key]})" for key in own if found.settings.get(key) != own[key]
-    ]
+    before, now = there.settings, marker.settings
+    changed = [f"{key} {before.get(key)} (now {now[key]})" for key in now if before.get(key) != now[key]]
     return f" with {', '.join(changed)}"
 
 
@@ -186,7 +186,7 @@ def read_train_file(folder: Path) -> list[ReplayImage]:
         UserError: the file cannot be read, or a line is not ``image label``.
     """
     path = folder / TRAIN_FILE
-    found = []
+    pairs = []
     for number, line in enumerate(read_lines(path), 1):
         image, label = (folder / part for part in split_line(line))
         if label == folder:
@@ -194,8 +194,8 @@ def read_train_file(folder: Path) -> list[ReplayImage]:
         if not image.exists():
             inside = folder / IMAGES if image.parent.name == IMAGES else folder
             image, label = inside / image.name, folder / LABELS / label.name
-        found.append(ReplayImage(image, label))
-    return found
+        pairs.append(ReplayImage(image, label))
+    return pairs
 
 
 @dataclass(frozen=True)

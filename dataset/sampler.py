@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
+from utils.checks import images_per_rank, replay_images
 from utils.errors import UserError
 
 Key = tuple[int, int]
@@ -49,12 +50,9 @@ class BatchSampler(Sampler[list[Key]]):
     """
 
     def __init__(self, global_batch: int, rank: int, world: int, seed: int, iterations: int) -> None:
-        if global_batch % world:
-            raise UserError(
-                f"--batch_size {global_batch} cannot be shared by {world} processes: give a multiple of {world}"
-            )
+        each = images_per_rank(global_batch, world)
         self.global_batch, self.seed, self.iterations = global_batch, seed, iterations
-        self.share = slice(rank * (global_batch // world), (rank + 1) * (global_batch // world))
+        self.share = slice(rank * each, (rank + 1) * each)
         self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int, start_iteration: int = 0) -> None:
@@ -79,8 +77,8 @@ class BatchSampler(Sampler[list[Key]]):
 class GlobalBatchSampler(BatchSampler):
     """Batches of one kind of images.
 
-    The images are permuted by (seed, round), one round after the other; an epoch is ``iters_per_epoch`` batches of this endless list, or
-    the whole batches of one round.
+    The images are permuted by (seed, round), one round after the other; an epoch is
+    ``iters_per_epoch`` batches of this endless list, or the whole batches of one round.
 
     Args:
         length: number of images.
@@ -110,11 +108,12 @@ class GlobalBatchSampler(BatchSampler):
 
 
 class InterleavedBatchSampler(BatchSampler):
-    """Batches that mix new and replay images evenly: new, replay, new, replay ... as published (WEB, section B8).
+    """Batches that mix new and replay images evenly: new, replay, new, replay ... as published.
 
-    Both kinds are endless lists of permutations of their own, which go on from epoch to epoch; an epoch is ``iters_per_epoch``
-    batches, or as many as show every image of both kinds: with equal shares 2 x max(new, replay) images, as published. Replay image i
-    is at index ``new`` + i.
+    Both kinds are endless lists of permutations of their own, which go on from epoch to epoch. An
+    epoch is ``iters_per_epoch`` batches, or as many as show every image of both kinds: with equal
+    shares 2 x max(new, replay) images, as published (docs/method.md, "Old classes from captions").
+    Replay image i is at index ``new`` + i.
 
     Args:
         new: number of the step's own images.
@@ -141,12 +140,7 @@ class InterleavedBatchSampler(BatchSampler):
         iters_per_epoch: int | None = None,
         share: float = 0.5,
     ) -> None:
-        self.per_batch = round(share * global_batch)
-        if not 0 < self.per_batch < global_batch or abs(self.per_batch - share * global_batch) > 1e-6:
-            raise UserError(
-                f"--batch_size {global_batch} cannot be divided so that --replay_share {share:g} of it are replay images; "
-                "with a half give an even number"
-            )
+        self.per_batch = replay_images(global_batch, share)
         needed = max(new // (global_batch - self.per_batch), replay // self.per_batch)
         super().__init__(global_batch, rank, world, seed, iters_per_epoch or needed)
         self.new, self.replay = new, replay

@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dataset.folder import make as make_folder
-from dataset.shapes_drawing import SHAPES, scene
+from dataset.shapes_drawing import CLASS_NAMES, SHAPES, scene
 from dataset.shapes_web import DOMAINS, web_picture
 from dataset.source import Source
 from utils.errors import UserError
@@ -33,7 +33,6 @@ from utils.errors import UserError
 __all__ = ["CLASS_NAMES", "make", "render_web"]
 
 LOGGER = logging.getLogger("webwilss")
-CLASS_NAMES = {0: "background", **dict(enumerate(SHAPES, 1))}
 SPLITS = ("train", "val")
 DEFAULTS = {"seed": 0, "size": 128, "train": 600, "val": 120}
 PARAMETERS_FILE = "shapes.json"
@@ -152,13 +151,13 @@ def _is_drawn(folder: Path, wanted: Parameters) -> bool:
     try:
         if not folder.exists() or not any(folder.iterdir()):
             return False
-        found = dict(json.loads((folder / PARAMETERS_FILE).read_text(encoding="utf-8")))
+        there = dict(json.loads((folder / PARAMETERS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{folder}: not a drawn data set ({PARAMETERS_FILE}: {error}); remove it or choose another"
         ) from error
     expected = {"version": VERSION, **wanted}
-    other = [f"{k} {found.get(k)} instead of {expected[k]}" for k in expected if found.get(k) != expected[k]]
+    other = [f"{k} {there.get(k)} instead of {expected[k]}" for k in expected if there.get(k) != expected[k]]
     if other:
         raise UserError(f"{folder}: drawn with {', '.join(other)}; remove the folder or choose another")
     return True

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tasks import BACKGROUND, IGNORE
 
-# Class k of the data set is the shape at k - 1.
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "crescent", "heart")
+CLASS_NAMES = {BACKGROUND: "background", **dict(enumerate(SHAPES, 1))}
 PATTERNS = ("plain", "striped", "chequered", "dotted", "shaded", "mottled")
 SUPERSAMPLING = 4
 # Things stand more or less upright, as in photographs: standard deviation of the turn, radians.
@@ -194,7 +194,7 @@ def put(picture: Array, thing: Thing, rng: np.random.Generator, shadow: float = 
     side = 2 * reach
     left, top = int(thing.x) - reach, int(thing.y) - reach
     dx, dy = thing.x - int(thing.x), thing.y - int(thing.y)
-    alpha = draw_coverage(SHAPES[thing.class_id - 1], side, thing.radius, thing.angle, thing.aspect, dx, dy)
+    alpha = draw_coverage(CLASS_NAMES[thing.class_id], side, thing.radius, thing.angle, thing.aspect, dx, dy)
     rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
     seen = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
 

@@ -16,8 +16,20 @@ from utils.normalisation import Normalisation
 
 Transform = Callable[[Image.Image, NDArray[np.uint8]], tuple[Tensor, Tensor]]
 
-# Area of a random crop relative to the image's (METHOD section 3); areas above 1 mean the largest crop that fits.
+# Area of a random crop relative to the image's (docs/method.md, "The base step"); areas above 1 mean the largest crop that fits.
 CROP_SCALE = (0.5, 2.0)
+
+
+def transformed(transform: Transform, image: Image.Image, mask: NDArray[np.uint8], seed: int) -> tuple[Tensor, Tensor]:
+    """What ``transform`` makes of an image and its mask with ``seed``; torch's own generator stays as it was.
+
+    Returns:
+        (3, h, w) normalised float32 and (h, w) int64.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pixels, labels = transform(image, mask)
+    return pixels, labels.long()
 
 
 class PairTransform:

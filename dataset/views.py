@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataset import make_source
 from dataset.incremental import IncrementalView
 from dataset.protocol import load_index_list, select, validation_indices
 from dataset.replay import ReplayView, WithReplay
-from dataset.transform import train_transform, val_transform
+from dataset.source import Source
+from dataset.transform import Transform, train_transform, val_transform
 from dataset.web import WebView
 from tasks import Task
 from utils.errors import UserError
@@ -20,22 +23,57 @@ from utils.normalisation import Normalisation
 TrainingView = IncrementalView | WebView | WithReplay
 
 
-@dataclass(frozen=True)
-class Web:
-    """Web images that a step trains on in place of the data set's: where they are, how many of a class, whose labels."""
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The options of run.py that the images of a step depend on; each field is the option of its name.
 
-    path: Path
-    per_class: int
-    labels: str
+    Attributes:
+        protocol: disjoint, overlap or partitioned.
+        no_mask: training masks and image labels show the old classes, too.
+        crop_size: side of the training crops, pixels.
+        crop_size_val: side of validation and test crops, pixels.
+        crop_val: whether validation and test cut crops out; else images stay whole.
+        test_unknown: what classes not yet learned are in validation and test masks, one of
+            ``TEST_UNKNOWN``.
+        random_seed: seed of the augmentation.
+        test: no training view is wanted.
+        jitter: how much the colours of training images change, in [0, 1].
+        train_list: published index list (.npy) in place of the computed one.
+        val_list: the same for validation during training.
+        pseudo: folder of pseudo-label PNGs in place of the masks.
+        val_on_trainset: validate on the training images.
+        web_path: web images to train on in place of the data set's.
+        web_num: web images of a class, at most.
+        web_labels: whose image labels they have, the ``folder``'s or the ``caption``'s.
+        replay_path: tree of replay images to train on beside these or those.
+        replay_num: replay images of an original, at most.
+        replay_balance: whether replay images of rare classes are repeated.
+    """
 
+    protocol: str
+    no_mask: bool
+    crop_size: int
+    crop_size_val: int
+    test_unknown: str
+    random_seed: int
+    crop_val: bool = True
+    test: bool = False
+    jitter: float = 0.0
+    train_list: str | None = None
+    val_list: str | None = None
+    pseudo: str | None = None
+    val_on_trainset: bool = False
+    web_path: str | None = None
+    web_num: int = 500
+    web_labels: str = "folder"
+    replay_path: str | None = None
+    replay_num: int = 2
+    replay_balance: bool = False
 
-@dataclass(frozen=True)
-class Replay:
-    """Replay images that a step trains on beside its own: where, how many of an original, whether those of rare classes are repeated."""
-
-    path: Path
-    per_original: int
-    balance: bool = False
+    @classmethod
+    def of(cls, options: Any) -> DataOptions:
+        """Those among all options of a run."""
+        return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -47,113 +85,92 @@ class Views:
     test: IncrementalView
 
 
-def make_views(
-    task: Task,
-    step: int,
-    folder: Path,
-    *,
-    protocol: str,
-    mask_old: bool,
-    crop_size: int,
-    crop_size_val: int | None,
-    normalisation: Normalisation,
-    unknown: str,
-    seed: int,
-    train: bool = True,
-    train_list: str | None = None,
-    val_list: str | None = None,
-    pseudo: str | None = None,
-    jitter: float = 0.0,
-    val_on_trainset: bool = False,
-    web: Web | None = None,
-    replay: Replay | None = None,
-) -> Views:
+def make_views(task: Task, step: int, folder: Path, normalisation: Normalisation, options: DataOptions) -> Views:
     """Views of ``step`` of ``task`` on the data in ``folder``.
 
     Args:
         task: which classes are learned when.
         step: the step.
         folder: the data set's folder.
-        protocol: disjoint, overlap or partitioned.
-        mask_old: whether training masks and image labels hide the old classes.
-        crop_size: side of the training crops, pixels.
-        crop_size_val: side of validation and test crops; None for whole images.
         normalisation: what the network wants.
-        unknown: what classes not yet learned are in validation and test masks, one of ``TEST_UNKNOWN``.
-        seed: seed of the augmentation.
-        train: whether the training view is wanted at all.
-        train_list: published index list (.npy) in place of the computed one.
-        val_list: the same for validation during training.
-        pseudo: folder of pseudo-label PNGs in place of the masks.
-        jitter: how much the colours of training images change, in [0, 1].
-        val_on_trainset: validate on the training images.
-        web: web images to train on in place of the data set's.
-        replay: replay images to train on beside these or those.
+        options: which images, how they are cut out and what their masks show.
 
     Raises:
         UserError: the data are missing or wrong, or the step has no images.
     """
-    augmentation = train_transform(crop_size, normalisation, jitter)
-    evaluation = val_transform(crop_size_val, normalisation)
+    augmentation = train_transform(options.crop_size, normalisation, options.jitter)
+    evaluation = val_transform(options.crop_size_val if options.crop_val else None, normalisation)
 
-    def view(split: str, indices: np.ndarray) -> IncrementalView:
-        source = sources[split]
+    def evaluated(source: Source, indices: NDArray[np.int64]) -> IncrementalView:
         return IncrementalView(
-            source, task, step, indices, train=False, mask_old=False, unknown=unknown, transform=evaluation, seed=seed
-        )
-
-    sources = {"val": make_source(task.dataset, folder, "val", step)}
-    training: IncrementalView | WebView | None = None
-    if train and web is not None:
-        training = WebView(
-            web.path,
-            task,
-            step,
-            sources["val"].class_names,
-            per_class=web.per_class,
-            labels=web.labels,
-            transform=augmentation,
-            seed=seed,
-        )
-    elif train:
-        sources["train"] = source = make_source(task.dataset, folder, "train", step)
-        if train_list is not None:
-            chosen = load_index_list(train_list, len(source))
-        else:
-            chosen = select(source.image_labels(), task, step, protocol)
-        if not len(chosen):
-            raise UserError(f"{folder}: no training image for step {step} of task {task.name} ({protocol})")
-        training = IncrementalView(
             source,
             task,
             step,
-            chosen,
-            train=True,
-            mask_old=mask_old,
-            unknown=unknown,
-            transform=augmentation,
-            seed=seed,
-            pseudo=None if pseudo is None else Path(pseudo),
+            indices,
+            train=False,
+            mask_old=False,
+            unknown=options.test_unknown,
+            transform=evaluation,
+            seed=options.random_seed,
         )
-    if val_on_trainset and isinstance(training, IncrementalView):
-        validation = view("train", training.indices)
-    elif val_list is not None:
-        validation = view("val", load_index_list(val_list, len(sources["val"])))
+
+    tested = make_source(task.dataset, folder, "val", step)
+    own: IncrementalView | WebView | None = None
+    if not options.test:
+        own = _own_images(task, step, folder, options, augmentation, tested)
+    if options.val_on_trainset and isinstance(own, IncrementalView):
+        validation = evaluated(own.source, own.indices)
+    elif options.val_list is not None:
+        validation = evaluated(tested, load_index_list(options.val_list, len(tested)))
     else:
-        validation = view("val", validation_indices(sources["val"].image_labels(), task, step))
-    whole: TrainingView | None = training
-    if training is not None and replay is not None:
-        whole = WithReplay(
-            training,
-            ReplayView(
-                replay.path,
-                task,
-                step,
-                sources["val"].class_names,
-                per_original=replay.per_original,
-                balance=replay.balance,
-                transform=augmentation,
-                seed=seed,
-            ),
+        validation = evaluated(tested, validation_indices(tested.image_labels(), task, step))
+    training: TrainingView | None = own
+    if own is not None and options.replay_path:
+        replay = ReplayView(
+            Path(options.replay_path),
+            task,
+            step,
+            tested.class_names,
+            per_original=options.replay_num,
+            balance=options.replay_balance,
+            transform=augmentation,
+            seed=options.random_seed,
         )
-    return Views(whole, validation, view("val", np.arange(len(sources["val"]))))
+        training = WithReplay(own, replay)
+    return Views(training, validation, evaluated(tested, np.arange(len(tested))))
+
+
+def _own_images(
+    task: Task, step: int, folder: Path, options: DataOptions, augmentation: Transform, tested: Source
+) -> IncrementalView | WebView:
+    """The step's own training images: web images of its classes, or the data set's by the protocol."""
+    if options.web_path:
+        return WebView(
+            Path(options.web_path),
+            task,
+            step,
+            tested.class_names,
+            per_class=options.web_num,
+            labels=options.web_labels,
+            transform=augmentation,
+            seed=options.random_seed,
+        )
+    source = make_source(task.dataset, folder, "train", step)
+    if options.train_list is not None:
+        chosen = load_index_list(options.train_list, len(source))
+    else:
+        chosen = select(source.image_labels(), task, step, options.protocol)
+    if not len(chosen):
+        raise UserError(f"{folder}: no training image for step {step} of task {task.name} ({options.protocol})")
+    return IncrementalView(
+        source,
+        task,
+        step,
+        chosen,
+        train=True,
+        mask_old=not options.no_mask,
+        unknown=options.test_unknown,
+        transform=augmentation,
+        seed=options.random_seed,
+        pseudo=None if options.pseudo is None else Path(options.pseudo),
+    )

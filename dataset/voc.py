@@ -21,7 +21,16 @@ CLASS_NAMES = dict(
         "pottedplant sheep sofa train tvmonitor".split()
     )
 )
-SPLIT_FILES = {"train": "train_aug.txt", "val": "val.txt"}
+IMAGES, MASKS = "JPEGImages", "SegmentationClassAug"
+# List of the images of each split, one line an image (``list_line``).
+LISTS = {"train": "splits/train_aug.txt", "val": "splits/val.txt"}
+# VOC's own lists of image names.
+OWN_LISTS = "ImageSets/Segmentation"
+
+
+def list_line(name: str) -> str:
+    """A line of a split's list: ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``."""
+    return f"/{IMAGES}/{name}.jpg /{MASKS}/{name}.png"
 
 
 def pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
@@ -30,16 +39,16 @@ def pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
     Raises:
         UserError: a folder or listed file is missing.
     """
-    images = need_folder(folder / "JPEGImages", "the images", CURE)
-    masks = need_folder(folder / "SegmentationClassAug", "the masks", CURE)
-    list_file = folder / "splits" / SPLIT_FILES[split]
+    images = need_folder(folder / IMAGES, "the images", CURE)
+    masks = need_folder(folder / MASKS, "the masks", CURE)
+    list_file = folder / LISTS[split]
     if list_file.is_file():
-        found = [_listed(folder, line) for line in read_lines(list_file)]
-        need_files(found, list_file)
-        return found
+        listed = [_listed(folder, line) for line in read_lines(list_file)]
+        need_files(listed, list_file)
+        return listed
     by_image, by_mask = by_stem(images), by_stem(masks)
     names = [name for name in sorted(by_mask) if name in by_image]
-    own = folder / "ImageSets" / "Segmentation" / "val.txt"
+    own = folder / OWN_LISTS / "val.txt"
     if own.is_file():
         held_out = set(read_lines(own))
         LOG.info("%s is missing: %s is used, train is all other images that have a mask", list_file, own)
@@ -53,12 +62,11 @@ def pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
 
 
 def _listed(folder: Path, line: str) -> tuple[Path, Path]:
-    """A line of a split file: ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``, or ``ID``."""
+    """The files of a ``list_line``, or of a line that is an image's name alone."""
     parts = line.split()
-    if len(parts) == 2:
-        return folder / parts[0].lstrip("/"), folder / parts[1].lstrip("/")
-    name = Path(parts[0]).stem
-    return folder / "JPEGImages" / f"{name}.jpg", folder / "SegmentationClassAug" / f"{name}.png"
+    if len(parts) != 2:
+        parts = list_line(Path(parts[0]).stem).split()
+    return folder / parts[0].lstrip("/"), folder / parts[1].lstrip("/")
 
 
 def make(
@@ -69,5 +77,5 @@ def make(
     names: dict[int, str] | None = None,
 ) -> Source:
     """The split ``train`` or ``val``; ``value_map`` and ``names`` give the masks other ids (COCO's)."""
-    found = pairs(folder, split)
-    return Source(f"voc {split}", names or CLASS_NAMES, found, [image.stem for image, _ in found], value_map)
+    files = pairs(folder, split)
+    return Source(f"voc {split}", names or CLASS_NAMES, files, [image.stem for image, _ in files], value_map)

@@ -1,4 +1,6 @@
-"""Web images as a step's training data: nothing but an image and the word it was searched with (WEB, section A).
+"""Web images as a step's training data: nothing but an image and the word it was searched with.
+
+Source: docs/method.md, "New classes from web images".
 
 Both layouts are read: one folder a class, as published, and a manifest; of a manifest that ``select_web.py`` wrote only the rows that
 it kept.
@@ -13,23 +15,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from captions.labels import caption_labels
 from captions.vocabulary import Vocabulary, make_vocabulary, match_class
 from dataset.batch import Sample
+from dataset.epochs import EpochDataset, sample_seed
 from dataset.files import shown
-from dataset.incremental import sample_seed
-from dataset.transform import Transform
+from dataset.transform import Transform, transformed
 from tasks import BACKGROUND, IGNORE, Task
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
-from utils.manifest import Manifest, Row, open_manifest
+from utils.manifest import Manifest, Row, is_kept, open_manifest
 
 LOG = logging.getLogger("webwilss")
 
 
-class WebView(Dataset[Sample]):
+class WebView(EpochDataset[Sample]):
     """Web images of a step's new classes, with image labels; pixels have none, so that every mask is 255.
 
     Args:
@@ -71,7 +72,7 @@ class WebView(Dataset[Sample]):
         rows: list[NDArray[np.float32]] = []
         counts = dict.fromkeys(new, 0)
         skipped: list[str] = []
-        for own, row in _rows_of_classes(source, list(known), new):
+        for own, row in _rows_of_classes(source, tuple(known), new):
             if counts[own] >= per_class:
                 continue
             named = {own} if vocabulary is None else _named(row, own, vocabulary, source)
@@ -100,35 +101,27 @@ class WebView(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """The sample at a position, or at (epoch, position)."""
-        epoch, position = key if isinstance(key, tuple) else (0, key)
+    def at(self, epoch: int, position: int) -> Sample:
+        """The sample at a position, as ``epoch`` sees it."""
         image = load_image(self.paths[position])
         mask = np.full((image.height, image.width), IGNORE, dtype=np.uint8)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(sample_seed(self.seed, epoch, position))
-            pixels, labels = self.transform(image, mask)
+        pixels, labels = transformed(self.transform, image, mask, sample_seed(self.seed, epoch, position))
         return Sample(
             image=pixels,
-            mask=labels.long(),
+            mask=labels,
             image_labels=torch.from_numpy(self.image_labels[position]),
             is_replay=False,
             name=self.names[position],
         )
 
 
-def _rows_of_classes(source: Manifest, known: list[str], new: list[str]) -> Iterator[tuple[str, Row]]:
+def _rows_of_classes(source: Manifest, known: tuple[str, ...], new: list[str]) -> Iterator[tuple[str, Row]]:
     """(new class, row) of every kept row of a new class; UserError where a row's class is none of the data set's."""
-    matched: dict[str, str | None] = {}
     unknown = set()
-    for row in source:
-        name = row["class"]
-        if name not in matched:
-            matched[name] = match_class(name, known)
-        own = matched[name]
+    for own, row in source.matched(lambda name: match_class(name, known)):
         if own is None:
-            unknown.add(name)
-        elif own in new and row.get("kept", "1") == "1":
+            unknown.add(row["class"])
+        elif own in new and is_kept(row):
             yield own, row
     if unknown:
         raise UserError(
@@ -139,8 +132,8 @@ def _rows_of_classes(source: Manifest, known: list[str], new: list[str]) -> Iter
 def _named(row: Row, own: str, vocabulary: Vocabulary, source: Manifest) -> set[str]:
     """Classes that a row's caption names: what ``select_web.py`` read, where it did, else read here."""
     if row.get("labels"):
-        found = (match_class(name, list(vocabulary.classes)) for name in row["labels"].split(";"))
-        return {name for name in found if name is not None}
+        named = (match_class(name, vocabulary.classes) for name in row["labels"].split(";"))
+        return {name for name in named if name is not None}
     if "caption" not in row:
         raise UserError(f"{source.path}: has no captions (column caption); give --web_labels folder")
     return set(caption_labels(row["caption"], vocabulary))

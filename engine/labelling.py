@@ -1,4 +1,7 @@
-"""Pseudo-labels of replay images: what the frozen model of an earlier step sees in them (WEB, section B6)."""
+"""Pseudo-labels of replay images: what the frozen model of an earlier step sees in them.
+
+Where they stand in the method: docs/method.md, "Old classes from captions".
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from captions.formats import read_class_words
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder
 from dataset.replay_tree import Marker, ReplayImage, images_of, originals
+from engine.state import Description, read_model
 from modules.norm import arithmetic
 from segmentation_module import make_model
 from tasks import BACKGROUND, IGNORE, load_task
@@ -39,7 +43,7 @@ LOG = logging.getLogger("webwilss")
 
 
 @dataclass(frozen=True)
-class Settings:
+class LabelSettings:
     """What labels depend on besides the checkpoint.
 
     Attributes:
@@ -76,17 +80,18 @@ class Labeller:
         UserError: the checkpoint cannot be read, or is of another network than described.
     """
 
-    def __init__(self, path: Path, settings: Settings, runtime: Runtime, described: Options | None = None) -> None:
-        state = checkpoint.load(path)
-        options, steps, names = _description(path, state, described)
+    def __init__(self, path: Path, settings: LabelSettings, runtime: Runtime, described: Options | None = None) -> None:
+        weights, own = read_model(path)
+        description = _description(path, own, described)
+        options, steps = description.options, description.steps
         ids = [number for classes in steps for number in classes]
         self.settings, self.runtime = settings, runtime
         self.marker = Marker(
-            checkpoint=checkpoint.weights_digest(state["model_state"]),
+            checkpoint=checkpoint.weights_digest(weights),
             dataset=options["dataset"],
             task=Path(options["task"]).stem if options["task"].endswith(".json") else options["task"],
             step=len(steps) - 1,
-            classes=tuple(zip(ids, names, strict=True)),
+            classes=tuple(zip(ids, description.class_names, strict=True)),
             settings=settings.plain(),
         )
         # Methods with binary cross entropy give each class a probability of its own.
@@ -100,7 +105,7 @@ class Labeller:
             pooling=options["pooling"],
         )
         try:
-            model.load_state_dict(state["model_state"])
+            model.load_state_dict(weights)
         except RuntimeError as error:
             raise UserError(
                 f"{path}: its weights do not fit {options['backbone']} with {len(ids)} classes; is it of another network or step?"
@@ -119,8 +124,8 @@ class Labeller:
         if self.settings.threshold > 0:
             confidence = top.sigmoid() if self.binary else (top - logits.logsumexp(dim=1)).exp()
             labels = labels.masked_fill(confidence < self.settings.threshold, IGNORE)
-        found: NDArray[np.uint8] = labels.cpu().numpy()
-        return found
+        label: NDArray[np.uint8] = labels.cpu().numpy()
+        return label
 
     def _logits(self, pixels: Tensor) -> Tensor:
         """Mean logits (B, C, H, W) over all looks at the images."""
@@ -131,10 +136,10 @@ class Labeller:
             if scale != 1:
                 small = [max(1, round(side * scale)) for side in size]
                 look = F.interpolate(pixels, small, mode="bilinear", align_corners=False, antialias=True)
-            found = self._look(look)
+            logits = self._look(look)
             if self.settings.flip:
-                found = (found + self._look(look.flip(-1)).flip(-1)) / 2
-            total = total + F.interpolate(found, size, mode="bilinear", align_corners=False)
+                logits = (logits + self._look(look.flip(-1)).flip(-1)) / 2
+            total = total + F.interpolate(logits, size, mode="bilinear", align_corners=False)
         return total / len(self.settings.scales)
 
     def _look(self, pixels: Tensor) -> Tensor:
@@ -143,21 +148,19 @@ class Labeller:
         return logits.float()
 
 
-def _description(
-    path: Path, state: Mapping[str, Any], described: Options | None
-) -> tuple[dict[str, Any], list[list[int]], list[str]]:
-    """Options, class ids of each step, and class names of a checkpoint."""
-    if "options" in state and "identity" in state:
+def _description(path: Path, own: Description | None, described: Options | None) -> Description:
+    """What a checkpoint says of itself or, of a published one, what the user says."""
+    if own is not None:
         if described is not None:
             raise UserError(f"{path}: says itself what it is; leave out --dataset, --task, --step and --backbone")
-        return state["options"], state["identity"]["classes"], state["class_names"]
+        return own
     if described is None:
         raise UserError(f"{path}: a published checkpoint does not say what it knows; give --dataset, --task and --step")
     folder = default_folder(described.dataset, described.data_root, described.dataset_dir)
     known = class_names(described.dataset, folder)
     task = load_task(described.dataset, described.task, set(known))
     steps = [list(classes) for classes in task.steps[: described.step + 1]]
-    return described.plain(), steps, [known[number] for classes in steps for number in classes]
+    return Description(described.plain(), steps, [known[number] for classes in steps for number in classes])
 
 
 def words_digest(path: Path) -> str:
@@ -175,11 +178,11 @@ def wanted_ids(path: Path, classes: Sequence[tuple[int, str]]) -> dict[str, set[
         classes: id and name of the model's classes.
     """
     known = {name: number for number, name in classes if number != BACKGROUND}
-    found: dict[str, set[int]] = {}
+    wanted: dict[str, set[int]] = {}
     for name, words in read_class_words(path).items():
         matched = {match_class(word, list(known)) for word in words}
-        found[name] = {known[own] for own in matched if own is not None}
-    return found
+        wanted[name] = {known[own] for own in matched if own is not None}
+    return wanted
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run ends with: the test on all seen classes, the results table, sample predictions and the page that shows them."""
+"""What a run ends with: the test on all seen classes, its row of results, sample predictions."""
 
 from __future__ import annotations
 
@@ -8,18 +8,39 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
+from argparser import Options
 from dataset.incremental import IncrementalView
+from engine.evaluation import Evaluator, log_scores
+from engine.networks import Networks
+from engine.state import Progress
 from results.confusion import write_confusion
-from results.page import Shown as ReportSample
-from results.page import write_report
+from results.page import Shown, write_report
 from results.rows import append_results, names_cell
-from train import Trainer
+from tasks import Task
+from utils.distributed import Runtime
+from utils.logger import Logger
 from utils.metrics import Scores
 from utils.visualise import colourise, confusion_figure, denormalise, panel
+
+
+class Trained(Protocol):
+    """What is asked of a run to test it: ``train.Trainer`` has it all."""
+
+    options: Options
+    task: Task
+    runtime: Runtime
+    logger: Logger
+    names: list[str]
+    old: int
+    networks: Networks
+    evaluator: Evaluator
+    progress: Progress
+    iters_per_epoch: int
 
 
 @dataclass(frozen=True)
@@ -30,15 +51,16 @@ class TestResult:
     before: Scores | None
 
 
-def test(trainer: Trainer, view: IncrementalView) -> TestResult:
+def test(trainer: Trained, view: IncrementalView) -> TestResult:
     """Test on all test images and all seen classes; log it and append it to the results table."""
     options = trainer.options
-    after, matrix = trainer.evaluate(view, trainer.model, "Test")
-    trainer.log_scores("test", after, options.step)
+    networks, evaluator = trainer.networks, trainer.evaluator
+    after, matrix = evaluator.evaluate(view, networks.model, "Test")
+    log_scores(trainer.logger, "test", after, options.step)
     before = None
-    if options.report and trainer.teacher is not None:
-        before, _ = trainer.evaluate(view, trainer.teacher, "Test of the previous step's model")
-        trainer.log_scores("test_before", before, options.step)
+    if options.report and networks.teacher is not None:
+        before, _ = evaluator.evaluate(view, networks.teacher, "Test of the previous step's model")
+        log_scores(trainer.logger, "test_before", before, options.step)
     if trainer.runtime.main:
         figure = confusion_figure(matrix.numpy(), trainer.names)
         trainer.logger.figure("test/confusion", figure, options.step)
@@ -49,7 +71,7 @@ def test(trainer: Trainer, view: IncrementalView) -> TestResult:
     return TestResult(after, before)
 
 
-def _row(trainer: Trainer, result: Scores) -> dict[str, object]:
+def _row(trainer: Trained, result: Scores) -> dict[str, object]:
     options, progress = trainer.options, trainer.progress
     row: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -71,34 +93,35 @@ def _row(trainer: Trainer, result: Scores) -> dict[str, object]:
     return row
 
 
-def samples(trainer: Trainer, view: IncrementalView) -> list[ReportSample]:
+def samples(trainer: Trained, view: IncrementalView) -> list[Shown]:
     """Predictions on ``sample_num`` images, spread evenly over the test images that hold a class of the task."""
     count = trainer.options.sample_num
     foreground = view.holding(trainer.task.new(trainer.options.step))
     if not count or not len(foreground):
         return []
     chosen = foreground[np.unique(np.linspace(0, len(foreground) - 1, min(count, len(foreground))).round().astype(int))]
-    found = []
-    models: list[nn.Module | None] = [trainer.teacher if trainer.options.report else None, trainer.model]
+    networks = trainer.networks
+    models: list[nn.Module | None] = [networks.teacher if trainer.options.report else None, networks.model]
+    shown = []
     for index in chosen:
         sample = view[int(index)]
         image = sample.image[None].to(trainer.runtime.device)
         before, after = (_predict(trainer, model, image) for model in models)
         assert after is not None
-        picture = denormalise(image.cpu(), trainer.normalisation)[0]
-        found.append(ReportSample(sample.name, picture, sample.mask.numpy().astype(np.uint8), before, after))
-    return found
+        picture = denormalise(image.cpu(), networks.normalisation)[0]
+        shown.append(Shown(sample.name, picture, sample.mask.numpy().astype(np.uint8), before, after))
+    return shown
 
 
-def _predict(trainer: Trainer, model: nn.Module | None, image: Tensor) -> np.ndarray | None:
+def _predict(trainer: Trained, model: nn.Module | None, image: Tensor) -> np.ndarray | None:
     if model is None:
         return None
     model.eval()
-    prediction: np.ndarray = trainer.predict(model, image)[0].cpu().numpy().astype(np.uint8)
+    prediction: np.ndarray = trainer.evaluator.predict(model, image)[0].cpu().numpy().astype(np.uint8)
     return prediction
 
 
-def show(trainer: Trainer, result: TestResult, view: IncrementalView) -> str:
+def show(trainer: Trained, result: TestResult, view: IncrementalView) -> str:
     """Log sample predictions, write the page where ``--report`` asks for it, and give the table to print."""
     options = trainer.options
     if not trainer.runtime.main:
@@ -137,12 +160,12 @@ def _number(value: object) -> str:
     return "-" if not isinstance(value, float) or math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _intro(trainer: Trainer) -> str:
+def _intro(trainer: Trained) -> str:
     step, names = trainer.options.step, trainer.names
     base = ", ".join(names[1:] if step == 0 else names[1 : trainer.old])
     if step == 0:
         return f"The base step learned {base} from pixel labels."
-    source = "image labels" if trainer.method.needs_localizer else "pixel labels"
+    source = "image labels" if trainer.networks.method.needs_localizer else "pixel labels"
     return f"The model knew {base}. Step {step} added {', '.join(names[trainer.old :])} from {source}."
 
 
@@ -156,7 +179,7 @@ def _table(result: TestResult) -> list[dict[str, object]]:
     ]
 
 
-def _per_class(trainer: Trainer, result: TestResult) -> list[dict[str, object]]:
+def _per_class(trainer: Trained, result: TestResult) -> list[dict[str, object]]:
     rows = []
     for channel, name in enumerate(trainer.names):
         row: dict[str, object] = {"class": name}

@@ -1,1 +1,1 @@
-"""Experiments: short files that say which commands make which table, and the runner that runs them."""
+"""Experiments: short files that say which commands make which table, and their runner."""

@@ -5,8 +5,9 @@
     python -m experiments voc 15-5 --overlap --web data/web --arms WILSON raw-web discriminator
     python -m experiments coco --dry_run
 
-Every command is printed before it runs. What is done is not run again; what was stopped goes on. All is in --work, what PAGES names
-last.
+Every command is printed before it runs. What is done is not run again; what was stopped goes on.
+All is in --work, what PAGES names last. --dry_run prints the command of every stage, with
+``# NAME: done`` above those that are done.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import animals, demo, paper
-from experiments.method import ABLATIONS, ARMS, JOINT, stages
+from experiments.arms import ABLATIONS, ARMS, JOINT
+from experiments.plan import stages
 from experiments.runner import Runner, make_slots
 from utils.errors import UserError
 from utils.script import run
@@ -58,11 +60,14 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, help="commands that run side by side [as many as the GPUs allow; 1 on the CPU]")
     add("--gpus", type=int, default=1, help="GPUs of one run.py, whose batch they share [1]")
     add("--cpu", action="store_true", help="leave the GPUs alone")
-    add("--dry_run", action="store_true", help="print the commands that would run, and run none")
+    add(
+        "--dry_run",
+        action="store_true",
+        help="run nothing, print every command for as many GPUs as --gpus says, `# NAME: done` above what is done",
+    )
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="experiments",
         description="Run an experiment, or go on with it: every command that makes its table.",
@@ -77,7 +82,11 @@ def get_argparser() -> argparse.ArgumentParser:
 
 
 def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
-    """The stages of an experiment and where they run.
+    """The stages of an experiment and where they run: a dry run has the GPUs that it asks for.
+
+    Args:
+        given: the command line.
+        gpus: GPUs of this machine, as CUDA_VISIBLE_DEVICES names them.
 
     Raises:
         UserError: data is missing, or options contradict each other.
@@ -97,13 +106,20 @@ def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
     except ValueError as error:
         raise UserError(f"--options {given.options!r}: {error}") from None
     sizes = replace(experiment.sizes, common=(*experiment.sizes.common, *more))
+    if given.dry_run and given.gpus > max(1, len(gpus)):
+        # A plan for another machine, whose GPUs have the first numbers.
+        gpus = [str(number) for number in range(given.gpus)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slots = make_slots(gpus, given.gpus, given.jobs, cores)
     return Runner(stages(replace(experiment, sizes=sizes)), given.work, slots)
 
 
 def main(given: argparse.Namespace) -> int:
-    """Run or print; the exit code."""
+    """Run or print; the exit code: that of the first failure, 128 + n where signal n stopped it.
+
+    Raises:
+        UserError: missing data, options that contradict each other, a work folder of no use.
+    """
     gpus: list[str] = []
     if not given.cpu:
         # Imported here, so that --help answers at once.

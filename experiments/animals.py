@@ -1,7 +1,7 @@
-"""Real photographs in hours on a CPU: cat, dog, horse and person first, then cow and sheep from the web.
+"""Real photographs in hours on a CPU: cat, dog, horse, person first, cow and sheep from the web.
 
-DIR holds ``voc-animals`` (VOC layout), ``web-animals`` (one folder of web images a class) and ``web-captioned``
-(photographs with captions.json).
+DIR holds ``voc-animals`` (VOC layout), ``web-animals`` (one folder of web images a class) and
+``web-captioned`` (photographs with captions.json).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.method import Experiment, Rehearsal, Sizes, possible_arms
+from experiments.arms import possible_arms
+from experiments.plan import Experiment, Rehearsal, Sizes
 from experiments.stage import Stage, line
 
 # Classes with web images; of person the captioned photographs have some.
@@ -23,7 +24,8 @@ SIZES = Sizes(
     base=line("--bce --lr 0.02 --epochs 6"),
     step=line("--epochs 8"),
     pixel=line("--lr 0.002"),
-    # With small batches their statistics are poor ones, and new classifiers that start at random cover old classes.
+    # With small batches their statistics are poor ones, and new classifiers that start at random
+    # cover old classes.
     weak=line(
         "--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 --init_balanced "
         "--freeze_norm"
@@ -33,7 +35,7 @@ SIZES = Sizes(
     selection=line("--ratio 0.01"),
     speed=line("--num_workers 0"),
 )
-# As many iterations an epoch for every arm: one pass over the photographs of the step's new classes.
+# Iterations of an epoch, the same for every arm: one pass over the photographs of new classes.
 ITERATIONS = {"4-2": 25, "4-1": 12}
 
 
@@ -53,7 +55,7 @@ def describe(given: argparse.Namespace) -> Experiment:
     work, data = given.work, given.data.resolve()
     web, captioned, photographs = data / "web-animals", data / "web-captioned", data / "voc-animals"
     candidates, search = work / "candidates", work / "search"
-    found = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
+    rehearsal = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
     classes = line("--new", NEW, "--base", OLD)
     pool = search / "pool"
     prepare = (
@@ -61,19 +63,22 @@ def describe(given: argparse.Namespace) -> Experiment:
             "candidates",
             line("-m experiments.noisy_web --web", web, "--out", candidates, classes),
             needs=(web,),
-            makes=(candidates / "manifest.csv",),
+            kind="candidates",
+            outputs={"manifest": candidates / "manifest.csv"},
         ),
         Stage(
             "pool",
             line("-m experiments.imitated_search pool --web", web, "--captioned", captioned, "--out", pool, classes),
             needs=(web, captioned / "captions.json"),
-            makes=(pool / "pool.json",),
+            kind="pool",
+            outputs={"listing": pool / "pool.json"},
         ),
         Stage(
             "pool-captions",
             line("generate_caption.py", pool / "image", pool / "captions.txt"),
             after=("pool",),
-            makes=(pool / "captions.txt",),
+            kind="captions",
+            outputs={"captions": pool / "captions.txt"},
         ),
         Stage(
             "search",
@@ -88,7 +93,9 @@ def describe(given: argparse.Namespace) -> Experiment:
             ),
             after=("pool-captions",),
             needs=(photographs,),
-            makes=(found.downloads, found.captions, found.class_words),
+            kind="search",
+            inputs={"pool": pool, "originals": photographs},
+            outputs=rehearsal.named(),
         ),
     )
     return Experiment(
@@ -106,6 +113,6 @@ def describe(given: argparse.Namespace) -> Experiment:
         classes=(*OLD, "person", *NEW),
         web=web,
         candidates=candidates / "manifest.csv",
-        rehearsal=found,
+        rehearsal=rehearsal,
         prepare=prepare,
     )

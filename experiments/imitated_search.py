@@ -4,7 +4,8 @@
     python generate_caption.py POOL/image POOL/captions.txt
     python -m experiments.imitated_search find --pool POOL --out DIR --dataset_dir DIR --task 4-2
 
-``find`` writes DIR/downloads/ID/00001.jpg ..., DIR/captions/ID.txt and DIR/class_words.txt, as the scripts of the method expect them.
+``find`` writes DIR/downloads/ID/00001.jpg ..., DIR/captions/ID.txt and DIR/class_words.txt, as the
+scripts of the method expect them.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def main(given: argparse.Namespace) -> None:
         print(f"{given.out}: {count} images")
         return
     wanted = originals(given.dataset, given.dataset_dir, given.task, given.protocol, given.originals)
-    found = find(read_pool(given.pool), wanted)
-    write_downloads(given.out, found, wanted)
-    print(f"{given.out}: {sum(map(len, found.values()))} images found for {len(found)} originals")
+    downloads = find(read_pool(given.pool), wanted)
+    write_downloads(given.out, downloads, wanted)
+    print(f"{given.out}: {sum(map(len, downloads.values()))} images found for {len(downloads)} originals")
 
 
 if __name__ == "__main__":

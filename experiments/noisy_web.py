@@ -1,4 +1,4 @@
-"""Noisy candidates for new classes, with known truth: what a search engine gives, at the size of a folder.
+"""Noisy candidates for new classes, with known truth: a web search at the size of a folder.
 
     python -m experiments.noisy_web --web DIR --out DIR --new cow sheep --base cat dog horse
 

@@ -1,4 +1,7 @@
-"""The paper's scale: PASCAL VOC with ResNet-101, and COCO to VOC with WiderResNet-38 (METHOD section 3 and 4, WEB section C)."""
+"""The paper's scale: PASCAL VOC with ResNet-101, and COCO to VOC with WiderResNet-38.
+
+Constants: docs/method.md, "The base step" and docs/method.md, "One weak iteration".
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.method import Experiment, Rehearsal, Sizes, possible_arms
+from experiments.arms import possible_arms
+from experiments.plan import Experiment, Rehearsal, Sizes
 from experiments.stage import line
 from tasks import BACKGROUND, load_task
 from utils.errors import UserError
@@ -19,7 +23,7 @@ VOC = Sizes(
     weak=line("--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --lr 0.001 --epochs 40"),
     best=line("--weakly --affinity --alpha 0.5 --lr_policy warmup --lr 0.001 --epochs 40"),
     discriminator=(),
-    # Of 10,000 candidates a class the paper keeps 500.
+    # The best 500 of 10,000 candidates: docs/method.md, "New classes from web images".
     selection=line("--keep 500"),
 )
 COCO = replace(

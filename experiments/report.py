@@ -1,9 +1,10 @@
-"""One page of a whole experiment, which opens offline: scores, classes, predictions, curves, confusions, web images, captions, options.
+"""One page of a whole experiment, which opens offline: scores, classes, predictions, curves,
+confusions, web images, captions, options.
 
     python -m experiments.report --work work/animals-4-2 [--arms raw-web best] [--out report.html]
 
-All of it comes from what the experiment left in its work folder. Exit code 0; 1 where something of it is gone, which the page says too; 2
-for bad input.
+All of it comes from what the experiment left in its work folder. Exit code 0; 1 where something of
+it is gone, which the page says too; 2 for bad input.
 """
 
 from __future__ import annotations

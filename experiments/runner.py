@@ -17,9 +17,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
+from engine.stopping import Stopping
+from experiments.records import record
 from experiments.stage import Stage, check, keys, missing
 from utils.errors import UserError
 from utils.whole import InUse, locked, write_whole
@@ -98,31 +99,31 @@ class Runner:
         self.folder = work / "stages"
         self.keys = keys(stages)
         self.jobs: list[_Job] = []
-        self.stopping: int | None = None
+        self.stopping = Stopping(self._forward)
         self.lock: int | None = None
 
     # ---- what is done -------------------------------------------------------------------------------------------------
 
     def _record(self, stage: Stage) -> dict[str, Any]:
         try:
-            record = json.loads((self.folder / f"{stage.name}.json").read_text(encoding="utf-8"))
+            read = json.loads((self.folder / f"{stage.name}.json").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError):
             return {}
-        return record if isinstance(record, dict) else {}
+        return read if isinstance(read, dict) else {}
 
     def _note(self, stage: Stage, ended: bool, seconds: float = 0.0) -> None:
-        record = {"key": self.keys[stage.name], "command": stage.command, "ended": ended, "seconds": round(seconds, 1)}
-        write_whole(self.folder / f"{stage.name}.json", json.dumps(record, indent=1) + "\n")
+        noted = record(stage, self.keys[stage.name], ended, seconds)
+        write_whole(self.folder / f"{stage.name}.json", json.dumps(noted, indent=1) + "\n")
 
     def _stale(self, stage: Stage) -> bool:
         """Whether it was made, or begun, by other commands."""
-        record = self._record(stage)
-        return bool(record) and record.get("key") != self.keys[stage.name]
+        noted = self._record(stage)
+        return bool(noted) and noted.get("key") != self.keys[stage.name]
 
     def done(self, stage: Stage) -> bool:
         """Whether a stage ended in an earlier run, by the same commands, and what it made is there."""
-        record = self._record(stage)
-        same = record.get("key") == self.keys[stage.name] and record.get("ended") is True
+        noted = self._record(stage)
+        same = noted.get("key") == self.keys[stage.name] and noted.get("ended") is True
         return same and all(path.exists() for path in stage.makes)
 
     def _todo(self) -> list[Stage]:
@@ -131,12 +132,11 @@ class Runner:
     # ---- running ------------------------------------------------------------------------------------------------------
 
     def dry_run(self) -> int:
-        """Print the commands that are not done; say what is missing."""
+        """Print every command, with a line above that says so where it is done or was another one; say what is missing."""
         for stage in self.stages:
             if self.done(stage):
                 print(f"# {stage.name}: done")
-                continue
-            if self._stale(stage):
+            elif self._stale(stage):
                 print(f"# {stage.name}: was made by other commands, which is kept as .bak")
             self._show(stage, self.slots[0])
         for sentence in missing(self._todo()):
@@ -153,7 +153,7 @@ class Runner:
             raise UserError(sentence)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._alone(), self._signals():
+            with self._alone(), self.stopping:
                 return self._loop()
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be used ({error.strerror})") from error
@@ -165,7 +165,7 @@ class Runner:
         failure = 0
         while True:
             free = [i for i in range(len(self.slots)) if i not in {job.slot for job in self.jobs}]
-            for stage in list(waiting) if not failure and self.stopping is None else []:
+            for stage in list(waiting) if not failure and not self.stopping.asked else []:
                 if free and ended.issuperset(stage.after):
                     waiting.remove(stage)
                     self._start(stage, free.pop(0))
@@ -178,9 +178,9 @@ class Runner:
                 if code == 0:
                     ended.add(job.stage.name)
                 failure = failure or code
-        if self.stopping is not None:
+        if self.stopping.number is not None:
             self._say("stopped; the same command goes on where it was")
-            return 128 + self.stopping
+            return 128 + self.stopping.number
         if failure:
             self._say(f"{len(ended)} of {len(self.stages)} stages are done; the same command goes on from here")
         return failure
@@ -206,7 +206,7 @@ class Runner:
             pass_fds=[self.lock] if self.lock is not None else [],
         )
         self.jobs.append(_Job(stage, slot, process, log, time.monotonic()))
-        if self.stopping is not None:  # The signal came while the command was started, and did not reach it.
+        if self.stopping.asked:  # The signal came while the command was started, and did not reach it.
             process.send_signal(signal.SIGINT)
 
     def _end(self, job: _Job) -> int:
@@ -221,7 +221,7 @@ class Runner:
             left_out = "" if code == 0 else ", something is missing and was left out"
             print(f"# {stage.name}: done in {seconds:.0f} s{left_out}", flush=True)
             return 0
-        if self.stopping is None:
+        if not self.stopping.asked:
             why = f"left no {absent[0]} behind" if code in stage.allowed else f"ended with exit code {code}"
             if job.log is not None:
                 path = self.folder / f"{stage.name}.log"
@@ -253,21 +253,11 @@ class Runner:
                 f"{self.folder}: another run of this experiment is at work; wait for it or stop it"
             ) from None
 
-    def _forward(self, number: int, frame: FrameType | None) -> None:
+    def _forward(self, number: int) -> None:
         """The commands save and stop; a second signal ends them at once."""
-        self.stopping = number
         for job in self.jobs:
             if job.process.poll() is None:
                 job.process.send_signal(signal.SIGINT)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _set_aside(path: Path) -> None:

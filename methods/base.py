@@ -31,8 +31,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """When a loss is computed, and among how many.
+class Iteration:
+    """What a loss may know of the iteration that it is computed in.
 
     Attributes:
         epoch: epoch, from 0.
@@ -58,12 +58,12 @@ class Method(Protocol):
         ...
 
     def losses(
-        self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment
+        self, batch: Batch, student: Prediction, teacher: Prediction | None, iteration: Iteration
     ) -> dict[str, Tensor]:
         """Named scalar losses, whose sum is minimised."""
         ...
 
 
-def weighted_mean(values: Tensor, weights: Tensor, moment: Moment, eps: float = 0.0) -> Tensor:
+def weighted_mean(values: Tensor, weights: Tensor, iteration: Iteration, eps: float = 0.0) -> Tensor:
     """Mean of ``values`` (B,) weighted by ``weights`` (B,) over the images of all ranks, ``eps`` added to the sum of weights."""
-    return (values * weights).sum() / (moment.average(weights.sum()) + eps / moment.world)
+    return (values * weights).sum() / (iteration.average(weights.sum()) + eps / iteration.world)

@@ -44,7 +44,7 @@ def _reduce(values: Tensor, reduction: str, count: Tensor | None = None) -> Tens
 
 
 def image_scores(logits: Tensor, mode: str = "ngwp", focal: bool = True) -> Tensor:
-    """One score per image and class from a map of class scores (METHOD 4; Araslanov & Roth).
+    """One score per image and class from a map of class scores (Araslanov & Roth).
 
     With p the softmax over the channels:
 
@@ -82,7 +82,9 @@ def image_scores(logits: Tensor, mode: str = "ngwp", focal: bool = True) -> Tens
 def image_level_bce_per_image(
     logits: Tensor, labels: Tensor, mode: str = "ngwp", reduction: str = "mean", pos_weight: float = 1.0
 ) -> Tensor:
-    """Binary cross entropy of the image scores of the last n channels, one number an image (METHOD 4, L_cls).
+    """Binary cross entropy of the image scores of the last n channels, one number an image.
+
+    L_cls of docs/method.md, "One weak iteration".
 
     Args:
         logits: (B, C, h, w).
@@ -124,7 +126,7 @@ def binarize(mask: Tensor) -> Tensor:
 def pseudo_mask(
     mask: Tensor, top: float = 0.6, bkg: float = 0.7, low: float = 0.2, drop_ambiguous: bool = True
 ) -> Tensor:
-    """Pixels that a class claims with confidence (METHOD 4, L_ref).
+    """Pixels that a class claims with confidence: M in L_ref of docs/method.md, "One weak iteration".
 
     A class claims the pixels above ``max(top * highest value of its channel, low)``; ``bkg`` is background's ``top``.
 
@@ -147,7 +149,7 @@ def pseudo_mask(
 
 
 def soft_target(probabilities: Tensor, alpha: float) -> Tensor:
-    """``alpha * onehot(argmax P) + (1 - alpha) * P``: between a hard and a soft pseudo-label (METHOD 4; WILSON).
+    """``alpha * onehot(argmax P) + (1 - alpha) * P``: between a hard and a soft pseudo-label (WILSON).
 
     Args:
         probabilities: (B, C, h, w) class probabilities P of the localizer; channels of absent classes are zero.
@@ -165,7 +167,9 @@ def _mixed_background(teacher: Tensor, own: Tensor, bkg: float) -> Tensor:
 
 
 def mix_background(teacher_probabilities: Tensor, own: Tensor, bkg: float = -1) -> Tensor:
-    """Target of the segmenter: old channels by the teacher, new ones by ``own``, background by both (METHOD 4, L_seg).
+    """Target of the segmenter: old channels by the teacher, new ones by ``own``, background by both.
+
+    t in L_seg of docs/method.md, "One weak iteration".
 
     Args:
         teacher_probabilities: (B, O, h, w) sigmoid of the teacher's logits.
@@ -196,7 +200,9 @@ def _balanced(log_probabilities: Tensor, pseudo: Tensor, image_labels: Tensor) -
 
 
 def balanced_ce_per_image(logits: Tensor, pseudo: Tensor, image_labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Class-balanced cross entropy against a pseudo mask, one number an image (METHOD 4, L_ref).
+    """Class-balanced cross entropy against a pseudo mask, one number an image.
+
+    L_ref of docs/method.md, "One weak iteration".
 
     A pixel of a class weighs (all - own) / (1 + all), in counts of the image's labelled pixels.
 
@@ -260,7 +266,9 @@ def _at_target(logits: Tensor, target: Tensor, kept: Tensor) -> Tensor:
 
 
 def bce_ignore(logits: Tensor, target: Tensor, ignore: int = IGNORE, reduction: str = "none") -> Tensor:
-    """Binary cross entropy of every channel against the one-hot label, summed over the channels (METHOD 3, ``--bce``).
+    """Binary cross entropy of every channel against the one-hot label, summed over the channels (``--bce``).
+
+    The loss of docs/method.md, "The base step".
 
     Args:
         logits: (B, C, H, W).
@@ -276,7 +284,9 @@ def bce_ignore(logits: Tensor, target: Tensor, ignore: int = IGNORE, reduction: 
 
 
 def soft_bce(logits: Tensor, target: Tensor, reduction: str = "none") -> Tensor:
-    """Binary cross entropy against soft targets, summed over the channels (METHOD 4, L_seg).
+    """Binary cross entropy against soft targets, summed over the channels.
+
+    L_seg of docs/method.md, "One weak iteration" before its weights.
 
     Args:
         logits: (B, C, H, W).

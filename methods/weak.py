@@ -1,7 +1,8 @@
-"""Learning new classes from image labels: WILSON (arXiv 2112.01882), METHOD section 4.
+"""Learning new classes from image labels: WILSON (arXiv 2112.01882, section 3.2).
 
-A localizer on the student's features learns the new classes from image labels and the old ones from the teacher; from epoch
-``pseudo_ep`` on, its masks (refined by pixel affinity for its own training) teach the segmenter.
+A localizer on the student's features learns the new classes from image labels and the old ones
+from the teacher; from epoch ``pseudo_ep`` on, its masks (refined by pixel affinity for its own
+training) teach the segmenter: docs/method.md, "One weak iteration".
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from argparser import Options
 from dataset.batch import Batch
 from methods import losses
-from methods.base import Moment, Prediction, weighted_mean
+from methods.base import Iteration, Prediction, weighted_mean
 from modules.affinity import PAMR
 from utils.normalisation import Normalisation
 
@@ -72,7 +73,7 @@ def weak_targets(
     old_yields: bool = False,
     fold_absent: bool = False,
 ) -> WeakTargets:
-    """Targets of the weak step (METHOD section 4, from ``pseudo_ep`` on).
+    """Targets of the weak step from ``pseudo_ep`` on (docs/method.md, "One weak iteration").
 
     Args:
         masks: (B, C, h, w) P, softmax of the localizer in evaluation mode.
@@ -106,23 +107,30 @@ def weak_targets(
 
 @dataclass(frozen=True)
 class Weak:
-    """The weak step's losses; ``old`` channels come from the teacher, ``total`` are the student's."""
+    """The weak step's losses; each field but the first three is the option of its name.
+
+    Attributes:
+        old: number of channels that the teacher knows, background included.
+        total: number of the student's channels.
+        normalisation: of the images.
+        affinity: the refinement of ``--affinity``; None without.
+    """
 
     old: int
     total: int
     normalisation: Normalisation
     alpha: float = 0.5
     affinity: PAMR | None = None
-    pseudo_epoch: int = 5
-    pooling: str = "ngwp"
-    positive_weight: float = 1.0
-    feature_weight: float = 0.0
-    segmentation_weight: float = 1.0
-    background: float = -1.0
+    pseudo_ep: int = 5
+    cam: str = "ngwp"
+    pos_w: float = 1.0
+    loss_de: float = 0.0
+    l_seg: float = 1.0
+    icarl_bkg: float = -1.0
     old_yields: bool = False
     fold_absent: bool = False
     replay_weight: float = 1.0
-    old_labels: bool = False
+    no_mask: bool = False
     needs_teacher: bool = True
     needs_localizer: bool = True
 
@@ -135,36 +143,36 @@ class Weak:
             normalisation=normalisation,
             alpha=options.alpha,
             affinity=PAMR() if options.affinity else None,
-            pseudo_epoch=options.pseudo_ep,
-            pooling=options.cam,
-            positive_weight=options.pos_w,
-            feature_weight=options.loss_de,
-            segmentation_weight=options.l_seg,
-            background=options.icarl_bkg,
+            pseudo_ep=options.pseudo_ep,
+            cam=options.cam,
+            pos_w=options.pos_w,
+            loss_de=options.loss_de,
+            l_seg=options.l_seg,
+            icarl_bkg=options.icarl_bkg,
             old_yields=options.old_yields,
             fold_absent=options.fold_absent,
             replay_weight=options.replay_weight,
-            old_labels=options.no_mask,
+            no_mask=options.no_mask,
         )
 
     def losses(
-        self, batch: Batch, student: Prediction, teacher: Prediction | None, moment: Moment
+        self, batch: Batch, student: Prediction, teacher: Prediction | None, iteration: Iteration
     ) -> dict[str, Tensor]:
-        """``cls``, ``loc``, ``de`` and, from ``pseudo_epoch`` on, ``ref`` and ``seg``."""
+        """``cls``, ``loc``, ``de`` and, from ``pseudo_ep`` on, ``ref`` and ``seg``."""
         assert teacher is not None and student.localizer is not None and student.localizer_eval is not None
         old_probabilities = torch.sigmoid(teacher.logits)
         # With --no_mask the image labels hold the old classes too, and the localizer learns them from there as well.
-        labels = batch.image_labels if self.old_labels else batch.image_labels[:, self.old - 1 :]
+        labels = batch.image_labels if self.no_mask else batch.image_labels[:, self.old - 1 :]
 
         terms = {
             "cls": losses.image_level_bce(
-                student.localizer, labels, mode=self.pooling, reduction="mean", pos_weight=self.positive_weight
+                student.localizer, labels, mode=self.cam, reduction="mean", pos_weight=self.pos_w
             ),
             "loc": F.binary_cross_entropy_with_logits(student.localizer[:, : self.old], old_probabilities),
         }
-        if self.feature_weight > 0:
-            terms["de"] = self.feature_weight * F.mse_loss(student.body, teacher.body)
-        if moment.epoch < self.pseudo_epoch:
+        if self.loss_de > 0:
+            terms["de"] = self.loss_de * F.mse_loss(student.body, teacher.body)
+        if iteration.epoch < self.pseudo_ep:
             return terms
 
         masks = student.localizer_eval.softmax(dim=1)
@@ -174,7 +182,7 @@ class Weak:
             batch.image_labels,
             old_probabilities,
             alpha=self.alpha,
-            background=self.background,
+            background=self.icarl_bkg,
             old_yields=self.old_yields,
             fold_absent=self.fold_absent,
         )
@@ -182,7 +190,7 @@ class Weak:
         per_pixel = F.binary_cross_entropy_with_logits(student.logits, targets.segmenter, reduction="none").sum(dim=1)
         per_image = per_pixel.flatten(1).mean(dim=1)
         weight = torch.where(batch.is_replay, self.replay_weight * targets.image_weight, targets.image_weight)
-        terms["seg"] = self.segmentation_weight * weighted_mean(per_image, weight, moment, NO_IMAGE_EPS)
+        terms["seg"] = self.l_seg * weighted_mean(per_image, weight, iteration, NO_IMAGE_EPS)
         return terms
 
     def _refine(self, images: Tensor, masks: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""The Fourier-based domain discriminator: does an image look like the training data or like the web? (WEB, section A1)
+"""The Fourier-based domain discriminator: does an image look like the training data or like the web?
+
+Source: docs/method.md, "New classes from web images".
 
 Its input is the amplitude of the image's spectrum. Amplitude carries style and texture and varies little with what is shown, so
 that a discriminator trained on the base classes can judge classes that it never saw (arXiv 2407.13363). The paper gives the

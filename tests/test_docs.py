@@ -12,15 +12,15 @@ from argparser import RECIPES, REPLAY_RECIPES, get_argparser
 from captions.filters import NEW_PER_CLASS, RULES
 from captions.similarity import DEPTH_WEIGHT
 from dataset.replay import PRESENT
-from experiments.method import KNOWN, PARTS
+from experiments.arms import KNOWN, PARTS
 from methods import losses, weak
 from modules import affinity
 from modules.localizer import HIDDEN
 from modules.spectrum import Preprocessing
 from tests.conftest import ROOT
-from web.discriminator import CHANCE_AUC
 from web.examples import HELD_OUT
-from web.selection import Rule
+from web.quality import CHANCE_AUC
+from web.selection import SelectionRule
 
 PAGE = ROOT / "docs/method.md"
 NUMBERS = {2: "two", 5: "five", 8: "eight", 10: "Ten"}
@@ -54,7 +54,7 @@ def sentences() -> list[str]:
         f"`v[d] += {DEPTH_WEIGHT} d`",
         f"the threshold is {depth.threshold}",
         f"the {NUMBERS[wup.most]} most similar images",
-        f"`p_ds / p_web > {Rule().ratio:g}` (`--ratio`), or the best {NEW_PER_CLASS} of 10,000",
+        f"`p_ds / p_web > {SelectionRule().ratio:g}` (`--ratio`), or the best {NEW_PER_CLASS} of 10,000",
         f"of images of {Preprocessing().size} pixels",
         f"one image in {NUMBERS[HELD_OUT]} is held out",
         f"below {CHANCE_AUC} refuses to filter",

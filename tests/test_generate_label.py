@@ -17,7 +17,7 @@ from dataset import shapes
 from dataset.replay_tree import images_of, originals, read_marker
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import val_transform
-from engine.labelling import Labeller, Settings
+from engine.labelling import Labeller, LabelSettings
 from segmentation_module import make_model
 from tasks import load_task
 from tests.conftest import ROOT
@@ -53,14 +53,14 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for _ in range(40):
-            trainer.model.train()(pixels)
-        for classifier in trainer.model.cls:
+            trainer.networks.model.train()(pixels)
+        for classifier in trainer.networks.model.cls:
             classifier.weight.normal_(std=0.1, generator=generator)
-        mean = trainer.model.eval()(pixels).logits.mean(dim=(0, 2, 3))
-        trainer.model.cls[0].bias -= mean[:5]
-        trainer.model.cls[1].bias -= mean[5:]
+        mean = trainer.networks.model.eval()(pixels).logits.mean(dim=(0, 2, 3))
+        trainer.networks.model.cls[0].bias -= mean[:5]
+        trainer.networks.model.cls[1].bias -= mean[5:]
     trainer.build(1)
-    trainer.save(folder / "odd_1.pth")
+    trainer.snapshot.save(folder / "odd_1.pth", trainer.progress, trainer.optimisation)
     return folder / "odd_1.pth"
 
 
@@ -101,7 +101,7 @@ def test_labels_are_what_the_model_sees(ckpt: Path, tree: Path) -> None:
 
 
 def looked_at(ckpt: Path, pixels: torch.Tensor, **settings: object) -> np.ndarray:
-    return Labeller(ckpt, Settings(**settings), distributed.start("cpu")).label(pixels)
+    return Labeller(ckpt, LabelSettings(**settings), distributed.start("cpu")).label(pixels)
 
 
 def test_looks_are_averaged(ckpt: Path) -> None:
@@ -121,7 +121,7 @@ def test_unsure_pixels_say_nothing(ckpt: Path, tmp_path: Path, binary: bool) -> 
     state = checkpoint.load(ckpt)
     checkpoint.save(tmp_path / "model.pth", state | {"options": state["options"] | {"bce": binary}})
     pixels = torch.randint(0, 255, (1, 3, 64, 64), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    labeller = Labeller(tmp_path / "model.pth", Settings(), distributed.start("cpu"))
+    labeller = Labeller(tmp_path / "model.pth", LabelSettings(), distributed.start("cpu"))
     logits = labeller._logits(labeller.normalisation.apply(pixels.float() / 255))
     probability = (logits.sigmoid() if binary else logits.softmax(dim=1)).amax(dim=1).numpy()
     threshold = float(np.median(probability))

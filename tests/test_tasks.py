@@ -24,8 +24,12 @@ def test_label_maps_equal_the_reference(golden: Path) -> None:
         assert task.image_label_mask(step, mask_old=mask_old) == expected["one_hot_mask"], key
 
 
+def test_background_has_no_column() -> None:
+    assert tasks.label_column(1) == 0 and tasks.label_columns([0, 15, 8]) == [14, 7]
+
+
 def test_unknown_classes_can_be_left_out_of_the_test() -> None:
-    """METHOD section 1: in test unknown classes are 255; the published mapping calls them background."""
+    """docs/method.md, "The task": in test unknown classes are 255; the published mapping calls them background."""
     task = tasks.load_task("voc", "15-5")
     table = task.lookup(0, train=False, mask_old=False, unknown="ignore")
     assert table[:16] == list(range(16)) and set(table[16:]) == {255}

@@ -35,19 +35,19 @@ def _trainer(golden_file: Path, data: dict[str, np.ndarray], tmp_path: Path) -> 
     logger = Logger(tmp_path / "log", main=False, name="golden", options={})
     task = load_task("voc", "15-5")
     trainer = Trainer(options, task, {}, distributed.start("cpu"), logger)
-    trainer.learner.double()
-    fill_state(trainer.model)
-    assert trainer.teacher is not None and trainer.localizer is not None
-    fill_state(trainer.teacher.double())
-    fill_state(trainer.localizer)
+    trainer.networks.student.double()
+    fill_state(trainer.networks.model)
+    assert trainer.networks.teacher is not None and trainer.networks.localizer is not None
+    fill_state(trainer.networks.teacher.double())
+    fill_state(trainer.networks.localizer)
     with torch.no_grad():
-        trainer.localizer[-1].weight.mul_(6)  # golden/README.md
+        trainer.networks.localizer[-1].weight.mul_(6)  # golden/README.md
     trainer.build(1)
     return trainer
 
 
 def _norms(trainer: Trainer) -> list[float]:
-    groups = trainer.optimizer.param_groups
+    groups = trainer.optimisation.optimizer.param_groups
     return [float(sum(p.grad.square().sum() for p in g["params"] if p.grad is not None) ** 0.5) for g in groups]
 
 
@@ -68,7 +68,7 @@ def test_reproduces_the_reference(golden: Path, affinity: int, tmp_path: Path, m
 
     monkeypatch.setattr(weak, "weak_targets", spy)
     columns = [str(c) for c in data["columns"]]
-    trainer.learner.train()
+    trainer.networks.student.train()
     for i, row in enumerate(data["losses"]):
         expected = dict(zip(columns, row.tolist(), strict=True))
         images = torch.from_numpy(data[f"image_{i}"]).double()
@@ -93,10 +93,10 @@ def test_reproduces_the_reference(golden: Path, affinity: int, tmp_path: Path, m
             np.testing.assert_allclose(targets.segmenter.numpy(), data[f"it{i}_soft_target"], rtol=1e-6, atol=1e-12)
             np.testing.assert_array_equal(targets.image_weight.numpy(), data[f"it{i}_batch_weight"])
 
-    state = trainer.model.state_dict()
-    assert trainer.localizer is not None
+    state = trainer.networks.model.state_dict()
+    assert trainer.networks.localizer is not None
     np.testing.assert_allclose(state["cls.1.weight"].numpy(), data["cls1_weight_after"], rtol=1e-6, atol=1e-12)
-    bias = trainer.localizer[-1].bias.detach().numpy()
+    bias = trainer.networks.localizer[-1].bias.detach().numpy()
     np.testing.assert_allclose(bias, data["localizer_out_bias_after"], rtol=1e-6, atol=1e-12)
     first = data["body_first_conv_after"]
     np.testing.assert_allclose(state["body.mod1.conv1.weight"].numpy()[: len(first)], first, rtol=1e-6, atol=1e-12)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.checks import check_precision
 from utils.errors import UserError
 
 # mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD.
@@ -158,8 +159,7 @@ def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) ->
         _keep_freed_memory()
     if precision == "auto":
         precision = "bf16" if chosen.type == "cuda" else "fp32"
-    if precision == "fp16" and chosen.type == "cpu":
-        raise UserError("--precision fp16 needs a GPU; on the CPU use fp32 or bf16")
+    check_precision(precision, chosen.type)
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
         return Runtime(chosen, precision)

@@ -7,7 +7,7 @@ web data lie, is read as a manifest of these two columns.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,11 +80,33 @@ class Manifest:
         """The image file of a row."""
         return self.root / row["path"]
 
+    def kept(self) -> Iterator[tuple[int, Row]]:
+        """Number, from 0 among all rows, and row of what a selection kept; every row where there was none."""
+        return ((number, row) for number, row in enumerate(self) if is_kept(row))
+
+    def matched(self, match: Callable[[str], str | None]) -> Iterator[tuple[str | None, Row]]:
+        """Every row, kept or not, behind the class that its own class means.
+
+        Args:
+            match: class of a row -> the reader's name of it, or None where it is none of the reader's.
+        """
+        return ((match(row["class"]), row) for row in self)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends as an image's does, and is not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def is_kept(row: Mapping[str, str]) -> bool:
+    """Whether a selection kept a row; also where there was none."""
+    return row.get("kept", "1") == "1"
+
 
 def _folder_rows(folder: Path) -> Iterator[Row]:
     for place in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         for path in sorted(place.iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            if is_image(path):
                 yield {"path": f"{place.name}/{path.name}", "class": place.name}
 
 

@@ -1,4 +1,4 @@
-"""The published commands of the caption filter (WEB, sections A3 and B3 to B5), as functions and as sub-commands:
+"""The published commands of the caption filter, as functions and as sub-commands:
 
     python -m utils.measure_noun generate_NN --captions DIR --out DIR
     python -m utils.measure_noun filter_replay_with_NN --nouns DIR --classes FILE --out DIR
@@ -6,6 +6,7 @@
     python -m utils.measure_noun move_with_filtered_caption --images DIR --kept DIR --out TREE
 
 ``--similarity depth`` filters exactly as published. An entry script in spite of its folder: the published module name is kept.
+Source: docs/method.md, "Old classes from captions".
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from utils.errors import UserError
 from utils.script import GOES_ON, run
 
 if TYPE_CHECKING:
-    from captions.filter_files import Moved
+    from dataset.replay_placing import Placed
 
 LOG = logging.getLogger("webwilss")
 
@@ -58,7 +59,7 @@ def filter_replay_with_NN(
         classes: file of class words of the originals; filters against classes.
         caption_nouns: in its place, noun file of the originals' captions; filters against captions.
         similarity: a name of ``captions.similarity``.
-        choices: fields of ``captions.filters.Rule`` that are not to be the similarity's own.
+        choices: fields of ``captions.filters.FilterRule`` that are not to be the similarity's own.
 
     Raises:
         UserError: bad input; names it.
@@ -92,7 +93,7 @@ def filter_webnew_with_cls(nouns: Path, out: Path, similarity: str | None = None
         nouns: folder or zip archive with one noun file per class, named for it.
         out: folder of the lists.
         similarity: a name of ``captions.similarity``.
-        choices: fields of ``captions.filters.Rule`` that are not to be the similarity's own.
+        choices: fields of ``captions.filters.FilterRule`` that are not to be the similarity's own.
 
     Raises:
         UserError: bad input; names it.
@@ -117,10 +118,12 @@ def move_with_filtered_caption(images: Path, kept: Path, out: Path, mode: str = 
     Raises:
         UserError: bad input; names it.
     """
-    from captions.filter_files import IMAGE_FOLDER, move_kept, read_kept
+    from captions.filter_files import read_kept
+    from dataset.replay_placing import place_kept
+    from dataset.replay_tree import IMAGES
 
-    done = move_kept(images, read_kept(kept), out, mode, "" if flat else IMAGE_FOLDER)
-    return _moved(done, images, out, mode)
+    done = place_kept(images, read_kept(kept), out, mode, "" if flat else IMAGES)
+    return _report_placed(done, images, out, mode)
 
 
 def move_web_images(web: Path, classes: Sequence[str], out: Path, mode: str = "copy") -> int:
@@ -131,12 +134,12 @@ def move_web_images(web: Path, classes: Sequence[str], out: Path, mode: str = "c
     Raises:
         UserError: bad input; names it.
     """
-    from captions.filter_files import move_web
+    from dataset.replay_placing import place_web
 
-    return _moved(move_web(web, classes, out, mode), web, out, mode)
+    return _report_placed(place_web(web, classes, out, mode), web, out, mode)
 
 
-def _moved(done: Moved, source: Path, out: Path, mode: str) -> int:
+def _report_placed(done: Placed, source: Path, out: Path, mode: str) -> int:
     LOG.info("%s: %d images placed (%s), %d were there before", out, done.placed, mode, done.before)
     if done.missing:
         LOG.error("%s: %d kept images are missing (%s ...)", source, len(done.missing), ", ".join(done.missing[:3]))
@@ -145,9 +148,9 @@ def _moved(done: Moved, source: Path, out: Path, mode: str) -> int:
 
 def _report(out: Path, kept: dict[str, list[str]], lists: dict[str, list[Any]], rule: str) -> None:
     count = sum(map(len, kept.values()))
-    found = sum(map(len, lists.values()))
+    total = sum(map(len, lists.values()))
     none = sum(not names for names in kept.values())
-    LOG.info("%s: %d of %d images kept for %d lists, none for %d (%s)", out, count, found, len(kept), none, rule)
+    LOG.info("%s: %d of %d images kept for %d lists, none for %d (%s)", out, count, total, len(kept), none, rule)
 
 
 def _add_filter(parser: argparse.ArgumentParser, most: str, most_help: str) -> None:
@@ -173,7 +176,6 @@ def _add_filter(parser: argparse.ArgumentParser, most: str, most_help: str) -> N
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The options of all sub-commands."""
     parser = argparse.ArgumentParser(
         prog="utils.measure_noun", description="Filter downloads by the nouns of their captions."
     )

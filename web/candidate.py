@@ -155,7 +155,7 @@ def slugs(classes: list[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ExaminedImage:
     """An image file that was looked at in full.
 
     Attributes:
@@ -167,7 +167,7 @@ class Picture:
     suffix: str
 
 
-def examine(path: Path, limits: Limits) -> Picture:
+def examine(path: Path, limits: Limits) -> ExaminedImage:
     """Read an image that came from anywhere; its size is checked before it is decoded.
 
     Raises:
@@ -190,6 +190,6 @@ def examine(path: Path, limits: Limits) -> Picture:
     if min(width, height) < limits.min_side:
         raise Refused(f"too small: {width} x {height}")
     try:
-        return Picture(load_image(path), suffix)
+        return ExaminedImage(load_image(path), suffix)
     except DecodeError as error:
         raise Refused(f"damaged: {str(error).removeprefix(f'{path}: ')}") from error

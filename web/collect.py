@@ -141,8 +141,8 @@ class Collector:
         return Collected(counts, list(dict.fromkeys(self.troubles)))
 
     def _learn(self, index: Index, files: list[tuple[str, Path]], title: str) -> None:
-        found = self.prints.of_files(files, self.crew)
-        for name, print_ in tqdm(found, desc=title, total=len(files), disable=None if files else True, leave=False):
+        prints = self.prints.of_files(files, self.crew)
+        for name, print_ in tqdm(prints, desc=title, total=len(files), disable=None if files else True, leave=False):
             if isinstance(print_, DecodeError):
                 self.troubles.append(f"{print_}; whether a candidate shows it cannot be told")
             else:

@@ -36,7 +36,7 @@ TOO_MANY_REQUESTS = 429
 ANY_TYPE = ("application/octet-stream", "binary/octet-stream")
 
 
-class Stopped(Exception):
+class ClientStopped(Exception):
     """The client was told to stop."""
 
 
@@ -106,7 +106,7 @@ class GuardedTransport(httpx.BaseTransport):
             raise PrivateAddress(host)
         flags = socket.AI_NUMERICHOST if self.proxied else 0
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
         except socket.gaierror as error:
             if self.proxied:
                 return []
@@ -115,13 +115,12 @@ class GuardedTransport(httpx.BaseTransport):
             raise httpx.ConnectError(f"{host}: {error.strerror}") from error
         except (UnicodeError, ValueError) as error:
             raise Refused("no such host") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
         if not self.allow_private and not all(is_public(address) for address in addresses):
             raise PrivateAddress(host)
         return addresses[:MOST_ADDRESSES]
 
     def close(self) -> None:
-        """Close the connections."""
         self.inner.close()
 
 
@@ -164,12 +163,12 @@ class Limiter:
 
         Raises:
             Refused: the host is closed.
-            Stopped: the client was told to stop.
+            ClientStopped: the client was told to stop.
         """
         while True:
             turn = self._next_turn(host, rate)
             if self.stop.wait(max(0.0, turn - time.monotonic())):
-                raise Stopped
+                raise ClientStopped
             with self._lock:
                 # A pause that was asked for while this thread waited holds for it, too.
                 if turn >= self._turns(host).held:
@@ -216,9 +215,9 @@ class Deadline:
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Told by httpx of each event of a request; connections are remembered."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            found = info["return_value"].get_extra_info("socket")
-            if found is not None:
-                self._sockets.append(found)
+            connection = info["return_value"].get_extra_info("socket")
+            if connection is not None:
+                self._sockets.append(connection)
                 if self.over:
                     self.cut()
 
@@ -291,12 +290,12 @@ class Client:
 
         Raises:
             Refused: it cannot be had, or may not be taken.
-            Stopped: the client was told to stop.
+            ClientStopped: the client was told to stop.
         """
         return self._get(url, self.rate, self.limits.max_bytes, check_image_headers)
 
     def get_json(self, url: str, params: Mapping[str, str]) -> dict[str, Any]:
-        """The object that a search answers; Refused and Stopped as for images."""
+        """The object that a search answers; Refused and ClientStopped as for images."""
         content = self._get(str(httpx.URL(url).copy_merge_params(dict(params))), self.api_rate, JSON_BYTES)
         try:
             answer = json.loads(content)
@@ -311,14 +310,13 @@ class Client:
         self._limiter.hold(httpx.URL(url).host, seconds)
 
     def stop(self) -> None:
-        """End all requests, also those under way; each raises Stopped."""
+        """End all requests, also those under way; each raises ClientStopped."""
         self._stop.set()
         with self._lock:
             for deadline in self._under_way:
                 deadline.cut()
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def _get(self, url: str, rate: float, max_bytes: int, check_headers: Any = None) -> bytes:
@@ -337,7 +335,7 @@ class Client:
                 if attempt == self.limits.tries:
                     raise
                 if self._stop.wait(pause):
-                    raise Stopped from fault
+                    raise ClientStopped from fault
         raise AssertionError("tries is at least 1")
 
     def _once(self, address: str, rate: float, max_bytes: int, check_headers: Any) -> bytes:
@@ -394,7 +392,7 @@ class Client:
 
     def _raise_if_cut(self, deadline: Deadline) -> None:
         if self._stop.is_set():
-            raise Stopped
+            raise ClientStopped
         if deadline.over:
             raise Refused("too slow")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder, make_source
-from dataset.incremental import sample_seed
+from dataset.epochs import EpochDataset, sample_seed
 from dataset.protocol import load_index_list, select
-from tasks import BACKGROUND, load_task
+from tasks import BACKGROUND, label_column, load_task
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
 from utils.manifest import Manifest
@@ -60,6 +61,10 @@ class ExampleBatch:
     indices: Tensor
     faults: tuple[tuple[int, str], ...]
 
+    def pixels(self, device: torch.device) -> Tensor:
+        """(B, 3, S, S) in [0, 1] on the device."""
+        return self.images.to(device, non_blocking=True).float() / 255
+
     def pin_memory(self) -> ExampleBatch:
         """Called by the data loader: page-locked copies."""
         return ExampleBatch(self.images.pin_memory(), self.indices, self.faults)
@@ -90,7 +95,7 @@ def square(image: Image.Image, size: int, generator: np.random.Generator | None 
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-class Examples(Dataset[Loaded]):
+class Examples(EpochDataset[Loaded]):
     """A list of examples as tensors; with ``seed`` cut and mirrored at random, differently in every epoch."""
 
     def __init__(self, examples: Sequence[Example], size: int, seed: int | None = None) -> None:
@@ -99,17 +104,16 @@ class Examples(Dataset[Loaded]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Loaded:
-        """The example at a position, or at (epoch, position)."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+    def at(self, epoch: int, position: int) -> Loaded:
+        """The example at a position, as ``epoch`` sees it."""
         generator = None
         if self.seed is not None:
-            generator = np.random.default_rng(sample_seed(self.seed, epoch, index))
-        path = self.examples[index].path
+            generator = np.random.default_rng(sample_seed(self.seed, epoch, position))
+        path = self.examples[position].path
         try:
-            return Loaded(index, square(load_image(path), self.size, generator), "")
+            return Loaded(position, square(load_image(path), self.size, generator), "")
         except DecodeError as error:
-            return Loaded(index, None, str(error).removeprefix(f"{path}: "))
+            return Loaded(position, None, str(error).removeprefix(f"{path}: "))
 
 
 def collate(loaded: Sequence[Loaded]) -> ExampleBatch:
@@ -162,11 +166,11 @@ def dataset_examples(state: dict[str, Any], data_root: str | None, dataset_dir: 
         chosen = select(source.image_labels(), task, 0, options["protocol"])
     labels = source.image_labels()
     base = [i for i in task.new(0) if i != BACKGROUND]
-    found = []
+    examples = []
     for index in chosen.tolist():
-        held = [i for i in base if labels[index, i - 1]]
-        found.append(Example(source.image_path(index), names[held[0]] if held else "background", True))
-    return found
+        held = [i for i in base if labels[index, label_column(i)]]
+        examples.append(Example(source.image_path(index), names[held[0]] if held else "background", True))
+    return examples
 
 
 def web_examples(manifest: Manifest, classes: Sequence[str]) -> tuple[list[Example], list[str]]:
@@ -174,15 +178,16 @@ def web_examples(manifest: Manifest, classes: Sequence[str]) -> tuple[list[Examp
 
     A name is matched by what it says, synonyms included (``captions.vocabulary.match_class``), never by its position.
     """
-    found, others = [], set()
-    matched: dict[str, str | None] = {}
-    for row in manifest:
-        name = row["class"]
-        if name not in matched:
-            matched[name] = match_class(name, classes)
-        own = matched[name]
+    examples, others = [], set()
+    known = tuple(classes)
+    for own, row in manifest.matched(lambda name: match_class(name, known)):
         if own is None:
-            others.add(name)
+            others.add(row["class"])
         else:
-            found.append(Example(manifest.file(row), own, False))
-    return found, sorted(others)
+            examples.append(Example(manifest.file(row), own, False))
+    return examples, sorted(others)
+
+
+def count_by_class(examples: Sequence[Example]) -> dict[str, int]:
+    """Number of examples of each class."""
+    return dict(Counter(e.class_name for e in examples))

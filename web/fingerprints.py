@@ -26,18 +26,18 @@ def image_files(places: Iterable[Path]) -> list[Path]:
     Raises:
         UserError: nothing is there, or a folder holds no image.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for place in places:
         if place.is_file():
-            found.append(place.resolve())
+            files.append(place.resolve())
             continue
         if not place.is_dir():
             raise UserError(f"--not_in {place}: no such file or folder")
         images = sorted(path.resolve() for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not images:
             raise UserError(f"--not_in {place}: holds no image")
-        found += images
-    return list(dict.fromkeys(found))
+        files += images
+    return list(dict.fromkeys(files))
 
 
 class Fingerprints:
@@ -91,7 +91,6 @@ class Fingerprints:
         self._writer.write(dict(zip(COLUMNS, key, strict=False)) | print_.row())
 
     def close(self) -> None:
-        """Close the file."""
         self._writer.close()
 
 

@@ -1,13 +1,11 @@
-"""Scoring a manifest of any length: images are decoded and transformed in other processes, the network does nothing but score."""
+"""Scoring any number of image files: images are decoded and transformed in other processes, the network does nothing but score."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +19,17 @@ from modules.spectrum import DATASET, WEB, Discriminator
 from utils import manifest
 from utils.distributed import Runtime
 from utils.images import DecodeError, load_image
-from utils.manifest import Manifest
 from web.examples import square
 
-LOG = logging.getLogger("webwilss")
 COLUMNS = ("position", "log_ratio", "fault")
 
 
 @dataclass
-class Scores:
-    """What is known of each row of a manifest.
+class DomainScores:
+    """What the discriminator says of each of N images.
 
     Attributes:
-        log_ratio: (N,) natural logarithm of p_ds / p_web; nan where the image could not be read.
+        log_ratio: (N,) natural logarithm of p_ds / p_web; nan where the file could not be read.
         faults: position and fault of each image that could not be read.
     """
 
@@ -54,7 +50,7 @@ class Prepared:
     Attributes:
         values: (B, C, h, w) what ``Discriminator.classify`` takes, or images (B, 3, S, S) uint8 where the network's device
             transforms them.
-        positions: rows of the manifest that they come from.
+        positions: of the files that they come from.
         faults: position and fault of each image that could not be read.
     """
 
@@ -70,19 +66,19 @@ class Prepared:
 Item = tuple[int, Tensor | None, str]
 
 
-class Rows(IterableDataset[Item]):
-    """Images of a manifest's rows as (position, (3, S, S) uint8 or None, fault); each worker takes its share of the rows."""
+class Unscored(IterableDataset[Item]):
+    """Files that are not ``done`` as (position, (3, S, S) uint8 or None, fault); each worker takes its share of them."""
 
-    def __init__(self, source: Manifest, size: int, done: NDArray[np.bool_]) -> None:
-        self.source, self.size, self.done = source, size, done
+    def __init__(self, files: Sequence[str], size: int, done: NDArray[np.bool_]) -> None:
+        self.files, self.size, self.done = files, size, done
 
     def __iter__(self) -> Iterator[Item]:
         info = get_worker_info()
         first, every = (0, 1) if info is None else (info.id, info.num_workers)
-        for position, row in islice(enumerate(self.source), first, None, every):
+        for position in range(first, len(self.files), every):
             if self.done[position]:
                 continue
-            path = self.source.file(row)
+            path = self.files[position]
             try:
                 yield position, square(load_image(path), self.size), ""
             except DecodeError as error:
@@ -96,7 +92,6 @@ class Collate:
         self.discriminator = discriminator
 
     def __call__(self, items: Sequence[Item]) -> Prepared:
-        """Items to a batch."""
         images = [image for _, image, _ in items if image is not None]
         values = torch.stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
         if self.discriminator is not None and images:
@@ -111,7 +106,7 @@ def in_workers(discriminator: Discriminator, runtime: Runtime) -> bool:
 
 
 def prepared_batches(
-    source: Manifest,
+    files: Sequence[str],
     discriminator: Discriminator,
     runtime: Runtime,
     *,
@@ -119,10 +114,10 @@ def prepared_batches(
     batch_size: int,
     done: NDArray[np.bool_],
 ) -> DataLoader:
-    """Batches of the rows that are not ``done``."""
+    """Batches of the files that are not ``done``."""
     helper = Collate(discriminator if in_workers(discriminator, runtime) else None)
     return DataLoader(
-        Rows(source, discriminator.preprocessing.size, done),
+        Unscored(files, discriminator.preprocessing.size, done),
         batch_size=batch_size,
         collate_fn=helper,
         num_workers=workers,
@@ -145,22 +140,21 @@ def score_batch(discriminator: Discriminator, batch: Prepared, runtime: Runtime)
     return ratio
 
 
-def key_of(source: Manifest, digest: str) -> str:
-    """A key that changes with the rows' files and the discriminator."""
+def key_of(files: Iterable[tuple[str, Path]], digest: str) -> str:
+    """A key that changes with the files (name, file) and the discriminator."""
     sha = hashlib.sha256(digest.encode())
-    for row in source:
-        path = source.file(row)
+    for name, path in files:
         try:
             stat = path.stat()
-            sha.update(f"{row['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            sha.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         except OSError:
-            sha.update(f"{row['path']}\0missing\n".encode())
+            sha.update(f"{name}\0missing\n".encode())
     return sha.hexdigest()[:16]
 
 
-def read_scores(path: Path, count: int) -> Scores:
-    """Scores that an earlier run left in ``path``; nan where it had not come to a row."""
-    scores = Scores(np.full(count, np.nan))
+def read_scores(path: Path, count: int) -> DomainScores:
+    """Scores that an earlier run left in ``path``; nan where it had not come to a file."""
+    scores = DomainScores(np.full(count, np.nan))
     if not path.is_file():
         return scores
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
@@ -176,27 +170,25 @@ def read_scores(path: Path, count: int) -> Scores:
 
 
 def score(
-    source: Manifest,
-    count: int,
+    files: Sequence[str],
     discriminator: Discriminator,
     runtime: Runtime,
     *,
     cache: Path,
     workers: int,
     batch_size: int,
-) -> Scores:
-    """Score all rows; those that an earlier, stopped run scored are not scored again.
+) -> DomainScores:
+    """Score image files; those that an earlier, stopped run scored are not scored again.
 
     Args:
-        source: the manifest.
-        count: number of its rows.
+        files: the images' paths, as text, which a million of takes little memory.
         discriminator: the network, in evaluation mode.
         runtime: its device and precision.
         cache: file to which scores are written as they come, and from which they are read.
         workers: processes that decode and transform.
         batch_size: images scored at once.
     """
-    scores = read_scores(cache, count)
+    scores = read_scores(cache, len(files))
     done = ~np.isnan(scores.log_ratio)
     done[list(scores.faults)] = True
     if done.all():
@@ -204,10 +196,10 @@ def score(
     if runtime.device.type == "cpu" and workers:
         # The workers' cores are theirs.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - workers))
-    loader = prepared_batches(source, discriminator, runtime, workers=workers, batch_size=batch_size, done=done)
+    loader = prepared_batches(files, discriminator, runtime, workers=workers, batch_size=batch_size, done=done)
     with (
         manifest.Writer(cache, COLUMNS) as writer,
-        tqdm(total=count, initial=int(done.sum()), desc="Scoring", disable=None) as bar,
+        tqdm(total=len(files), initial=int(done.sum()), desc="Scoring", disable=None) as bar,
     ):
         for batch in loader:
             for position, fault in batch.faults:

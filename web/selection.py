@@ -1,25 +1,29 @@
-"""Which web images are kept: the discriminator's rule, the caption's word, and why (WEB, sections A1 and A2)."""
+"""Which web images are kept: the discriminator's rule, the caption's word, and why.
+
+Source: docs/method.md, "New classes from web images".
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from captions.labels import caption_labels
+from captions.vocabulary import Vocabulary, match_class
 from utils.errors import UserError
 from utils.manifest import Manifest, Row
-from web.scoring import Scores
+from web.scoring import DomainScores
 
 # What a selection adds to a manifest.
 ADDED = ("p_ds", "p_web", "ratio", "kept", "reason")
 
 
 @dataclass(frozen=True)
-class Rule:
+class SelectionRule:
     """The rule of a selection.
 
     Attributes:
@@ -42,65 +46,150 @@ class Rule:
         if self.keep is not None and self.keep < self.min_keep:
             raise UserError(f"--min_keep {self.min_keep} is more than --keep {self.keep}")
 
+    @property
+    def log_ratio(self) -> float:
+        """Natural logarithm of ``ratio``."""
+        return math.log(self.ratio)
 
-@dataclass(frozen=True)
-class Decision:
-    """What became of the rows of a manifest.
+
+@dataclass(frozen=True, slots=True)
+class WebImage:
+    """A row of a manifest, as a selection reads it.
 
     Attributes:
-        kept: (N,) whether a row is kept.
-        reasons: why, or why not.
-        topped_up: number of images of each class that are kept for ``min_keep`` alone.
+        path: as the manifest has it.
+        root: folder that relative paths start from.
+        class_name: the class that it was searched for, as the manifest has it.
+        caption: empty where there is none.
+        labels: classes that the caption names, joined by ``;``; None where captions are not asked.
+        dropped: why its caption puts it out; empty where it does not.
     """
 
-    kept: NDArray[np.bool_]
-    reasons: list[str]
-    topped_up: dict[str, int]
+    path: str
+    root: Path
+    class_name: str
+    caption: str = ""
+    labels: str | None = None
+    dropped: str = ""
+
+    @property
+    def file(self) -> Path:
+        """The image file."""
+        return self.root / self.path
 
 
-def decide(classes: list[str], scores: Scores, rule: Rule, dropped: dict[int, str] | None = None) -> Decision:
+def read_web_images(source: Manifest, vocabulary: Vocabulary | None = None) -> list[WebImage]:
+    """One pass over a manifest; with a vocabulary the captions are read too.
+
+    Raises:
+        UserError: captions are asked for and the manifest has none, a class is not in the vocabulary, or there is no row.
+    """
+    if vocabulary is not None and "caption" not in source.columns:
+        raise UserError(f"{source.path}: has no column caption, which --web_labels caption reads")
+    images = [_web_image(source, row, vocabulary) for row in source]
+    if not images:
+        raise UserError(f"{source.path}: has no row")
+    return images
+
+
+def _web_image(source: Manifest, row: Row, vocabulary: Vocabulary | None) -> WebImage:
+    path, name, caption = row["path"], row["class"], row.get("caption", "")
+    if vocabulary is None:
+        return WebImage(path, source.root, name, caption)
+    own = match_class(name, vocabulary.classes)
+    if own is None:
+        raise UserError(f"{source.path}: class {name} is not in the vocabulary; add it to --classes")
+    named = caption_labels(caption, vocabulary)
+    lacks = f"the caption does not name {own}" if caption else "has no caption"
+    return WebImage(path, source.root, name, caption, ";".join(sorted(named)), "" if own in named else lacks)
+
+
+@dataclass
+class Decision:
+    """What became of a web image.
+
+    Attributes:
+        image: the image.
+        log_ratio: natural logarithm of p_ds / p_web; nan where the file cannot be used, infinite where nobody scored it.
+        p_ds: probability of the training data's domain.
+        fault: why the file cannot be used; empty where it can.
+        kept: whether it is kept.
+        topped_up: whether it is kept for ``min_keep`` alone.
+        reason: why it is kept, or why not.
+    """
+
+    image: WebImage
+    log_ratio: float
+    p_ds: float
+    fault: str = ""
+    kept: bool = False
+    topped_up: bool = False
+    reason: str = ""
+
+    def columns(self) -> Row:
+        """What the selection adds to the image's row."""
+        known = math.isfinite(self.log_ratio)
+        added = {
+            "p_ds": f"{self.p_ds:.6g}" if known else "",
+            "p_web": f"{1 - self.p_ds:.6g}" if known else "",
+            "ratio": format_ratio(self.log_ratio) if known else "",
+            "kept": str(int(self.kept)),
+            "reason": self.reason,
+        }
+        return added if self.image.labels is None else added | {"labels": self.image.labels}
+
+
+def decide(images: Sequence[WebImage], scores: DomainScores, rule: SelectionRule) -> list[Decision]:
     """Apply the rule to each class.
 
     Args:
-        classes: class of each row.
-        scores: score of each row.
-        rule: the rule.
-        dropped: position and reason of rows that are out before the rule is asked (their caption lacks the class).
+        images: rows of a manifest.
+        scores: score of each of them.
+        rule: the rule; it is asked of images whose file can be used and whose caption does not put them out.
+
+    Returns:
+        What became of each image, in their order.
     """
-    dropped = dropped or {}
-    kept = np.zeros(len(classes), dtype=bool)
-    reasons = [""] * len(classes)
-    for position, fault in scores.faults.items():
-        reasons[position] = f"cannot be used: {fault}"
-    for position, reason in dropped.items():
-        reasons[position] = reasons[position] or reason
-    topped: dict[str, int] = {}
-    members: dict[str, list[int]] = {}
-    for position, name in enumerate(classes):
-        if not reasons[position]:
-            members.setdefault(name, []).append(position)
-    threshold = math.log(rule.ratio)
-    for name, positions in members.items():
-        # Best first; equal scores in the manifest's order.
-        ordered = sorted(positions, key=lambda p: -scores.log_ratio[p])
-        for rank, position in enumerate(ordered):
-            ratio = f"p_ds / p_web = {format_ratio(scores.log_ratio[position])}"
-            if np.isposinf(scores.log_ratio[position]):
-                kept[position] = rule.keep is None or rank < rule.keep
-                reasons[position] = "not scored"
-            elif rule.keep is not None:
-                kept[position] = rank < rule.keep
-                reasons[position] = f"rank {rank + 1} of {len(ordered)}, the best {rule.keep} are kept"
-            elif scores.log_ratio[position] > threshold:
-                kept[position] = True
-                reasons[position] = f"{ratio} > {rule.ratio:g}"
-            elif rank < rule.min_keep:
-                kept[position] = True
-                topped[name] = topped.get(name, 0) + 1
-                reasons[position] = f"{ratio}, kept among the best {rule.min_keep} of its class"
-            else:
-                reasons[position] = f"{ratio}, not above {rule.ratio:g}"
-    return Decision(kept, reasons, topped)
+    decisions: list[Decision] = []
+    by_class: dict[str, list[Decision]] = {}
+    for position, (image, log_ratio, p_ds) in enumerate(
+        zip(images, scores.log_ratio.tolist(), scores.p_ds().tolist(), strict=True)
+    ):
+        fault = scores.faults.get(position, "")
+        decision = Decision(
+            image, log_ratio, p_ds, fault, reason=f"cannot be used: {fault}" if fault else image.dropped
+        )
+        decisions.append(decision)
+        if not decision.reason:
+            by_class.setdefault(image.class_name, []).append(decision)
+    for members in by_class.values():
+        _decide_class(best_first(members), rule)
+    return decisions
+
+
+def _decide_class(ordered: Sequence[Decision], rule: SelectionRule) -> None:
+    """Apply the rule to the images of one class, the best first."""
+    for rank, decision in enumerate(ordered):
+        ratio = f"p_ds / p_web = {format_ratio(decision.log_ratio)}"
+        if decision.log_ratio == math.inf:
+            decision.kept = rule.keep is None or rank < rule.keep
+            decision.reason = "not scored"
+        elif rule.keep is not None:
+            decision.kept = rank < rule.keep
+            decision.reason = f"rank {rank + 1} of {len(ordered)}, the best {rule.keep} are kept"
+        elif decision.log_ratio > rule.log_ratio:
+            decision.kept = True
+            decision.reason = f"{ratio} > {rule.ratio:g}"
+        elif rank < rule.min_keep:
+            decision.kept = decision.topped_up = True
+            decision.reason = f"{ratio}, kept among the best {rule.min_keep} of its class"
+        else:
+            decision.reason = f"{ratio}, not above {rule.ratio:g}"
+
+
+def best_first(decisions: Sequence[Decision]) -> list[Decision]:
+    """Sorted by score; equal scores stay in the manifest's order."""
+    return sorted(decisions, key=lambda decision: -decision.log_ratio)
 
 
 def format_ratio(log_ratio: float) -> str:
@@ -108,23 +197,24 @@ def format_ratio(log_ratio: float) -> str:
     return f"{math.exp(min(max(log_ratio, -700.0), 700.0)):.3g}"
 
 
-def decided_rows(source: Manifest, scores: Scores, decision: Decision, labels: list[str] | None) -> Iterator[Row]:
-    """The manifest's rows with what the selection adds; ``labels`` is the column of image-level labels."""
-    p_ds = scores.p_ds()
-    for position, row in enumerate(source):
-        known = bool(np.isfinite(scores.log_ratio[position]))
-        row["p_ds"] = f"{p_ds[position]:.6g}" if known else ""
-        row["p_web"] = f"{1 - p_ds[position]:.6g}" if known else ""
-        row["ratio"] = format_ratio(scores.log_ratio[position]) if known else ""
-        row["kept"] = str(int(decision.kept[position]))
-        row["reason"] = decision.reasons[position]
-        if labels is not None:
-            row["labels"] = labels[position]
-        yield row
+def decided_rows(source: Manifest, decisions: Sequence[Decision]) -> Iterator[Row]:
+    """The manifest's rows with what the selection adds."""
+    for row, decision in zip(source, decisions, strict=True):
+        yield row | decision.columns()
 
 
-def summary(classes: list[str], decision: Decision, faults: dict[int, str]) -> list[tuple[str, int, int, int]]:
-    """(class, candidates, kept, unusable files), one for each class."""
-    total, good = Counter(classes), Counter(name for name, kept in zip(classes, decision.kept, strict=True) if kept)
-    bad = Counter(classes[position] for position in faults)
-    return [(name, total[name], good[name], bad[name]) for name in sorted(total)]
+class ClassSummary(NamedTuple):
+    """What became of a class: its candidates, those kept, and the files that cannot be used."""
+
+    name: str
+    candidates: int
+    kept: int
+    unusable: int
+
+
+def summary(decisions: Sequence[Decision]) -> list[ClassSummary]:
+    """The numbers of each class, by name."""
+    total = Counter(decision.image.class_name for decision in decisions)
+    kept = Counter(decision.image.class_name for decision in decisions if decision.kept)
+    unusable = Counter(decision.image.class_name for decision in decisions if decision.fault)
+    return [ClassSummary(name, total[name], kept[name], unusable[name]) for name in sorted(total)]

@@ -1,84 +1,50 @@
-"""Contact sheets: what a selection kept and left of one class, as one HTML page that opens offline."""
+"""Contact sheets: what a selection kept and left of a class, one HTML page that opens offline."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from utils.html import document, jpeg
-from utils.images import DecodeError, load_image
-from utils.manifest import Manifest
+from utils.html import CARD_STYLE, card, cards, document
 from utils.whole import write_whole
-from web.scoring import Scores
-from web.selection import Decision
+from web.selection import Decision, best_first, format_ratio
 
-THUMB = 176
 # Images of each of the three groups.
 SHOWN = 18
-SHEET_STYLE = """
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem; }
-.grid figure { border: 2px solid var(--line); border-radius: .5rem; overflow: hidden; background: var(--page); }
-.grid figure.kept { border-color: #2c8a4b; }
-.grid figure.left { border-color: #b4532a; }
-.grid img { aspect-ratio: 1; object-fit: contain; border-radius: 0; }
-.grid figcaption { padding: .35rem .5rem .5rem; overflow-wrap: anywhere; }
-.grid b { color: var(--ink); font-variant-numeric: tabular-nums; }
-"""
+LONGEST_CAPTION = 160
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One picture of a sheet."""
+def groups(decisions: Sequence[Decision], threshold: float) -> dict[str, list[Decision]]:
+    """The best, the borderline and the worst images of a class, none twice.
 
-    path: Path
-    kept: bool
-    score: str
-    reason: str
-    caption: str
-
-
-def groups(positions: Sequence[int], scores: Scores, threshold: float) -> dict[str, list[int]]:
-    """Positions of the best, the borderline (nearest to ``threshold``, a log ratio) and the worst of a class, none twice."""
-    ordered = sorted(positions, key=lambda p: -scores.log_ratio[p])
-    best = ordered[:SHOWN]
-    worst = [p for p in ordered[::-1][:SHOWN] if p not in best]
-    rest = [p for p in ordered if p not in best and p not in worst]
-    border = sorted(rest, key=lambda p: abs(scores.log_ratio[p] - threshold))[:SHOWN]
-    return {"Best": best, "Borderline": sorted(border, key=lambda p: -scores.log_ratio[p]), "Worst": worst[::-1]}
-
-
-def thumb(path: Path) -> str:
-    """A small JPEG of an image in a data: URI.
-
-    Raises:
-        DecodeError: it cannot be read.
+    Args:
+        decisions: of the class's images.
+        threshold: log ratio; the borderline images are nearest to it.
     """
-    image = load_image(path)
-    image.thumbnail((THUMB, THUMB), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return jpeg(image)
+    ordered = best_first(decisions)
+    best, rest = ordered[:SHOWN], ordered[SHOWN:]
+    rest, worst = rest[: max(0, len(rest) - SHOWN)], rest[max(0, len(rest) - SHOWN) :]
+    border = sorted(rest, key=lambda decision: abs(decision.log_ratio - threshold))[:SHOWN]
+    return {"Best": best, "Borderline": best_first(border), "Worst": worst}
 
 
-def figure(shown: Shown) -> str:
-    """A picture in a frame that says whether it was kept; an image that cannot be read is a sentence."""
-    try:
-        picture = f'<img src="{thumb(shown.path)}" alt="{escape(shown.caption or shown.path.name)}">'
-    except DecodeError as error:
-        picture = f"<p>{escape(str(error))}</p>"
-    caption = f"<br>{escape(shown.caption[:160])}" if shown.caption else ""
-    kind, word = ("kept", "kept") if shown.kept else ("left", "left out")
-    return (
-        f'<figure class="{kind}" title="{escape(shown.path.name)}: {escape(shown.reason)}">{picture}'
-        f"<figcaption><b>{escape(shown.score)}</b> {word}{caption}</figcaption></figure>"
+def decided_card(decision: Decision) -> str:
+    """A web image's card: kept or left out, its score, its caption and, as a hint, the reason."""
+    image = decision.image
+    return card(
+        image.file,
+        image.caption[:LONGEST_CAPTION],
+        kept=decision.kept,
+        alt=image.caption,
+        score=format_ratio(decision.log_ratio),
+        title=f"{image.file.name}: {decision.reason}",
     )
 
 
-def page(class_name: str, intro: str, sections: dict[str, list[Shown]]) -> str:
+def page(class_name: str, intro: str, sections: dict[str, list[Decision]]) -> str:
     """The HTML of one class's sheet."""
     title = f"Web images of {class_name}"
     parts = [
@@ -86,11 +52,10 @@ def page(class_name: str, intro: str, sections: dict[str, list[Shown]]) -> str:
         f"<p>{escape(intro)}</p>",
         '<p class="soft">The number is p_ds / p_web; a green frame means kept.</p>',
     ]
-    for group, pictures in sections.items():
-        if pictures:
-            figures = "".join(figure(shown) for shown in pictures)
-            parts.append(f'<section><h2>{escape(group)}</h2><div class="grid">{figures}</div></section>')
-    return document(title, parts, SHEET_STYLE)
+    for group, decisions in sections.items():
+        if decisions:
+            parts.append(f"<section><h2>{escape(group)}</h2>{cards(map(decided_card, decisions))}</section>")
+    return document(title, parts, CARD_STYLE)
 
 
 def slug(name: str) -> str:
@@ -98,46 +63,26 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_") or "class"
 
 
-def write_sheets(
-    folder: Path, source: Manifest, classes: list[str], scores: Scores, decision: Decision, threshold: float
-) -> list[Path]:
+def write_sheets(folder: Path, decisions: Sequence[Decision], threshold: float) -> list[Path]:
     """One page a class into ``folder``.
 
     Args:
         folder: made if missing.
-        source: the manifest.
-        classes: class of each row.
-        scores: score of each row.
-        decision: what became of it.
+        decisions: what became of the images of all classes; those without a score are not shown.
         threshold: log ratio around which an image is borderline.
 
     Raises:
         UserError: a page cannot be written.
     """
-    by_class: dict[str, list[int]] = {}
-    for position, name in enumerate(classes):
-        if not np.isnan(scores.log_ratio[position]):
-            by_class.setdefault(name, []).append(position)
-    chosen = {name: groups(positions, scores, threshold) for name, positions in by_class.items()}
-    wanted = {p for sections in chosen.values() for positions in sections.values() for p in positions}
-    pictures: dict[int, Shown] = {}
-    for position, row in enumerate(source):
-        if position in wanted:
-            ratio = np.exp(np.clip(scores.log_ratio[position], -700, 700))
-            pictures[position] = Shown(
-                source.file(row),
-                bool(decision.kept[position]),
-                f"{ratio:.3g}",
-                decision.reasons[position],
-                row.get("caption", ""),
-            )
+    by_class: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        if not math.isnan(decision.log_ratio):
+            by_class.setdefault(decision.image.class_name, []).append(decision)
     written = []
-    for name, sections in chosen.items():
-        positions = by_class[name]
-        kept = int(decision.kept[positions].sum())
-        intro = f"{len(positions)} images were scored, {kept} of them are kept."
+    for name, members in by_class.items():
+        kept = sum(decision.kept for decision in members)
+        intro = f"{len(members)} images were scored, {kept} of them are kept."
         path = folder / f"{slug(name)}.html"
-        shown = {title: [pictures[p] for p in group] for title, group in sections.items()}
-        write_whole(path, page(name, intro, shown))
+        write_whole(path, page(name, intro, groups(members, threshold)))
         written.append(path)
     return written

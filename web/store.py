@@ -176,7 +176,6 @@ class Store:
         return 1 + max((int(match[2]) for match in matches if match and match[1] == folder), default=0)
 
     def _sweep(self, folders: set[str]) -> None:
-        """Remove half-written files."""
         for folder in folders:
             place = self.out / folder
             for path in list(place.iterdir()) if place.is_dir() else []:

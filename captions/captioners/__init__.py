@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from captions.captioners.base import Captioner, Settings
+    from captions.captioners.base import Captioner, CaptionerSettings
     from utils.distributed import Runtime
 
 CAPTIONERS = {
@@ -19,7 +19,7 @@ CAPTIONERS = {
 DEFAULT_CAPTIONER = "tags"
 
 
-def make_captioner(name: str, settings: Settings, runtime: Runtime) -> Captioner:
+def make_captioner(name: str, settings: CaptionerSettings, runtime: Runtime) -> Captioner:
     """A captioner, ready to write.
 
     Args:

@@ -16,13 +16,13 @@ from utils.images import DecodeError, load_image
 
 
 @dataclass(frozen=True)
-class Settings:
+class CaptionerSettings:
     """What a user may choose; each captioner reads its own part.
 
     Attributes:
         model: weights: a folder or a hub's name (transformers), timm's name of a classifier (tags).
         prompt: what a caption begins with, or what a model is asked; None for the captioner's own.
-        beams: width of the beam search; 3 in the paper (WEB, section B1).
+        beams: width of the beam search; 3 in the paper (arXiv 2407.13363).
         new_tokens: most tokens of a caption; 40 in the paper.
         captions: file of captions that came with the images.
     """

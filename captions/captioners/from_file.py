@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from captions.captioners.base import Settings
+from captions.captioners.base import CaptionerSettings
 from captions.formats import read_captions
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -51,9 +51,9 @@ class FileCaptioner:
         return [self._caption(path) for path in paths]
 
     def _caption(self, path: Path) -> str | UserError:
-        found = self.by_path.get(path.resolve())
-        if found is not None:
-            return found
+        own = self.by_path.get(path.resolve())
+        if own is not None:
+            return own
         if path.name in self.by_name:
             named = self.by_name[path.name]
             return named if named is not None else UserError(f"{path}: {self.source} has several images of this name")
@@ -104,7 +104,7 @@ def _listed(content: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
         yield entry["file"], entry["captions"] if "captions" in entry else [entry["caption"]]
 
 
-def make(settings: Settings, runtime: Runtime) -> FileCaptioner:
+def make(settings: CaptionerSettings, runtime: Runtime) -> FileCaptioner:
     """The captioner of ``--captioner file``."""
     if settings.captions is None:
         raise UserError(

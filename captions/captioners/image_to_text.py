@@ -1,6 +1,7 @@
 """Captions by an image-to-text model of the transformers package: BLIP, GIT, Florence-2, models that chat; a folder or a hub's name.
 
-The paper's captions come from OpenFlamingo-3B with the prompt "An image of", 3 beams and 40 new tokens (WEB, section B1).
+The paper's captions come from OpenFlamingo-3B with the prompt "An image of", 3 beams and 40 new tokens.
+Source: docs/method.md, "Old classes from captions".
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from captions.captioners.base import Settings, caption_readable
+from captions.captioners.base import CaptionerSettings, caption_readable
 from utils.distributed import Runtime
 from utils.errors import UserError
 
@@ -144,7 +145,7 @@ class ImageToText:
         return caption_readable(paths, self.caption)
 
 
-def make(settings: Settings, runtime: Runtime) -> ImageToText:
+def make(settings: CaptionerSettings, runtime: Runtime) -> ImageToText:
     """The captioner of ``--captioner transformers``."""
     if settings.model is None:
         raise UserError("--captioner transformers needs --model: a folder or a hub's name of an image-to-text model")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 
-from captions.captioners.base import Settings, caption_readable
+from captions.captioners.base import CaptionerSettings, caption_readable
 from modules.pretrained import load_whole_classifier
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -63,6 +63,6 @@ class TagCaptioner:
         return caption_readable(paths, self.caption)
 
 
-def make(settings: Settings, runtime: Runtime) -> TagCaptioner:
+def make(settings: CaptionerSettings, runtime: Runtime) -> TagCaptioner:
     """The captioner of ``--captioner tags``."""
     return TagCaptioner(runtime, settings.model or DEFAULT_NETWORK)

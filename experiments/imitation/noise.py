@@ -1,7 +1,8 @@
 """Noisy candidates for new classes, with known truth, out of clean web images.
 
-Of the candidates for each new class some show another class, half of them another new class and half a base class, and some are
-drawings. The columns ``true_class`` and ``domain`` of the manifest say so; no script of the method reads them.
+Of the candidates for each new class some show another class, half of them another new class and
+half a base class, and some are drawings. The columns ``true_class`` and ``domain`` of the manifest
+say so; no script of the method reads them.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ def drawing(image: Image.Image) -> Image.Image:
     return Image.composite(flat, Image.new("RGB", flat.size, (15, 15, 15)), lines.convert("L"))
 
 
-def images(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """Image files of a folder, in order.
 
     Raises:
         UserError: there is none.
     """
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
         raise UserError(f"{folder}: holds no images")
-    return found
+    return files
 
 
 def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int = 0) -> int:
@@ -52,15 +53,16 @@ def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int
         web: one folder of web images a class.
         out: folder of the candidates, one folder a new class, and of ``manifest.csv``.
         new: the classes searched for.
-        base: other classes; what is taken of them is what the discriminator holds out, so that it has not been trained on it.
+        base: other classes; what is taken of them is what the discriminator holds out, so that it
+            has not been trained on it.
         seed: which images are mixed in.
 
     Raises:
         UserError: a class has no images.
     """
     rng = np.random.default_rng(seed)
-    right = {name: images(web / name) for name in new}
-    spare = {name: [p for p in images(web / name) if is_held_out(Example(p, name, False))] for name in base}
+    right = {name: image_files(web / name) for name in new}
+    spare = {name: [p for p in image_files(web / name) if is_held_out(Example(p, name, False))] for name in base}
     rows: list[dict[str, str]] = []
     for number, name in enumerate(new):
         folder = out / name
@@ -79,11 +81,11 @@ def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int
             rows.append(_row(target, out, name, true, "photo"))
         for index in range(drawn_count):
             if index % 2:
-                picture = drawing(load_image(right[name][int(rng.integers(len(right[name])))]))
+                drawn = drawing(load_image(right[name][int(rng.integers(len(right[name])))]))
             else:
-                picture = Image.fromarray(web_picture(rng, SHAPES[index % len(SHAPES)], "clipart", 200)[0])
+                drawn = Image.fromarray(web_picture(rng, SHAPES[index % len(SHAPES)], "clipart", 200)[0])
             target = folder / f"drawn{index:04}.jpg"
-            picture.save(target, quality=90)
+            drawn.save(target, quality=90)
             rows.append(_row(target, out, name, name if index % 2 else "none", "drawing"))
     return write(out / FILE, COLUMNS, [rows[i] for i in rng.permutation(len(rows))])
 

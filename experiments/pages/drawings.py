@@ -13,8 +13,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.arms import BASE
 from experiments.history import Curve, RunFiles
-from experiments.method import BASE
 from experiments.pages.pieces import drawing, fold, note
 from experiments.pages.study import Study
 from results.confusion import read_confusion
@@ -25,7 +25,9 @@ SCORES = ("val/old_iou", "val/new_iou", "val/all_iou")
 
 
 def curves(study: Study) -> str:
-    """One drawing for each step, loss and validation score: a line an arm, the mean over its seeds, the seeds behind it, thin."""
+    """One drawing for each step, loss and validation score: a line an arm, the mean over its seeds,
+    the seeds behind it, thin.
+    """
     colours = _colours([BASE, *study.arms])
     parts = []
     for group in study.groups():
@@ -33,10 +35,10 @@ def curves(study: Study) -> str:
         lost: dict[str, list[str]] = {}
         for arm, runs in group.arms.items():
             for run in runs:
-                found = {tag: curve for tag, curve in run.curves().items() if tag.startswith("loss/") or tag in SCORES}
-                if not found:
+                logged = {tag: curve for tag, curve in run.curves().items() if tag.startswith("loss/") or tag in SCORES}
+                if not logged:
                     lost.setdefault(arm, []).append(str(run.seed))
-                for tag, curve in found.items():
+                for tag, curve in logged.items():
                     by_tag.setdefault(tag, {}).setdefault(arm, []).append(curve)
         drawings = "".join(
             drawing(_curve_figure(tag, by_tag[tag], colours), f"{tag}, {group.title}: {', '.join(by_tag[tag])}")

@@ -7,14 +7,11 @@ import io
 import math
 from collections.abc import Container, Iterable, Sequence
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from utils.html import jpeg, png
-from utils.images import DecodeError
-from web.sheet import SHEET_STYLE, thumb
+from utils.html import CARD_STYLE, cell, figure, heading, jpeg, png, row_name, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 # Shading of the highest share; stronger, the number in the cell could not be read.
 STRONGEST = 55
 STYLE = (
-    SHEET_STYLE
+    CARD_STYLE
     + """
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; font-size: .875rem; }
 a { color: var(--bar); }
@@ -62,11 +59,6 @@ def fold(title: str, content: str, opened: bool = False) -> str:
     return f"<details{' open' if opened else ''}><summary>{escape(title)}</summary>{content}</details>"
 
 
-def wide(table: str, label: str) -> str:
-    """A table that scrolls sideways where the screen is narrow, with the keyboard too."""
-    return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
-
-
 def grid(
     headings: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -83,17 +75,14 @@ def grid(
         kind: how cells look: ``number`` or ``text``.
         marked: cells that are highlighted, by the name of their row and their heading.
     """
-    head = "".join(
-        f'<th scope="col"{f" class={kind}" if i else ""}>{escape(text)}</th>' for i, text in enumerate(headings)
-    )
-    body = []
-    for row in rows:
-        cells = "".join(
-            f'<td class="{kind}{" changed" if (row[0], column) in marked else ""}">{escape(cell)}</td>'
-            for column, cell in zip(headings[1:], row[1:], strict=True)
-        )
-        body.append(f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>')
-    return wide(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>", label)
+    first, *columns = headings
+
+    def cells(name: str, *texts: str) -> list[str]:
+        kinds = [f"{kind} changed" if (name, column) in marked else kind for column in columns]
+        return [row_name(name), *(cell(text, own) for text, own in zip(texts, kinds, strict=True))]
+
+    head = [heading(first), *(heading(column, kind) for column in columns)]
+    return table(head, (cells(*row) for row in rows), label=label)
 
 
 def shaded(share: float) -> str:
@@ -104,40 +93,23 @@ def shaded(share: float) -> str:
     return f'<td style="background:{colour}">{100 * share:.1f}</td>'
 
 
-def svg(figure: Figure) -> str:
+def svg(drawn: Figure) -> str:
     """A drawing as an SVG in a data: URI; the same figure gives the same text."""
     import matplotlib as mpl
 
     file = io.BytesIO()
     # Without a fixed salt the ids in the file differ each time.
     with mpl.rc_context({"svg.hashsalt": "report", "svg.fonttype": "path"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        drawn.savefig(file, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def drawing(figure: Figure, alt: str, caption: str = "") -> str:
+def drawing(drawn: Figure, alt: str, caption: str = "") -> str:
     """A drawing with its caption."""
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="{svg(figure)}" alt="{escape(alt)}">{below}</figure>'
+    return figure(svg(drawn), caption, alt=alt)
 
 
 def picture(image: Image.Image, caption: str, of: str) -> str:
     """A photo, or a mask of palette colours, with its caption."""
     kind, source = ("mask", png(image)) if image.mode == "P" else ("photo", jpeg(image))
-    alt = escape(f"{caption} of {of}")
-    return f'<figure><img class="{kind}" src="{source}" alt="{alt}"><figcaption>{escape(caption)}</figcaption></figure>'
-
-
-def card(path: Path, kept: bool, text: str) -> str:
-    """An image in a frame that says whether it was kept, and why; one that cannot be read is a sentence."""
-    try:
-        shown = f'<img src="{thumb(path)}" alt="{escape(text)}">'
-    except DecodeError as error:
-        shown = f"<p>{escape(str(error))}</p>"
-    kind, word = ("kept", "kept") if kept else ("left", "left out")
-    return f'<figure class="{kind}">{shown}<figcaption><b>{word}</b><br>{escape(text)}</figcaption></figure>'
-
-
-def cards(pictures: Iterable[tuple[Path, bool, str]]) -> str:
-    """Cards side by side."""
-    return f'<div class="grid">{"".join(card(*one) for one in pictures)}</div>'
+    return figure(source, caption, alt=f"{caption} of {of}", kind=kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -15,16 +15,16 @@ from tqdm import tqdm
 
 import argparser
 from dataset import default_folder, make_source
-from engine.labelling import Labeller, Settings
-from experiments.method import BASE, JOINT
+from engine.labelling import Labeller, LabelSettings
+from experiments.arms import BASE, JOINT
 from experiments.pages.pieces import note, picture
 from experiments.pages.study import Study
-from tasks import BACKGROUND, IGNORE
+from tasks import BACKGROUND, IGNORE, label_column
 from utils.distributed import start, stop
 from utils.errors import UserError
 from utils.html import mask_image, swatch
 
-# Arms that are shown where they are there, in this order, all of one experiment being too many to compare.
+# Arms to show, in this order, where they are there: all of an experiment are too many to compare.
 ARMS = (BASE, "fine-tuning", "WILSON", "raw-web", "ours", "best", JOINT)
 # Images in all, and share of an image that its class covers at least.
 SHOWN, VISIBLE = 12, 0.05
@@ -32,7 +32,12 @@ SHOWN, VISIBLE = 12, 0.05
 
 @dataclass(frozen=True)
 class Chosen:
-    """A test image: its place in the source, and the class that it was chosen for."""
+    """A test image.
+
+    Attributes:
+        index: its place in the data set.
+        number: id of the class that it was chosen for.
+    """
 
     index: int
     number: int
@@ -50,7 +55,7 @@ def predictions(study: Study) -> str:
         return float(np.mean(source.mask(index) == number))
 
     labels = source.image_labels()
-    has = {number: np.flatnonzero(labels[:, number - 1]).tolist() for number in seen if number != BACKGROUND}
+    has = {number: np.flatnonzero(labels[:, label_column(number)]).tolist() for number in seen if number != BACKGROUND}
     chosen = choose(task.new(step), [number for number in seen if number not in task.new(step)], has, share)
     if not chosen:
         return note("No test image shows a class of the task.")
@@ -66,7 +71,7 @@ def predictions(study: Study) -> str:
         # What the test leaves out of the score: classes that are not learned yet, and the borders.
         judged = np.where(np.isin(truth, seen), truth, IGNORE).astype(np.uint8)
         of = source.ids[one.index]
-        shown = {"truth": judged} | {arm: found[position] for arm, found in masks.items()}
+        shown = {"truth": judged} | {arm: own[position] for arm, own in masks.items()}
         figures = picture(image, "image", of) + "".join(picture(mask_image(m), name, of) for name, m in shown.items())
         rows.append(
             f'<div class="sample"><h3>{escape(of)}, chosen for {escape(names[one.number])}</h3>'
@@ -101,7 +106,7 @@ def _masks(study: Study, images: Sequence[Image.Image]) -> tuple[dict[str, list[
             if not kept:
                 continue
             try:
-                labeller = Labeller(kept[0], Settings(), runtime)
+                labeller = Labeller(kept[0], LabelSettings(), runtime)
             except UserError as error:
                 lost.append(study.lack(f"No predictions of {arm}: {error}"))
                 continue
@@ -112,7 +117,9 @@ def _masks(study: Study, images: Sequence[Image.Image]) -> tuple[dict[str, list[
     return masks, lost
 
 
-def choose(new: Sequence[int], old: Sequence[int], has: Mapping[int, Sequence[int]], share: object) -> list[Chosen]:
+def choose(
+    new: Sequence[int], old: Sequence[int], has: Mapping[int, Sequence[int]], share: Callable[[int, int], float]
+) -> list[Chosen]:
     """Images to show: in each round the next image of each class, new and old classes in turn.
 
     Args:
@@ -124,7 +131,6 @@ def choose(new: Sequence[int], old: Sequence[int], has: Mapping[int, Sequence[in
     Returns:
         Up to ``SHOWN`` images, none twice.
     """
-    assert callable(share)
     turns: list[int] = []
     for place in range(max(len(new), len(old))):
         turns += [*new[place : place + 1], *old[place : place + 1]]
@@ -133,19 +139,19 @@ def choose(new: Sequence[int], old: Sequence[int], has: Mapping[int, Sequence[in
     while left and len(chosen) < SHOWN:
         for number in [number for number in turns if number in left]:
             taken = {one.index for one in chosen}
-            found = next((i for i in left[number] if i not in taken and share(i, number) >= VISIBLE), None)
-            if found is None:
+            index = next((i for i in left[number] if i not in taken and share(i, number) >= VISIBLE), None)
+            if index is None:
                 del left[number]
             elif len(chosen) < SHOWN:
-                chosen.append(Chosen(found, number))
+                chosen.append(Chosen(index, number))
     return chosen
 
 
 def cropped(image: Image.Image, mask: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
-    """The test crop of an image and its mask, before normalisation."""
+    """The test crop of an image and its mask (size, size), before normalisation."""
 
     def cut(one: Image.Image, mode: InterpolationMode) -> Image.Image:
-        found: Image.Image = F.center_crop(F.resize(one, [size], interpolation=mode, antialias=True), [size, size])
-        return found
+        crop: Image.Image = F.center_crop(F.resize(one, [size], interpolation=mode, antialias=True), [size, size])
+        return crop
 
     return cut(image, InterpolationMode.BILINEAR), np.array(cut(Image.fromarray(mask), InterpolationMode.NEAREST))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from experiments.method import BASE, BASE_ALL, JOINT
-from experiments.pages.pieces import fold, grid, note, shaded, wide
+from experiments.arms import BASE, BASE_ALL, JOINT
+from experiments.pages.pieces import fold, grid, note, shaded
 from experiments.pages.study import Study
 from results.rows import Run
 from results.table import difference_grid, score_grid
 from results.tables import Table, difference
+from utils import html
 
 NAMES = {
     "harmonic": "harmonic mean of old and new",
@@ -23,7 +24,9 @@ NAMES = {
 
 
 def answer(study: Study) -> str:
-    """The best arm that learned step by step: its scores against the baseline's, the base model's and joint training's."""
+    """The best arm that learned step by step: its scores against the baseline's, the base model's
+    and joint training's.
+    """
     best = study.best()
     if best is None:
         return "<p>No arm has been tested on old and new classes yet.</p>"
@@ -46,16 +49,16 @@ def _gain(study: Study, arm: str, score: str) -> list[str]:
     """The difference to the baseline, where there is one to tell."""
     if study.baseline is None or study.baseline == arm:
         return []
-    found = difference(study.table, arm, study.baseline, score)
-    if math.isnan(found.mean):
+    gain = difference(study.table, arm, study.baseline, score)
+    if math.isnan(gain.mean):
         return []
-    between = "" if math.isnan(found.low) else f" [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-    pairs = f", {len(found.seeds)} pair{'s' if len(found.seeds) > 1 else ''}"
-    return [f"{100 * found.mean:+.1f}{between} to {study.baseline}{pairs}"]
+    between = "" if math.isnan(gain.low) else f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+    pairs = f", {len(gain.seeds)} pair{'s' if len(gain.seeds) > 1 else ''}"
+    return [f"{100 * gain.mean:+.1f}{between} to {study.baseline}{pairs}"]
 
 
 def _shares(study: Study, score: str, mean: float) -> list[str]:
-    """What part of the base model's old classes is left, and of joint training's new classes reached."""
+    """Share of the base model's old classes that is left, and of joint training that is reached."""
     lines = []
     if score == "old" and study.base is not None and study.table.step == 1:
         for arm, pixels in ((BASE, "tested without pixels of new classes"), (BASE_ALL, "the same model on all pixels")):
@@ -100,26 +103,32 @@ def _class_table(study: Study, table: Table) -> str:
         before = {f"{arm}, step 0": study.base.arms[arm] for arm in (BASE, BASE_ALL) if arm in study.base.arms}
         arms = {**before, **arms}
     names = max((list(run.classes) for runs in table.arms.values() for run in runs.values()), key=len)
-    earlier = next((one for one in study.tables if one.step == table.step - 1), None)
-    old = (
-        {name for runs in earlier.arms.values() for run in runs.values() for name in run.classes}
-        if earlier
-        else set(names)
-    )
+    new = _new_classes(study, table, names)
 
     def mean(runs: Mapping[int, Run], name: str) -> float:
         known = [run.classes.get(name, math.nan) for run in runs.values()]
         values = [value for value in known if not math.isnan(value)]
         return statistics.fmean(values) if values else math.nan
 
-    rows = "".join(
-        f'<tr><th scope="row">{escape(arm)}</th>{"".join(shaded(mean(runs, name)) for name in names)}</tr>'
-        for arm, runs in arms.items()
-    )
-    head = "".join(
-        f'<th scope="col" class="number">{escape(name)}{"" if name in old else " (new)"}</th>' for name in names
-    )
-    return wide(
-        f'<table class="shaded"><thead><tr><th scope="col">arm</th>{head}</tr></thead><tbody>{rows}</tbody></table>',
-        f"IoU by class, step {table.step}",
-    )
+    rows = ([html.row_name(arm), *(shaded(mean(runs, name)) for name in names)] for arm, runs in arms.items())
+    head = [html.heading("arm"), *(html.heading(f"{name} (new)" if name in new else name, "number") for name in names)]
+    return html.table(head, rows, kind="shaded", label=f"IoU by class, step {table.step}")
+
+
+def _new_classes(study: Study, table: Table, names: Sequence[str]) -> set[str]:
+    """Classes that a table's step adds to the steps before, none at the base step.
+
+    Args:
+        study: the table's experiment.
+        table: of one step.
+        names: all its classes in channel order, background first.
+    """
+    # Joint training stands in later tables too, with rows of step 0.
+    rows = [run for runs in table.arms.values() for run in runs.values() if run.step == table.step > 0]
+    old = next((run.old_classes for run in rows if run.old_classes is not None), None)
+    if old is not None:
+        return set(names[1:]) - set(old)
+    # Rows of version 0.1.0 do not say it: the classes of the step before are old.
+    before = [one for one in study.tables if one.step == table.step - 1]
+    known = {name for one in before for runs in one.arms.values() for run in runs.values() for name in run.classes}
+    return set(names) - known if known else set()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.arms import BASE, JOINT
 from experiments.history import History, RunFiles
-from experiments.method import BASE, JOINT
 from experiments.pages.pieces import note
 from results.rows import read_runs
 from results.tables import Table, make_tables
@@ -37,7 +37,8 @@ class Study:
 
     Attributes:
         history: what ended in the work folder.
-        tables: of the task's steps, the last step first; joint training stands in those that end with its classes.
+        tables: of the task's steps, the last step first; joint training stands in those that end
+            with its classes.
         arms: of the last step, in the order of its table.
         baseline: arm that differences are taken to; None where the last step has none of that name.
         lacking: a sentence for each thing that should be there and is not.
@@ -78,21 +79,21 @@ class Study:
 
     def last_runs(self, arm: str) -> list[RunFiles]:
         """The runs of an arm, by seed, at the last step that it has."""
-        found = list(self.history.of(arm))
-        highest = max((run.step for run in found), default=0)
-        return [run for run in found if run.step == highest]
+        runs = list(self.history.of(arm))
+        highest = max((run.step for run in runs), default=0)
+        return [run for run in runs if run.step == highest]
 
     def groups(self) -> list[Group]:
-        """The runs of the shown arms and of the base by step, the last step first, joint training last."""
+        """Runs of the shown arms and the base by step, the last step first, joint training last."""
         order = list(dict.fromkeys([BASE, *self.arms]))
         runs = [run for run in self.history.runs if run.arm in order]
         runs.sort(key=lambda run: (run.results != self.table.experiment, -run.step, order.index(run.arm), run.seed))
-        found: dict[tuple[str, int], dict[str, list[RunFiles]]] = {}
+        groups: dict[tuple[str, int], dict[str, list[RunFiles]]] = {}
         for run in runs:
-            found.setdefault((run.results, run.step), {}).setdefault(run.arm, []).append(run)
+            groups.setdefault((run.results, run.step), {}).setdefault(run.arm, []).append(run)
         return [
             Group(f"{name}, step {step}", (name, step) == (self.table.experiment, self.table.step), arms)
-            for (name, step), arms in found.items()
+            for (name, step), arms in groups.items()
         ]
 
     def best(self) -> str | None:
@@ -113,7 +114,8 @@ def study(history: History, arms: Sequence[str], baseline: str | None) -> Study:
     Args:
         history: what ended there.
         arms: arms to show, in this order; all that were tested where none is given.
-        baseline: arm that differences are taken to; the first of raw-web and WILSON that is there where none is given.
+        baseline: arm that differences are taken to; the first of raw-web and WILSON that is there
+            where none is given.
 
     Raises:
         UserError: no run was tested, or an arm was not.

@@ -9,16 +9,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from captions import captioning
 from captions.captioners.base import Captioner, caption_readable
-from captions.captioning import caption_images
 from captions.formats import read_captions
+from dataset.replay_tree import IMAGES
 from tests.conftest import ROOT
 from utils.errors import UserError
+
+# As generate_caption.py asks.
+caption_images = partial(captioning.caption_images, inside=IMAGES)
 
 
 class Widths:

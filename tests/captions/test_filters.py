@@ -13,7 +13,7 @@ import pytest
 from captions.filter_files import read_lists
 from captions.filters import (
     RULES,
-    Rule,
+    FilterRule,
     caption_rule,
     filter_replay_with_NN,
     filter_webnew_with_cls,
@@ -76,7 +76,7 @@ def test_threshold_is_exclusive_and_first_noun_alone_counts() -> None:
 
 def test_the_most_similar_are_kept_in_the_order_of_the_list() -> None:
     rows = [("1", ["cub"]), ("2", ["sky", "pup"]), ("3", ["mat"]), ("4", ["pup"])]
-    rule = Rule(0.5, rivals=False)
+    rule = FilterRule(0.5, rivals=False)
     assert filter_replay_with_NN({"a": rows}, {"a": ["dog"]}, ALIKE, rule) == {"a": ["2", "4"]}
     # At equal similarity, what is named first is shown rather than a statue of it.
     assert filter_replay_with_NN({"a": rows}, {"a": ["dog"]}, ALIKE, replace(rule, most=1)) == {"a": ["4"]}
@@ -84,7 +84,7 @@ def test_the_most_similar_are_kept_in_the_order_of_the_list() -> None:
 
 def test_rivals_are_the_words_of_all_originals() -> None:
     lists = {"a": [("1", ["cub"]), ("2", ["pup"])]}
-    rule = Rule(0.5, most=0)
+    rule = FilterRule(0.5, most=0)
     assert filter_replay_with_NN(lists, {"a": ["dog"]}, ALIKE, rule) == {"a": ["1", "2"]}
     assert filter_replay_with_NN(lists, {"a": ["dog"], "b": ["cat"]}, ALIKE, rule) == {"a": ["2"]}
     # Where the nearer class is the original's own too, there is no rival.
@@ -96,9 +96,9 @@ def test_rivals_are_the_words_of_all_originals() -> None:
 
 def test_equally_similar_classes_are_no_rivals() -> None:
     similarity = Given({("pet", "dog"): 0.9, ("pet", "cat"): 0.9 + 1e-12})
-    assert filter_replay_with_NN({"a": [("1", ["pet"])]}, {"a": ["dog"], "b": ["cat"]}, similarity, Rule(0.5)) == {
-        "a": ["1"]
-    }
+    assert filter_replay_with_NN(
+        {"a": [("1", ["pet"])]}, {"a": ["dog"], "b": ["cat"]}, similarity, FilterRule(0.5)
+    ) == {"a": ["1"]}
 
 
 def test_an_original_without_words_keeps_nothing_and_a_missing_one_is_named() -> None:
@@ -128,7 +128,7 @@ def test_new_classes() -> None:
     kept = filter_webnew_with_cls(lists, ALIKE, rule)
     assert kept["dog"] == ["1", "3"]
     assert kept["cat"] == [str(i) for i in range(500)]
-    assert filter_webnew_with_cls(lists, ALIKE, Rule(0.5, most=0))["dog"] == ["1", "2"]
+    assert filter_webnew_with_cls(lists, ALIKE, FilterRule(0.5, most=0))["dog"] == ["1", "2"]
 
 
 def test_nouns_of_captions() -> None:
@@ -140,4 +140,4 @@ def test_nouns_of_captions() -> None:
 )
 def test_rules_that_make_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="is needed"):
-        Rule(**wrong)
+        FilterRule(**wrong)

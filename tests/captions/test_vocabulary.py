@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from captions import wordnet
-from captions.vocabulary import class_entry, main, make_vocabulary, match_class, plain, read_vocabulary, table
+from captions.vocabulary import class_entry, main, make_vocabulary, match_class, normal_form, read_vocabulary, table
 from dataset.coco import CLASS_NAMES as COCO
 from dataset.shapes_web import SYNONYMS
 from dataset.voc import CLASS_NAMES as VOC
@@ -36,7 +36,9 @@ def test_the_table_is_sound() -> None:
     assert len(aliases) == len(set(aliases))
     for entry in table().values():
         assert all(net.sense(sense) >= 0 for sense in (*entry.senses, *entry.kinds)), entry.name
-        assert not {plain(word) for word in entry.words} & {plain(word) for word in entry.ignored}, entry.name
+        assert not {normal_form(word) for word in entry.words} & {normal_form(word) for word in entry.ignored}, (
+            entry.name
+        )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_words_of_some_classes() -> None:
     }.items():
         groups = [group if group in vocabulary.words(name) else group.split() for group in words.split("|")]
         for word in (w for group in groups for w in ([group] if isinstance(group, str) else group)):
-            assert word in vocabulary.words(name) or plain(words) == word, (name, word)
+            assert word in vocabulary.words(name) or normal_form(words) == word, (name, word)
     person = vocabulary.words("person")
     assert not person & set("star dog cat white tiger crane mouse gull bird hot black|hot dog|black sheep".split("|"))
     assert not person & set("star dog cat white black tiger crane mouse gull bird chicken chair".split())
@@ -99,7 +101,7 @@ def test_no_word_is_of_two_classes() -> None:
         vocabulary = make_vocabulary(names)
         words = [word for name in names for word in vocabulary.words(name)]
         assert len(words) == len(set(words))
-        assert all(plain(name) in vocabulary.words(name) for name in names)
+        assert all(normal_form(name) in vocabulary.words(name) for name in names)
 
 
 def test_shared_words(caplog: pytest.LogCaptureFixture) -> None:

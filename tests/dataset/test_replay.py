@@ -16,7 +16,7 @@ from dataset.replay_tree import TRAIN_FILE, images_of, originals, read_train_fil
 from dataset.sampler import InterleavedBatchSampler
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import train_transform, val_transform
-from dataset.views import Replay, make_views
+from dataset.views import DataOptions, make_views
 from tasks import load_task
 from tests.replay_trees import images, labelled, marker
 from utils.errors import UserError
@@ -180,10 +180,11 @@ def test_a_line_that_is_no_pair(tmp_path: Path) -> None:
 
 def test_batches_of_new_and_replay(small_shapes: Path, tmp_path: Path) -> None:
     tree = labelled(tmp_path / "tree")
-    views = make_views(
-        TASK, 1, small_shapes, protocol="overlap", mask_old=True, crop_size=32, crop_size_val=32, normalisation=NORMALISATIONS["half"],
-        unknown="ignore", seed=1, val_on_trainset=True, replay=Replay(tree, 2),
+    options = DataOptions(
+        protocol="overlap", no_mask=False, crop_size=32, crop_size_val=32, test_unknown="ignore", random_seed=1,
+        val_on_trainset=True, replay_path=str(tree), replay_num=2,
     )  # fmt: skip
+    views = make_views(TASK, 1, small_shapes, NORMALISATIONS["half"], options)
     assert isinstance(views.train, WithReplay) and len(views.train.replay) == 4
     assert len(views.val) == len(views.train.new) == len(views.train) - 4
     sampler = InterleavedBatchSampler(len(views.train.new), 4, 4, 0, 1, 1)

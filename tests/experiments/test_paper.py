@@ -14,7 +14,7 @@ import argparser
 from experiments.__main__ import get_argparser, main, make_runner
 from tests.experiments.parsers import PARSERS
 
-# What every run.py line has (METHOD, section 3; WEB, section C).
+# What every run.py line has (docs/method.md, "The base step").
 ALL = {
     "batch_size": 24,
     "lr_policy": "poly",
@@ -38,7 +38,7 @@ BASE = {
     "pretrained": "imagenet",
     "method": "supervised",
 }
-# METHOD, section 4.
+# docs/method.md, "One weak iteration".
 WEAK = {
     "lr": 0.001,
     "lr_head": 10.0,
@@ -72,7 +72,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "caption-labels": WEAK | WEB | {"web_labels": "caption", "replay": False},
     "ours": WEAK | WEB | {"web_labels": "caption", "replay": True, "replay_num": 2, "replay_share": 0.5, "replay_weight": 1.0},
 }  # fmt: skip
-# WEB, sections A1, A2 and B.
+# docs/method.md, "New classes from web images" and docs/method.md, "Old classes from captions".
 SCRIPTS = {
     "train_discriminator.py": {
         "network": "efficientnet_b0",

@@ -22,12 +22,13 @@ import run
 from experiments import report
 from experiments.history import History, read_history
 from experiments.pages import predictions, sources
-from experiments.pages.scores import answer
-from experiments.pages.study import Study
+from experiments.pages.scores import answer, classes
+from experiments.pages.study import Study, study
+from experiments.records import read_ended, record
 from results.rows import read_runs
 from results.tables import make_tables
 from tests.conftest import ROOT
-from tests.results.made_rows import add, joint_row, logs
+from tests.results.made_rows import add, joint_row, logs, saying, step_row
 from utils.errors import UserError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
@@ -45,7 +46,7 @@ parent.document.title = "PROBE " + JSON.stringify({images: document.images.lengt
 
 
 def note(work: Path, name: str, command: list[str]) -> None:
-    """A stage that ended, as the runner writes it down."""
+    """A stage that ended, as version 0.1.0 wrote it down."""
     (work / "stages").mkdir(parents=True, exist_ok=True)
     (work / "stages" / f"{name}.json").write_text(json.dumps({"command": command, "ended": True, "seconds": 1.0}))
 
@@ -120,10 +121,10 @@ def test_what_the_page_says(work: Path, tmp_path: Path) -> None:
     answer = re.sub(r"<[^>]+>", " ", page.partition("<nav>")[0])
     assert f"{best}  has the highest harmonic mean" in answer and f"{100 * scores[best]['all']:.1f}" in answer
     assert "step 1: difference to raw-web" in text_of(page, "Scores") and "step 0" in text_of(page, "Scores")
-    classes = text_of(page, "By class").split("Step 0")[0]
+    by_class = text_of(page, "By class").split("Step 0")[0]
     for text in ("background", "heart (new)", "fine-tuning", "raw-web", "base, step 0", "base-all-pixels, step 0"):
-        assert text in classes
-    assert f"{100 * table[0].classes['circle']:.1f}" in classes and "circle (new)" not in classes
+        assert text in by_class
+    assert f"{100 * table[0].classes['circle']:.1f}" in by_class and "circle (new)" not in by_class
     shown = text_of(page, "Predictions")
     assert shown.count("truth") == shown.count("raw-web") == shown.count("chosen for") > 1 and "base" in shown
     for tag in (
@@ -146,6 +147,25 @@ def test_what_the_page_says(work: Path, tmp_path: Path) -> None:
     assert re.search(r'--bce</th><td class="text">yes</td><td class="text changed">–</td>', page)
     versions = text_of(page, "Versions")
     assert torch.__version__.partition("+")[0] in versions and "commit" in versions
+
+
+def test_records_of_today_say_the_same(work: Path, tmp_path: Path) -> None:
+    """They say themselves what the names and commands of earlier ones say; other names are no matter."""
+    copy = Path(shutil.copytree(work, tmp_path / "copy"))
+    for number, path in enumerate(sorted(copy.glob("stages/*.json"))):
+        stage = read_ended(path)
+        assert stage is not None
+        path.unlink()
+        noted = json.dumps(record(stage, "key", True, 1.0)).replace(str(work), str(copy))
+        (copy / f"stages/{number}.json").write_text(noted)
+    before, after = (study(read_history(folder), [], None) for folder in (work, copy))
+    for section in (sources.web_images, sources.captions):
+        assert section(after).replace(str(copy), str(work)) == section(before)
+    seen = [
+        [(run.arm, run.seed, run.step, run.options, str(run.checkpoint)) for run in one.history.runs]
+        for one in (before, after)
+    ]
+    assert str(seen[1]).replace(str(copy), str(work)) == str(seen[0]) and len(seen[0]) == 4
 
 
 def test_what_is_missing_is_said(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,6 +257,24 @@ def test_what_is_left_of_old_classes(tmp_path: Path) -> None:
     text = answer(Study(History(tmp_path, {}, []), tables, [*tables[0].arms], "WILSON"))
     assert "121% of base&#x27;s 55.0, tested without pixels of new classes" in text
     assert "148% of base-all-pixels&#x27;s 45.0, the same model on all pixels" in text
+
+
+@pytest.mark.parametrize("said", [["cat"], ["cat", "dog"], None])
+def test_new_classes_are_what_the_rows_say(said: list[str] | None, tmp_path: Path) -> None:
+    """Whatever the step before was; rows of version 0.1.0 say nothing, there its classes are the old ones."""
+    values = {"background": 0.9, "cat": 0.6, "dog": 0.4, "cow": 0.2}
+    row = step_row("WILSON", 0, values)
+    base = joint_row("base", 0, {"background": 0.9, "cat": 0.6, "dog": 0.5})
+    add(tmp_path, "voc-3-1", base if said is None else saying(base, "3-1", []))
+    add(tmp_path, "voc-3-1", row if said is None else saying(row, "3-1", said))
+    add(tmp_path, "voc-animals-offline", joint_row("joint", 0, values))
+    tables = [table for table in make_tables(read_runs([tmp_path])) if table.experiment == "voc-3-1"]
+    tables.sort(key=lambda table: -table.step)
+    shown = classes(Study(History(tmp_path, {}, []), tables, [*tables[0].arms], None))
+    last, first = shown.split("Step 0")
+    assert "joint" in last
+    new = {name for name in ("background", "cat", "dog", "cow") if f">{name} (new)<" in last}
+    assert new == ({"cow"} if said is None else {"cat", "dog", "cow"} - set(said)) and "(new)" not in first
 
 
 def test_curve_of_a_run_that_began_anew(tmp_path: Path, work: Path) -> None:

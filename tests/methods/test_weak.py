@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dataset.batch import Batch
-from methods.base import Moment, Prediction
+from methods.base import Iteration, Prediction
 from methods.weak import Weak, folded, weak_targets
 from utils.normalisation import NORMALISATIONS
 
@@ -64,7 +64,7 @@ def seg_loss(replay_weight: float, replay: list[bool]) -> float:
         batch,
         Prediction(logits, body, masks, masks),
         Prediction(torch.zeros(len(replay), OLD, 4, 4), body),
-        Moment(epoch=9, average=lambda value: value),
+        Iteration(epoch=9, average=lambda value: value),
     )
     return terms["seg"].item()
 

@@ -97,3 +97,23 @@ def test_write_replaces_the_whole_file_or_nothing(tmp_path: Path) -> None:
         manifest.write(path, ("path", "class"), breaks())
     assert [row["path"] for row in manifest.open_manifest(path)] == ["a"]
     assert [p.name for p in tmp_path.iterdir()] == ["m.csv"]
+
+
+def test_kept_and_matched_rows(tmp_path: Path) -> None:
+    rows = [("a.jpg", "cow", "1"), ("b.jpg", "cow", "0"), ("c.jpg", "zebra", "1"), ("d.jpg", "cattle", "1")]
+    path = tmp_path / "selected.csv"
+    columns = ("path", "class", "kept")
+    manifest.write(path, columns, (dict(zip(columns, row, strict=True)) for row in rows))
+    opened = manifest.open_manifest(path)
+    assert [(number, row["path"]) for number, row in opened.kept()] == [(0, "a.jpg"), (2, "c.jpg"), (3, "d.jpg")]
+    matched = opened.matched({"cow": "cow", "cattle": "cow"}.get)
+    assert [(own, row["path"]) for own, row in matched] == [
+        ("cow", "a.jpg"), ("cow", "b.jpg"), (None, "c.jpg"), ("cow", "d.jpg"),
+    ]  # fmt: skip
+
+
+def test_without_a_selection_every_row_is_kept(tmp_path: Path) -> None:
+    for name in ("1.jpg", ".2.jpg", "notes.txt"):
+        (tmp_path / "cow").mkdir(exist_ok=True)
+        (tmp_path / "cow" / name).touch()
+    assert [row["path"] for _, row in manifest.open_manifest(tmp_path).kept()] == ["cow/1.jpg"]

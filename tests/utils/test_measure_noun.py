@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from captions import filter_files
 from captions.formats import read_nouns
+from dataset import replay_placing
 from tests.conftest import ROOT
 from utils.measure_noun import main
 
@@ -119,7 +119,7 @@ def test_new_classes(folder: Path) -> None:
     assert kept(folder) == {"cow": ["a.jpg"], "sheep": ["c.jpg"]}
 
 
-@pytest.mark.parametrize("mode", filter_files.MODES)
+@pytest.mark.parametrize("mode", replay_placing.MODES)
 def test_move(folder: Path, mode: str) -> None:
     command = f"move_with_filtered_caption --images ./images --kept ./kept --out ./tree --mode {mode}"
     assert run(folder, REPLAY) == run(folder, command) == 0

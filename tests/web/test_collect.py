@@ -29,7 +29,7 @@ from utils.manifest import Row
 from web import collect as engine
 from web import fingerprints
 from web.collect import Collected, Plan, collect
-from web.download import Stopped
+from web.download import ClientStopped
 
 
 def plan(out: Path, *sources: str, classes: Iterable[str] = ("cow",), **options: Any) -> Plan:
@@ -355,7 +355,7 @@ def test_stopped_and_gone_on_with(server: LyingServer, tmp_path: Path, monkeypat
         Interrupting(patch, 5)
         with pytest.raises(KeyboardInterrupt):
             collect(plan(tmp_path, source), client, tmp_path / "web")
-    with pytest.raises(Stopped):
+    with pytest.raises(ClientStopped):
         client.get_image(f"{server.url}/0.jpg")
     check_whole(tmp_path / "web")
     assert len(rows(tmp_path / "web")) == 5

@@ -22,24 +22,26 @@ from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.manifest import open_manifest
 from utils.metrics import binary_scores
-from web import discriminator as engine
+from web import discriminator as discriminators
+from web import fitting as fittings
+from web import quality
 from web.examples import Example, dataset_examples, is_held_out, square, web_examples
 from web.scoring import read_scores
 
 RUNTIME = Runtime(torch.device("cpu"))
 NETWORK = "tf_efficientnet_lite0"
 SMALL = Preprocessing(NETWORK, size=64)
-RECIPE = engine.Recipe(epochs=2, batch_size=16, pretrained="none", seed=1)
+RECIPE = fittings.Recipe(epochs=2, batch_size=16, pretrained="none", seed=1)
 
 
 def examples(step_ckpt: Path, web: Path) -> list[Example]:
-    state = engine.read_step_checkpoint(step_ckpt)
+    state = discriminators.read_step_checkpoint(step_ckpt)
     own, _ = web_examples(open_manifest(web), state["class_names"][1:])
     return [*dataset_examples(state, None, None), *own]
 
 
 def test_examples_are_of_step_0(step_ckpt: Path, web_images: Path) -> None:
-    state = engine.read_step_checkpoint(step_ckpt)
+    state = discriminators.read_step_checkpoint(step_ckpt)
     own = dataset_examples(state, None, None)
     web, others = web_examples(open_manifest(web_images), state["class_names"][1:])
     assert own and all(e.of_dataset and e.path.is_file() for e in own)
@@ -66,17 +68,17 @@ def test_square_keeps_the_scale() -> None:
 def test_stopped_training_ends_with_the_same_weights(step_ckpt: Path, web_images: Path, tmp_path: Path) -> None:
     found = examples(step_ckpt, web_images)
 
-    def fitting() -> engine.Fitting:
-        return engine.Fitting(engine.make(SMALL, seed=RECIPE.seed), found, RECIPE, RUNTIME, 0)
+    def fitting() -> fittings.Fitting:
+        return fittings.Fitting(discriminators.make(SMALL, seed=RECIPE.seed), found, RECIPE, RUNTIME, 0)
 
     whole = fitting()
-    engine.fit(whole, tmp_path / "whole.pth", "key")
+    fittings.fit(whole, tmp_path / "whole.pth", "key")
     first = fitting()
     first.start(NETWORK)
     first.run_epoch()
     checkpoint.save(tmp_path / "d.pth.part", first.state() | {"key": "key"})
     second = fitting()
-    engine.fit(second, tmp_path / "d.pth", "key")
+    fittings.fit(second, tmp_path / "d.pth", "key")
     assert second.epoch == 2
     for key, value in whole.discriminator.state_dict().items():
         assert torch.equal(value, second.discriminator.state_dict()[key]), key
@@ -85,10 +87,10 @@ def test_stopped_training_ends_with_the_same_weights(step_ckpt: Path, web_images
 def test_another_training_is_not_gone_on_with(
     step_ckpt: Path, web_images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fitting = engine.Fitting(engine.make(SMALL), examples(step_ckpt, web_images), RECIPE, RUNTIME, 0)
+    fitting = fittings.Fitting(discriminators.make(SMALL), examples(step_ckpt, web_images), RECIPE, RUNTIME, 0)
     checkpoint.save(tmp_path / "d.pth.part", fitting.state() | {"key": "other", "epoch": 2})
     with caplog.at_level(logging.WARNING, logger="webwilss"):
-        engine.fit(fitting, tmp_path / "d.pth", "key")
+        fittings.fit(fitting, tmp_path / "d.pth", "key")
     assert "of another training" in caplog.text and fitting.epoch == 2
 
 
@@ -97,8 +99,10 @@ def test_an_unreadable_training_image_is_an_error(step_ckpt: Path, web_images: P
     broken.write_bytes(b"no image")
     found = examples(step_ckpt, web_images)
     with pytest.raises(UserError, match=r"broken\.png"):
-        engine.Fitting(engine.make(SMALL), [*found, *_training(broken, True)], RECIPE, RUNTIME, 0).start(NETWORK)
-    fitting = engine.Fitting(engine.make(SMALL), [*found, *_training(broken, False)], RECIPE, RUNTIME, 0)
+        fittings.Fitting(discriminators.make(SMALL), [*found, *_training(broken, True)], RECIPE, RUNTIME, 0).start(
+            NETWORK
+        )
+    fitting = fittings.Fitting(discriminators.make(SMALL), [*found, *_training(broken, False)], RECIPE, RUNTIME, 0)
     fitting.start(NETWORK)
     assert list(fitting.unreadable) == [broken]
 
@@ -110,27 +114,27 @@ def _training(path: Path, of_dataset: bool) -> list[Example]:
 
 
 def test_too_few_images(step_ckpt: Path) -> None:
-    state = engine.read_step_checkpoint(step_ckpt)
+    state = discriminators.read_step_checkpoint(step_ckpt)
     with pytest.raises(UserError, match="0 images of the web"):
-        engine.Fitting(engine.make(SMALL), dataset_examples(state, None, None), RECIPE, RUNTIME, 0)
+        fittings.Fitting(discriminators.make(SMALL), dataset_examples(state, None, None), RECIPE, RUNTIME, 0)
 
 
 def test_encoder_features(step_ckpt: Path, web_images: Path, tmp_path: Path) -> None:
-    state = engine.read_step_checkpoint(step_ckpt)
+    state = discriminators.read_step_checkpoint(step_ckpt)
     preprocessing = Preprocessing(NETWORK, features="encoder", size=64)
-    path = engine.discriminator_path(tmp_path / "base_0.pth")
-    recipe = engine.Recipe(epochs=1, batch_size=16)
+    path = discriminators.discriminator_path(tmp_path / "base_0.pth")
+    recipe = fittings.Recipe(epochs=1, batch_size=16)
     found = examples(step_ckpt, web_images)
-    saved = engine.train(engine.make(preprocessing, state), found, recipe, RUNTIME, 0, path, state)
-    again = engine.load(path, RUNTIME, step_ckpt)
+    saved = fittings.train(discriminators.make(preprocessing, state), found, recipe, RUNTIME, 0, path, state)
+    again = discriminators.load(path, RUNTIME, step_ckpt)
     images = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(again.discriminator(images), saved.discriminator(images))
     with pytest.raises(UserError, match="no such checkpoint"):
-        engine.load(path, RUNTIME)
+        discriminators.load(path, RUNTIME)
     first = next(key for key in state["model_state"] if key.startswith("body.") and state["model_state"][key].ndim == 4)
     other = state | {"model_state": state["model_state"] | {first: state["model_state"][first] + 1}}
     with pytest.raises(UserError, match="another step-0 checkpoint"):
-        engine.load(path, RUNTIME, other)
+        discriminators.load(path, RUNTIME, other)
 
 
 def script(main: object, parser: object, line: str) -> int:
@@ -153,11 +157,11 @@ def trained(step_ckpt: Path, web_images: Path, tmp_path_factory: pytest.TempPath
 
 
 def test_drawings_are_told_from_scenes(trained: Path) -> None:
-    saved = engine.load(trained, RUNTIME)
+    saved = discriminators.load(trained, RUNTIME)
     assert saved.scores.auc > 0.95 and saved.scores.accuracy > 0.85
     assert saved.classes == ("circle", "ring", "square", "star", "triangle")
     assert not trained.with_name(trained.name + ".part").exists()
-    assert "web circle" in engine.table(saved) or "web ring" in engine.table(saved)
+    assert "web circle" in quality.report(saved) or "web ring" in quality.report(saved)
 
 
 @pytest.fixture

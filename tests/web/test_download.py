@@ -20,7 +20,7 @@ from tests.web.server import Answer, LyingServer, as_json, make_client, moved, p
 from utils.errors import UserError
 from web import download
 from web.candidate import Refused
-from web.download import Client, Limiter, Stopped, check_address, is_public, retry_after
+from web.download import Client, ClientStopped, Limiter, check_address, is_public, retry_after
 
 PHOTO = photo(1)
 
@@ -449,7 +449,7 @@ def test_stopping_ends_what_is_under_way(server: LyingServer) -> None:
     def get(url: str) -> None:
         try:
             client.get_image(url)
-        except (Stopped, Refused) as error:
+        except (ClientStopped, Refused) as error:
             ended.append(type(error).__name__)
 
     urls = [f"{server.url}/body", f"http://localhost:{server.port}/body", f"{server.url}/body"]
@@ -461,8 +461,8 @@ def test_stopping_ends_what_is_under_way(server: LyingServer) -> None:
     client.stop()
     for thread in threads:
         thread.join(30)
-    assert ended == ["Stopped"] * 3
-    with pytest.raises(Stopped):
+    assert ended == ["ClientStopped"] * 3
+    with pytest.raises(ClientStopped):
         client.get_image(f"{server.url}/body")
 
 

@@ -12,51 +12,70 @@ from PIL import Image
 
 from utils import manifest
 from utils.errors import UserError
-from web.scoring import Scores
-from web.selection import Rule, decide, decided_rows, format_ratio, summary
+from web.scoring import DomainScores
+from web.selection import (
+    Decision,
+    SelectionRule,
+    WebImage,
+    decide,
+    decided_rows,
+    format_ratio,
+    read_web_images,
+    summary,
+)
 from web.sheet import groups, write_sheets
 
 CLASSES = ["cow"] * 4 + ["sheep"] * 2
 RATIOS = [2.0, 0.5, 1.0, 4.0, 0.9, 0.1]
 
 
-def scores(faults: dict[int, str] | None = None) -> Scores:
+def scores(faults: dict[int, str] | None = None) -> DomainScores:
     found = np.log(np.array(RATIOS))
     for position in faults or {}:
         found[position] = math.nan
-    return Scores(found, dict(faults or {}))
+    return DomainScores(found, dict(faults or {}))
+
+
+def images(dropped: dict[int, str] | None = None) -> list[WebImage]:
+    reasons = dropped or {}
+    return [WebImage(f"{i}.png", Path(), name, dropped=reasons.get(i, "")) for i, name in enumerate(CLASSES)]
+
+
+def kept(decisions: list[Decision]) -> list[bool]:
+    return [decision.kept for decision in decisions]
 
 
 def test_the_papers_rule() -> None:
-    decision = decide(CLASSES, scores(), Rule())
-    assert decision.kept.tolist() == [True, False, False, True, False, False]
-    assert decision.reasons[0] == "p_ds / p_web = 2 > 1" and "not above 1" in decision.reasons[2]
+    decisions = decide(images(), scores(), SelectionRule())
+    assert kept(decisions) == [True, False, False, True, False, False]
+    assert decisions[0].reason == "p_ds / p_web = 2 > 1" and "not above 1" in decisions[2].reason
 
 
 def test_best_of_each_class() -> None:
-    decision = decide(CLASSES, scores(), Rule(keep=1))
-    assert decision.kept.tolist() == [False, False, False, True, True, False]
-    assert "rank 2 of 4" in decision.reasons[0]
+    decisions = decide(images(), scores(), SelectionRule(keep=1))
+    assert kept(decisions) == [False, False, False, True, True, False]
+    assert "rank 2 of 4" in decisions[0].reason
 
 
 def test_never_fewer_than() -> None:
-    decision = decide(CLASSES, scores(), Rule(min_keep=1))
-    assert decision.kept.tolist() == [True, False, False, True, True, False]
-    assert decision.topped_up == {"sheep": 1}
-    assert "among the best 1" in decision.reasons[4]
+    decisions = decide(images(), scores(), SelectionRule(min_keep=1))
+    assert kept(decisions) == [True, False, False, True, True, False]
+    assert [decision.topped_up for decision in decisions] == [False, False, False, False, True, False]
+    assert "among the best 1" in decisions[4].reason
 
 
 def test_faults_and_captions_are_out_whatever_the_rule() -> None:
-    decision = decide(CLASSES, scores({3: "is empty"}), Rule(min_keep=4), {0: "the caption does not name cow"})
-    assert decision.kept.tolist() == [False, True, True, False, True, True]
-    assert decision.reasons[3] == "cannot be used: is empty" and decision.reasons[0] == "the caption does not name cow"
-    assert summary(CLASSES, decision, {3: "is empty"}) == [("cow", 4, 2, 1), ("sheep", 2, 2, 0)]
+    candidates = images({0: "the caption does not name cow"})
+    decisions = decide(candidates, scores({3: "is empty"}), SelectionRule(min_keep=4))
+    assert kept(decisions) == [False, True, True, False, True, True]
+    assert decisions[3].reason == "cannot be used: is empty" and decisions[0].reason == "the caption does not name cow"
+    assert summary(decisions) == [("cow", 4, 2, 1), ("sheep", 2, 2, 0)]
 
 
 def test_probabilities_and_ratio_agree() -> None:
     p_ds = scores().p_ds()
     np.testing.assert_allclose(p_ds / (1 - p_ds), RATIOS)
-    assert Scores(np.array([-1e4, 1e4])).p_ds().tolist() == [0, 1]
+    assert DomainScores(np.array([-1e4, 1e4])).p_ds().tolist() == [0, 1]
     assert format_ratio(1e9) != "inf" and float(format_ratio(-1e9)) < 1e-300
 
 
@@ -66,18 +85,22 @@ def test_probabilities_and_ratio_agree() -> None:
 )  # fmt: skip
 def test_wrong_rules_are_named(rule: dict[str, float], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        Rule(**rule)
+        SelectionRule(**rule)
 
 
 def test_groups_show_each_image_once() -> None:
-    many = Scores(np.linspace(-3, 3, 100))
-    found = groups(range(100), many, 0.0)
-    flat = [p for group in found.values() for p in group]
+    many = [
+        Decision(WebImage(f"{i}.png", Path(), "cow"), float(value), 0.5)
+        for i, value in enumerate(np.linspace(-3, 3, 100))
+    ]
+    found = groups(many, 0.0)
+    flat = [decision.image.path for group in found.values() for decision in group]
     assert len(flat) == len(set(flat)) == 54
-    assert found["Best"][0] == 99 and found["Worst"][-1] == 0
-    assert all(abs(many.log_ratio[p]) < 0.6 for p in found["Borderline"])
-    few = groups(range(2), many, 0.0)
-    assert [p for group in few.values() for p in group] == [1, 0]
+    assert found["Best"][0] is many[99] and found["Worst"][-1] is many[0]
+    assert all(abs(decision.log_ratio) < 0.6 for decision in found["Borderline"])
+    few = groups(many[:2], 0.0)
+    assert [decision for group in few.values() for decision in group] == [many[1], many[0]]
+    assert len(groups(many[:25], 0.0)["Worst"]) == 7 and not groups(many[:25], 0.0)["Borderline"]
 
 
 class Page(html.parser.HTMLParser):
@@ -107,8 +130,8 @@ def test_sheets_open_offline(tmp_path: Path) -> None:
         rows.append({"path": path, "class": name, "caption": '<script>alert("cow")</script>'})
     manifest.write(tmp_path / "manifest.csv", ("path", "class", "caption"), rows)
     source = manifest.open_manifest(tmp_path)
-    decision = decide(CLASSES, scores(), Rule())
-    pages = write_sheets(tmp_path / "sheets", source, CLASSES, scores(), decision, 0.0)
+    decisions = decide(read_web_images(source), scores(), SelectionRule())
+    pages = write_sheets(tmp_path / "sheets", decisions, 0.0)
     assert [path.name for path in pages] == ["cow.html", "sheep.html"]
     text = pages[0].read_text(encoding="utf-8")
     found = Page()
@@ -122,10 +145,8 @@ def test_sheets_open_offline(tmp_path: Path) -> None:
 def test_rows_keep_what_they_had(tmp_path: Path) -> None:
     rows = [{"path": f"{i}.png", "class": name, "licence": "CC0"} for i, name in enumerate(CLASSES)]
     manifest.write(tmp_path / "manifest.csv", ("path", "class", "licence"), rows)
-    found = list(
-        decided_rows(
-            manifest.open_manifest(tmp_path), scores({1: "is empty"}), decide(CLASSES, scores({1: "x"}), Rule()), None
-        )
-    )
+    source = manifest.open_manifest(tmp_path)
+    decisions = decide(read_web_images(source), scores({1: "is empty"}), SelectionRule())
+    found = list(decided_rows(source, decisions))
     assert found[0] | {"p_ds": "0.666667", "p_web": "0.333333", "ratio": "2", "kept": "1"} == found[0]
     assert found[0]["licence"] == "CC0" and found[1]["p_ds"] == "" and found[1]["kept"] == "0"

@@ -49,8 +49,8 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
     following: dict[str, str] = {}
     for _ in range(MOST_ANSWERS):
         answer = _ask(argument or API, params | following, client)
-        found = answer.get("query", {})
-        pages = found.get("pages", []) if isinstance(found, dict) else []
+        result = answer.get("query", {})
+        pages = result.get("pages", []) if isinstance(result, dict) else []
         if not isinstance(pages, list):
             raise Refused("answer without a list of pages")
         for page in sorted((p for p in pages if isinstance(p, dict)), key=_rank):

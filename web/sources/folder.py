@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES
+from utils.manifest import is_image
 from web.candidate import LONGEST_TEXT, Candidate, Query, clean
 from web.download import Client
 
@@ -26,7 +26,7 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
     try:
         folders = [place for place in sorted(Path(argument).iterdir()) if place.is_dir() and query.names(place.name)]
         for path in (path for folder in folders for path in sorted(folder.iterdir())):
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
+            if is_image(path) and path.is_file():
                 yield Candidate(path.resolve().as_uri(), "folder", path, _caption(path.with_suffix(".txt"), query))
     except OSError as error:
         raise UserError(f"{argument}: cannot be read ({error.strerror})") from error

@@ -42,18 +42,18 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
         if not isinstance(results, list) or not isinstance(answer.get("page_count", 1), int):
             raise Refused("answer without results")
         pages = answer.get("page_count", 1) if results else page
-        yield from (_candidate(found) for found in results if isinstance(found, dict) and found.get("url"))
+        yield from (_candidate(result) for result in results if isinstance(result, dict) and result.get("url"))
 
 
-def _candidate(found: dict[str, Any]) -> Candidate:
-    given = found.get("tags")
+def _candidate(result: dict[str, Any]) -> Candidate:
+    given = result.get("tags")
     tags = [tag.get("name") for tag in given if isinstance(tag, dict)] if isinstance(given, list) else []
-    licence = " ".join(str(found[key]) for key in ("license", "license_version", "license_url") if found.get(key))
+    licence = " ".join(str(result[key]) for key in ("license", "license_version", "license_url") if result.get(key))
     return Candidate(
-        clean(found["url"]),
+        clean(result["url"]),
         "openverse",
-        caption=clean(", ".join(str(text) for text in (found.get("title"), *tags) if text)),
+        caption=clean(", ".join(str(text) for text in (result.get("title"), *tags) if text)),
         licence=clean(licence),
-        author=clean(found.get("creator")),
-        page=clean(found.get("foreign_landing_url")),
+        author=clean(result.get("creator")),
+        page=clean(result.get("foreign_landing_url")),
     )

@@ -56,15 +56,15 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
     """Our names of the columns -> their positions in the file."""
     given = [name.strip().lower() for name in header]
-    found = {
+    positions = {
         name: next(given.index(spelling) for spelling in spellings if spelling in given)
         for name, spellings in SPELLINGS.items()
         if any(spelling in given for spelling in spellings)
     }
-    missing = [name for name in NEEDED if name not in found]
+    missing = [name for name in NEEDED if name not in positions]
     if missing:
         raise UserError(f"{path}: has no column {' or '.join(missing)}; its columns are {', '.join(header) or 'none'}")
-    return found
+    return positions
 
 
 def _text_rows(path: Path) -> Iterator[dict[str, Any]]:

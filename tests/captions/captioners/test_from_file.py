@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from captions.captioners import make_captioner
-from captions.captioners.base import Settings
+from captions.captioners.base import CaptionerSettings
 from captions.captioners.from_file import FileCaptioner
 from utils import distributed
 from utils.errors import UserError
@@ -37,7 +37,7 @@ COCO = {
 )
 def test_every_format(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
-    captioner = make_captioner("file", Settings(captions=tmp_path / name), distributed.start("cpu"))
+    captioner = make_captioner("file", CaptionerSettings(captions=tmp_path / name), distributed.start("cpu"))
     found = captioner.caption_files([Path("elsewhere/b.jpg"), tmp_path / "a.jpg", Path("none.jpg")])
     assert found[:2] == ["A cat .", "A dog ."]
     assert isinstance(found[2], UserError) and "no caption" in str(found[2])
@@ -86,6 +86,6 @@ def test_missing_files(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="gone"):
             FileCaptioner(tmp_path / name)
     with pytest.raises(UserError, match="needs --captions"):
-        make_captioner("file", Settings(), distributed.start("cpu"))
+        make_captioner("file", CaptionerSettings(), distributed.start("cpu"))
     with pytest.raises(UserError, match="choose from tags"):
-        make_captioner("flamingo", Settings(), distributed.start("cpu"))
+        make_captioner("flamingo", CaptionerSettings(), distributed.start("cpu"))

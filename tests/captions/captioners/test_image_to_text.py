@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from captions.captioners import make_captioner
-from captions.captioners.base import Settings
+from captions.captioners.base import CaptionerSettings
 from captions.captioners.image_to_text import BEGINNING, FLORENCE_TASK, QUESTION, ImageToText
 from utils import distributed
 from utils.errors import UserError
@@ -137,9 +137,9 @@ def photos(tmp_path: Path) -> list[Path]:
 
 
 def captions_of(model: Path, photos: list[Path], **options: Any) -> list[str | UserError]:
-    return make_captioner("transformers", Settings(str(model), **options), distributed.start("cpu")).caption_files(
-        photos
-    )
+    return make_captioner(
+        "transformers", CaptionerSettings(str(model), **options), distributed.start("cpu")
+    ).caption_files(photos)
 
 
 def test_captions_without_the_prompt(model: Path, photos: list[Path]) -> None:
@@ -213,13 +213,13 @@ def test_options_are_part_of_the_origin(model: Path) -> None:
 def test_what_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = distributed.start("cpu")
     with pytest.raises(UserError, match="needs --model"):
-        make_captioner("transformers", Settings(), runtime)
+        make_captioner("transformers", CaptionerSettings(), runtime)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="no image-to-text model"):
-        make_captioner("transformers", Settings(str(tmp_path)), runtime)
+        make_captioner("transformers", CaptionerSettings(str(tmp_path)), runtime)
     with pytest.raises(UserError, match="gone: no such folder"):
-        make_captioner("transformers", Settings(str(tmp_path / "gone")), runtime)
+        make_captioner("transformers", CaptionerSettings(str(tmp_path / "gone")), runtime)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match="pip install transformers"):
-        make_captioner("transformers", Settings(str(tmp_path)), runtime)
+        make_captioner("transformers", CaptionerSettings(str(tmp_path)), runtime)

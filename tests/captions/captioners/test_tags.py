@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from captions.captioners import make_captioner
-from captions.captioners.base import Settings
+from captions.captioners.base import CaptionerSettings
 from utils import distributed
 from utils.errors import UserError
 
 
 def test_tags_name_the_animal(shared_data: Path) -> None:
-    captioner = make_captioner("tags", Settings(), distributed.start("cpu"))
+    captioner = make_captioner("tags", CaptionerSettings(), distributed.start("cpu"))
     folder = shared_data / "web-animals"
     sheep = sorted((folder / "sheep").iterdir())[:12]
     gone = folder / "sheep" / "gone.jpg"
@@ -27,4 +27,4 @@ def test_tags_name_the_animal(shared_data: Path) -> None:
 
 def test_unknown_network() -> None:
     with pytest.raises(UserError, match="--model nothing_like_it"):
-        make_captioner("tags", Settings(model="nothing_like_it"), distributed.start("cpu"))
+        make_captioner("tags", CaptionerSettings(model="nothing_like_it"), distributed.start("cpu"))

@@ -1,0 +1,217 @@
+"""The networks of a step, student, teacher and localizer, and what changes their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.profiler import record_function
+
+from argparser import Options
+from methods import make_method
+from methods.base import Method, Prediction
+from modules.localizer import make_localizer
+from modules.norm import convert_sync, is_norm, make_norm
+from segmentation_module import IncrementalSegmentationModule, make_model
+from tasks import Task
+from utils.distributed import Runtime
+from utils.normalisation import Normalisation
+from utils.schedule import make_scheduler
+
+
+class Student(nn.Module):
+    """What a step trains: the segmenter and, for weak steps, the localizer on its features.
+
+    Args:
+        model: the segmenter.
+        localizer: None where the method needs none.
+        freeze: the body is not trained (``--freeze``).
+        freeze_norm: the body's norms use their running statistics in training, too (``--freeze_norm``).
+    """
+
+    def __init__(
+        self,
+        model: IncrementalSegmentationModule,
+        localizer: nn.Module | None,
+        *,
+        freeze: bool,
+        freeze_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.localizer = localizer
+        self.freeze = freeze
+        self.freeze_norm = freeze_norm
+        if freeze:
+            model.body.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Student:
+        """Training or evaluation mode; a frozen body, or frozen norms, always use their running statistics."""
+        super().train(mode)
+        if self.freeze:
+            self.model.body.eval()
+        if self.freeze_norm:
+            for module in self.model.body.modules():
+                if is_norm(module):
+                    module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Outputs at feature size; the localizer's masks in both modes, because the weak step needs both."""
+        output = self.model(images, interpolate=False)
+        body = output.features["body"]
+        if self.localizer is None:
+            return Prediction(output.logits, body)
+        self.localizer.eval()
+        with torch.no_grad():
+            fixed = self.localizer(body)
+        self.localizer.train()
+        return Prediction(output.logits, body, self.localizer(body), fixed)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a step, and the losses that they are for.
+
+    Attributes:
+        student: what is trained.
+        model: the student's segmenter, as it is saved and asked: never the compiled one.
+        localizer: the student's; None where the method needs none.
+        teacher: the previous step's segmenter, frozen; None at step 0 and where nobody asks it.
+        method: the losses.
+        normalisation: of the images that the body wants.
+    """
+
+    student: Student
+    model: IncrementalSegmentationModule
+    localizer: nn.Sequential | None
+    teacher: IncrementalSegmentationModule | None
+    method: Method
+    normalisation: Normalisation
+
+    def teach(self, images: Tensor) -> Prediction | None:
+        """The teacher's outputs for ``images`` (B, 3, H, W) at feature size; None where no loss needs them."""
+        if self.teacher is None or not self.method.needs_teacher:
+            return None
+        with record_function("part: teacher"), torch.no_grad():
+            output = self.teacher(images, interpolate=False)
+            return full_precision(Prediction(output.logits, output.features["body"]))
+
+    def compile(self) -> None:
+        """Train the segmenter compiled (``--compile``); its weights stay those of ``model``."""
+        self.student.model = torch.compile(self.model)  # type: ignore[assignment]
+
+
+def full_precision(prediction: Prediction) -> Prediction:
+    """Losses are computed in float32 whatever the networks ran in."""
+
+    def up(value: Tensor | None) -> Any:
+        return value.float() if value is not None and value.dtype in (torch.float16, torch.bfloat16) else value
+
+    return Prediction(
+        up(prediction.logits), up(prediction.body), up(prediction.localizer), up(prediction.localizer_eval)
+    )
+
+
+def make_networks(options: Options, task: Task, runtime: Runtime) -> Networks:
+    """The networks of ``options.step`` with the random weights of ``options.random_seed``.
+
+    The order of the calls is that of the random draws: student, teacher, localizer.
+
+    Raises:
+        UserError: an unknown body, norm or method, or a stride that the body lacks.
+    """
+    step = options.step
+    old, total = len(task.old(step)), len(task.seen(step))
+    torch.manual_seed(options.random_seed)
+    model = _segmenter(options, task, step)
+    normalisation = Normalisation.of(model.body, options.image_stats)
+    method = make_method(options, old, total, normalisation)
+    teacher = None
+    if step > 0 and (options.report or (method.needs_teacher and not options.test)):
+        teacher = _segmenter(options, task, step - 1).to(runtime.device).to(memory_format=torch.channels_last)
+        teacher.requires_grad_(False).eval()
+    localizer = None
+    if method.needs_localizer:
+        localizer = make_localizer(model.body.out_channels, total, make_norm(options.norm_act))
+    student = Student(model, localizer, freeze=options.freeze, freeze_norm=options.freeze_norm).to(runtime.device)
+    # Channels last is what convolutions like best: 1.1 to 1.6 times as fast on a CPU (benchmarks/results/step.md).
+    student.to(memory_format=torch.channels_last)
+    return Networks(student, model, localizer, teacher, method, normalisation)
+
+
+def _segmenter(options: Options, task: Task, step: int) -> IncrementalSegmentationModule:
+    model = make_model(
+        backbone=options.backbone,
+        output_stride=options.output_stride,
+        norm_act=options.norm_act,
+        classes=task.classes_per_step(step),
+        pooling=options.pooling,
+    )
+    if options.norm_act.endswith("_sync"):
+        convert_sync(model.body)
+    return model
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """What changes the weights.
+
+    Attributes:
+        optimizer: over the student's parameters.
+        scheduler: of its learning rates, once an iteration.
+        scaler: the loss scaling that fp16 needs.
+        iters_per_epoch: iterations of the epochs that the schedule is made for.
+    """
+
+    optimizer: torch.optim.SGD
+    scheduler: LRScheduler
+    scaler: torch.amp.GradScaler
+    iters_per_epoch: int
+
+    def update(self) -> None:
+        """One step by the gradients."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+
+
+def make_optimisation(options: Options, networks: Networks, runtime: Runtime, iters_per_epoch: int) -> Optimisation:
+    """SGD for body, head, classifiers and localizer, each with its own learning rate.
+
+    The rates are those of docs/method.md, "The base step" and docs/method.md, "One weak iteration".
+    The order of the groups is the checkpoints'.
+
+    Args:
+        options: learning rates and schedule.
+        networks: whose weights.
+        runtime: device and precision.
+        iters_per_epoch: iterations of an epoch; the schedule is for ``options.epochs`` of them.
+    """
+    groups: list[dict[str, Any]] = []
+    if not options.freeze:
+        groups.append({"params": list(networks.model.body.parameters()), "lr": options.lr})
+    for part in (networks.model.head, networks.model.cls):
+        groups.append({"params": list(part.parameters()), "lr": options.lr * options.lr_head})
+    if networks.localizer is not None:
+        groups.append({"params": list(networks.localizer.parameters()), "lr": options.lr_pseudo})
+    optimizer = torch.optim.SGD(
+        groups,
+        lr=options.lr,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        nesterov=options.momentum > 0,
+    )
+    scheduler = make_scheduler(
+        optimizer,
+        options.lr_policy,
+        options.epochs * iters_per_epoch,
+        power=options.lr_power,
+        start_decay=options.pseudo_ep * iters_per_epoch,
+        step_size=options.lr_decay_step,
+        gamma=options.lr_decay_factor,
+    )
+    return Optimisation(optimizer, scheduler, runtime.scaler(), iters_per_epoch)

@@ -1,0 +1,35 @@
+"""Limits that command line and engine ask the same function for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from utils.checks import check_precision, images_per_rank, replay_images
+from utils.errors import UserError
+
+
+def test_shares_of_a_batch() -> None:
+    assert images_per_rank(24, 8) == 3
+    with pytest.raises(UserError, match="--batch_size 24 cannot be shared by 5 processes: give a multiple of 5"):
+        images_per_rank(24, 5)
+    assert replay_images(24, 0.5) == 12 and replay_images(24, 1 / 3) == 8
+    for batch_size, share in ((3, 0.5), (24, 0.0), (24, 1.0), (24, 0.3)):
+        with pytest.raises(UserError, match=f"--replay_share {share:g} of it are replay images"):
+            replay_images(batch_size, share)
+
+
+def test_half_precision_needs_a_gpu() -> None:
+    for precision, device in (("fp16", "cuda"), ("bf16", "cpu"), ("fp32", "cpu")):
+        check_precision(precision, device)
+    with pytest.raises(UserError, match="--precision fp16 needs a GPU"):
+        check_precision("fp16", "cpu")
+
+
+def test_the_command_line_can_ask_without_torch() -> None:
+    code = "import sys, utils.checks; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

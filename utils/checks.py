@@ -1,0 +1,44 @@
+"""Limits of batches and of arithmetic: the command line asks before torch is loaded, the engine where it counts.
+
+Nothing heavy is imported here, so that both ask the same function.
+"""
+
+from __future__ import annotations
+
+from utils.errors import UserError
+
+
+def images_per_rank(batch_size: int, world: int) -> int:
+    """Images of a batch that each of ``world`` processes sees.
+
+    Raises:
+        UserError: the batch cannot be shared equally.
+    """
+    if batch_size % world:
+        raise UserError(f"--batch_size {batch_size} cannot be shared by {world} processes: give a multiple of {world}")
+    return batch_size // world
+
+
+def replay_images(batch_size: int, share: float) -> int:
+    """Replay images of a batch of which they are the ``share``, between 0 and 1.
+
+    Raises:
+        UserError: the batch cannot be divided so, or would hold one kind of images alone.
+    """
+    count = round(share * batch_size)
+    if not 0 < count < batch_size or abs(count - share * batch_size) > 1e-6:
+        raise UserError(
+            f"--batch_size {batch_size} cannot be divided so that --replay_share {share:g} of it are replay images; "
+            "with a half give an even number"
+        )
+    return count
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse arithmetic that a device (``cpu``, ``cuda`` ...) lacks.
+
+    Raises:
+        UserError: fp16 on the CPU.
+    """
+    if precision == "fp16" and device == "cpu":
+        raise UserError("--precision fp16 needs a GPU; on the CPU use fp32 or bf16")

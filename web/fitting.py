@@ -1,0 +1,250 @@
+"""Training a domain discriminator; a run that was stopped goes on after its last whole epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from modules.pretrained import load_classifier
+from modules.spectrum import DATASET, WEB, Discriminator
+from utils import checkpoint
+from utils.distributed import Runtime
+from utils.errors import UserError
+from utils.schedule import make_scheduler
+from web.discriminator import Saved, load, save
+from web.examples import Example, ExampleBatch, Examples, batches, is_held_out, shuffled
+from web.quality import binary_quality, probabilities, right_by_class
+
+LOG = logging.getLogger("webwilss")
+MIN_EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the discriminator is trained.
+
+    Attributes:
+        epochs: passes over the examples.
+        batch_size: examples of an iteration.
+        lr: highest learning rate of AdamW, which follows one cycle.
+        weight_decay: of AdamW.
+        pretrained: weights of the network: imagenet, none or a file.
+        seed: seed of everything random.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    pretrained: str = "none"
+    seed: int = 42
+
+
+class Fitting:
+    """One training of a discriminator; it can be stopped after every epoch and gone on with.
+
+    Args:
+        discriminator: with random weights.
+        examples: all of them; those held out are not trained on.
+        recipe: how.
+        runtime: device and precision.
+        workers: processes that decode.
+
+    Raises:
+        UserError: too few examples of one domain.
+    """
+
+    def __init__(
+        self,
+        discriminator: Discriminator,
+        examples: Sequence[Example],
+        recipe: Recipe,
+        runtime: Runtime,
+        workers: int,
+    ) -> None:
+        self.discriminator = discriminator.to(runtime.device)
+        self.recipe, self.runtime, self.workers = recipe, runtime, workers
+        self.train = [e for e in examples if not is_held_out(e)]
+        self.held_out = [e for e in examples if is_held_out(e)]
+        for part, name in ((self.train, "training"), (self.held_out, "test")):
+            for of_dataset, domain in ((True, "training data"), (False, "web")):
+                count = sum(e.of_dataset == of_dataset for e in part)
+                least = MIN_EXAMPLES if part is self.train else 1
+                if count < least:
+                    raise UserError(
+                        f"the discriminator has {count} images of the {domain} for its {name}, it needs at least {least}"
+                    )
+        self.data = Examples(self.train, discriminator.preprocessing.size, recipe.seed)
+        self.epoch = 0
+        self.unreadable: dict[Path, str] = {}
+        share = sum(e.of_dataset for e in self.train) / len(self.train)
+        # Both domains weigh the same in the loss, so that p_ds / p_web = 1 means "equally likely", whatever their numbers.
+        self.weight = torch.tensor([0.5 / share, 0.5 / (1 - share)], device=runtime.device)
+        self.optimizer = torch.optim.AdamW(
+            discriminator.network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
+        )
+        self.iterations = -(-len(self.train) // recipe.batch_size)
+        self.scheduler = make_scheduler(self.optimizer, "one_cycle", recipe.epochs * self.iterations)
+
+    def start(self, names: str) -> None:
+        """Set initial weights and the training set's statistics.
+
+        Args:
+            names: timm's name of the network.
+        """
+        LOG.info(load_classifier(self.discriminator.network, names, self.recipe.pretrained))
+        total: Tensor | float = 0.0
+        squares: Tensor | float = 0.0
+        count = 0.0
+        uncut = Examples(self.train, self.discriminator.preprocessing.size)
+        for images, _ in self._readable(batches(uncut, self.workers), "Statistics of the spectrum"):
+            values = self.discriminator.prepare(images).double()
+            mask = self.discriminator.mask(values)
+            total = total + (values * mask).sum(dim=(0, 2, 3))
+            squares = squares + (values**2 * mask).sum(dim=(0, 2, 3))
+            count += len(values) * float(mask.sum())
+        assert isinstance(total, Tensor) and isinstance(squares, Tensor)
+        self.discriminator.fit_statistics((total, squares, count))
+
+    def _readable(self, loaded: Iterator[ExampleBatch], desc: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (B, 3, S, S) and domains (B,) of each batch.
+
+        A web image that cannot be read is left out, an image of the data set is an error.
+        """
+        with tqdm(total=len(self.train), desc=desc, disable=None) as bar:
+            for batch in loaded:
+                for index, fault in batch.faults:
+                    self._note_fault(self.train[index], fault)
+                bar.update(len(batch.indices) + len(batch.faults))
+                if len(batch.indices):
+                    domains = [DATASET if self.train[i].of_dataset else WEB for i in batch.indices.tolist()]
+                    targets = torch.tensor(domains, dtype=torch.int64)
+                    yield batch.pixels(self.runtime.device), targets.to(self.runtime.device)
+
+    def _note_fault(self, example: Example, fault: str) -> None:
+        if example.of_dataset:
+            raise UserError(f"{example.path}: {fault}")
+        if example.path not in self.unreadable:
+            LOG.warning("%s: %s; left out", example.path, fault)
+            self.unreadable[example.path] = fault
+
+    def run_epoch(self) -> float:
+        """One pass over the training examples; the mean loss."""
+        self.discriminator.train()
+        keys = shuffled(len(self.train), self.recipe.batch_size, self.recipe.seed, self.epoch)
+        loaded = batches(self.data, self.workers, keys=keys)
+        # Dropout must not depend on how often the training was stopped.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.epoch)
+        losses, started = [], time.monotonic()
+        desc = f"Discriminator epoch {self.epoch + 1}/{self.recipe.epochs}"
+        for images, targets in self._readable(loaded, desc):
+            if len(images) > 1:
+                losses.append(self._update(images, targets))
+            self.scheduler.step()
+        self.epoch += 1
+        mean = float(np.mean(losses))
+        LOG.info("%s done in %.0f s, loss %.4f", desc, time.monotonic() - started, mean)
+        return mean
+
+    def _update(self, images: Tensor, targets: Tensor) -> float:
+        with self.runtime.autocast():
+            logits = self.discriminator(images).float()
+        loss = F.cross_entropy(logits, targets, weight=self.weight)
+        if not torch.isfinite(loss):
+            raise UserError(f"the discriminator's loss is {float(loss)} at epoch {self.epoch + 1}; lower --lr")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on."""
+        return {
+            "model_state": self.discriminator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "epoch": self.epoch,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state``."""
+        self.discriminator.load_state_dict(state["model_state"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.epoch = state["epoch"]
+
+
+def examples_digest(examples: Sequence[Example]) -> str:
+    """A key that changes with the list of examples."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(f"{example.path}\0{example.class_name}\0{example.of_dataset}\n".encode())
+    return digest.hexdigest()
+
+
+def fit(fitting: Fitting, path: Path, key: str) -> None:
+    """Train to the last epoch; after each, ``PATH.part`` holds the state, from which a next run goes on.
+
+    Args:
+        fitting: the training.
+        path: where the finished discriminator will be.
+        key: what must be equal for going on: preprocessing, recipe and examples.
+    """
+    part = path.with_name(path.name + ".part")
+    if part.is_file():
+        state = checkpoint.load(part)
+        if state.get("key") == key:
+            fitting.load_state(state)
+            LOG.info("Going on from %s after epoch %d", part, fitting.epoch)
+        else:
+            LOG.warning("%s is of another training and is left out", part)
+    if fitting.epoch == 0:
+        fitting.start(fitting.discriminator.preprocessing.network)
+    while fitting.epoch < fitting.recipe.epochs:
+        fitting.run_epoch()
+        checkpoint.save(part, fitting.state() | {"key": key})
+
+
+def train(
+    discriminator: Discriminator,
+    examples: Sequence[Example],
+    recipe: Recipe,
+    runtime: Runtime,
+    workers: int,
+    path: Path,
+    state: dict[str, Any],
+) -> Saved:
+    """Train on the examples, test on those held out, and write the result to ``path``.
+
+    The file holds the preprocessing, the scores on held-out images, the classes seen and the identity of the step-0 checkpoint
+    whose content is ``state``. A training that was stopped goes on after its last whole epoch.
+    """
+    fitting = Fitting(discriminator, examples, recipe, runtime, workers)
+    key = json.dumps([asdict(discriminator.preprocessing), asdict(recipe), examples_digest(examples)])
+    fit(fitting, path, key)
+    probability = probabilities(discriminator, fitting.held_out, runtime, workers)
+    scores = binary_quality(probability, fitting.held_out)
+    by_class = right_by_class(probability, fitting.held_out)
+    save(
+        path,
+        discriminator,
+        state,
+        recipe=asdict(recipe),
+        scores=scores,
+        by_class=by_class,
+        classes=sorted({e.class_name for e in examples if not e.of_dataset}),
+    )
+    path.with_name(path.name + ".part").unlink(missing_ok=True)
+    return load(path, runtime, state)
