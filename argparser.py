@@ -18,16 +18,7 @@ import tasks
 from utils import checks
 from utils.names import METHODS, NORMS, body_module, body_names
 from utils.options import OneLineParser, add_arguments, declared, fill, option
-from utils.refusals import (
-    PREVIOUS,
-    check_losses,
-    check_needs,
-    check_paths,
-    check_side_data,
-    check_start,
-    check_task,
-    refuse,
-)
+from utils.refusals import PREVIOUS, check_losses, check_needs, check_paths, check_side_data, check_start, refuse
 
 # What --recipe gives to options that the command line does not name. "paper" is the published method; what "best" adds is none of the
 # papers', and was chosen on training images held out, at the size of a CPU (benchmarks/results/ablation-4-2.csv).
@@ -386,6 +377,17 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_task(given: argparse.Namespace, name: str) -> None:
+    """The task must have the step and the number of classes; a folder's ``offline`` is known when its classes are."""
+    if given.dataset == "folder" and name == "offline":
+        return
+    task = tasks.load_task(given.dataset, name)
+    last = len(task) - 1
+    refuse(given.step > last, f"--step {given.step} is outside --task {task.name}, whose steps are 0 to {last}")
+    total = len(task.seen(last))
+    refuse(given.num_classes not in (None, total), f"--num_classes {given.num_classes}: --task {task.name} has {total}")
+
+
 def _check_checkpoints(options: Options) -> None:
     """The checkpoints that the run starts from must be there."""
     if options.step > 0 and (options.report or not options.test) and options.step_ckpt is None:
@@ -413,7 +415,7 @@ def _resolve(given: argparse.Namespace) -> Options:
     check_side_data(given, OPTIONS.values(), values["replay_share"])
     check_paths(given, OPTIONS.values())
     check_start(given)
-    check_task(given, values["task"])
+    _check_task(given, values["task"])
 
     if given.overlap:
         values["protocol"] = "overlap"

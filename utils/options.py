@@ -81,14 +81,11 @@ class Option:
 
     def add_to(self, group: argparse._ArgumentGroup) -> None:
         """Make it an argument of a parser's group."""
-        names = (f"--{self.name}", *self.aliases)
         if self.kind.startswith("bool"):
-            action = "store_false" if self.default else "store_true"
-            group.add_argument(*names, action=action, default=self.silent, help=self.explained())
+            kind: dict[str, Any] = {"action": "store_false" if self.default else "store_true"}
         else:
-            read = self.check or _READ.get(self.kind.partition(" ")[0])
-            more = {} if self.choices is None else {"choices": self.choices}
-            group.add_argument(*names, type=read, default=self.silent, help=self.explained(), **more)
+            kind = {"type": self.check or _READ.get(self.kind.partition(" ")[0]), "choices": self.choices}
+        group.add_argument(f"--{self.name}", *self.aliases, default=self.silent, help=self.explained(), **kind)
 
 
 def option(

@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Collection
 from pathlib import Path
 
-import tasks
 from utils.checks import need_gpu_for_fp16, replay_images
 from utils.errors import UserError
 from utils.options import Option, said
@@ -131,14 +130,3 @@ def check_start(given: argparse.Namespace) -> None:
     refuse(given.no_pretrained and given.pretrained not in (None, "none"), "--no_pretrained contradicts --pretrained")
     need_gpu_for_fp16(given.precision, given.device)
     refuse(not given.name or "/" in given.name, f"--name {given.name!r}: a name without slashes is needed")
-
-
-def check_task(given: argparse.Namespace, name: str) -> None:
-    """The task must have the step and the number of classes; a folder's ``offline`` is known when its classes are."""
-    if given.dataset == "folder" and name == "offline":
-        return
-    task = tasks.load_task(given.dataset, name)
-    last = len(task) - 1
-    refuse(given.step > last, f"--step {given.step} is outside --task {task.name}, whose steps are 0 to {last}")
-    total = len(task.seen(last))
-    refuse(given.num_classes not in (None, total), f"--num_classes {given.num_classes}: --task {task.name} has {total}")
