@@ -1,14 +1,14 @@
 """Pins: what version 0.1.0 did as its users see it, recorded, so that the house can be moved around behind it.
 
 They know command lines, files, keys, columns and printed lines, and no module inside. ``records/`` holds what was seen; a test never
-writes there unless the variable ``RECORD_PINS`` names its record: ``RECORD_PINS="options parsers" pytest tests/pins``. What
-``records/0.1.0/`` holds is how that version wrote checkpoints and work folders; it stays as it is whatever later versions write.
+writes there unless the variable ``RECORD_PINS`` names its records: ``RECORD_PINS="options refusals.run" pytest tests/pins``. What
+``records/0.1.0/`` holds is how that version wrote checkpoints, work folders and results: it stays as it is, whatever later versions write.
 
     test_parsers.py        options, defaults, choices, types of every entry script
     test_options.py        what run.py makes of command lines; which options may change between a run and its continuation
     test_refusals.py       exit code and message of every refused command line of run.py, and of the other scripts
     test_dry_run.py        the lines that a dry run of every experiment prints
-    test_work_folders.py   a work folder of version 0.1.0 is not made anew
+    test_work_folders.py   a work folder of version 0.1.0 is not made anew; its scores and its page are read
     test_checkpoints.py    keys of the checkpoints; those of version 0.1.0 are tested, resumed, started from, labelled and selected with
     test_columns.py        columns of the results, the manifests and the confusion matrix
 

@@ -6,13 +6,17 @@ waited for, what it left behind, and its key where the work folder was /w and th
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.pins.conftest import RECORDS
 from tests.pins.scripts import Ended, call
@@ -111,3 +115,89 @@ def test_what_is_not_done_is_not_taken_for_done(
         f"{len(stages) - (3 if change == 'command' else 1)} of {len(stages)} stages"
         in run(words, work, monkeypatch).out
     )
+
+
+def filled(work: Path) -> None:
+    """Scores of the demo's runs as version 0.1.0 wrote them, a selection of web images, and a rehearsal."""
+    (work / "logs/results").mkdir(parents=True)
+    shutil.copy(RECORDS / "0.1.0/shapes-4-2.csv", work / "logs/results")
+    for name in (
+        "web-images/cross/1.jpg",
+        "web-images/cross/2.jpg",
+        "search/downloads/one/1.jpg",
+        "search/downloads/one/2.jpg",
+    ):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 40), "red").save(work / name)
+    (work / "web/captions-42/selected.csv").write_text(
+        "path,class,caption,kept,reason\n../../web-images/cross/1.jpg,cross,a crooked cross,1,the best of its class\n"
+        "../../web-images/cross/2.jpg,cross,a ring,0,the caption does not name cross\n"
+    )
+    for name, text in (
+        ("search/captions/one.txt", "1.jpg a crimson circle\n2.jpg two dogs\n"),
+        ("rehearsal/nouns/one.txt", "1.jpg circle \n2.jpg dog \n"),
+        ("rehearsal/kept/one.txt", "1.jpg\n"),
+        ("search/class_words.txt", "one.png circle \n"),
+    ):
+        (work / name).write_text(text)
+
+
+def test_scores_of_older_rows_are_read(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    _, stages = read("demo", str(work), "/d")
+    write(work, stages)
+    filled(work)
+    table = next(stage["command"] for stage in stages.values() if "utils.table" in stage["command"])
+    assert call(*table).code == 0
+    with (work / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = (
+        "experiment",
+        "protocol",
+        "step",
+        "arm",
+        "seeds",
+        "old_mean",
+        "new_mean",
+        "all_mean",
+        "harmonic_mean",
+        "iterations",
+    )
+    overlap = ("shapes-4-2", "overlap")
+    assert [tuple(row[column] for column in columns) for row in rows] == [
+        (*overlap, "0", "base", "42", "0.565385", "", "0.618971", "", "300.0"),
+        (*overlap, "0", "base-all-pixels", "42", "0.60258", "", "0.582804", "", "0.0"),
+        (*overlap, "1", "raw-web", "42", "0.605131", "0.635095", "0.653114", "0.619751", "120.0"),
+        (*overlap, "1", "best-discriminator", "42", "0.756409", "0.622175", "0.685088", "0.682757", "120.0"),
+        (*overlap, "2", "raw-web", "42", "0.741898", "0.414817", "0.690901", "0.532114", "120.0"),
+        (*overlap, "2", "best-discriminator", "42", "0.596784", "0.38552", "0.572835", "0.468434", "120.0"),
+    ]
+    text = (work / "table.md").read_text()
+    assert "| best-discriminator | +15.1 | -1.3 | +3.2 | +6.3 | 1 |" in text
+    assert "| raw-web | 74.2 | 41.5 | 69.1 | 53.2 | 120 | 42 | 902 | 1 |" in text
+    assert (work / "table.tex").stat().st_size > 0
+
+
+def test_the_page_of_an_older_work_folder(tmp_path: Path, small_shapes: Path) -> None:
+    """The commands in its records say where all is, whatever records of later versions say more."""
+    work = tmp_path / "work"
+    _, stages = read("demo", str(work), "/d")
+    write(work, stages)
+    filled(work)
+    (work / "data").rmdir()
+    (work / "data").symlink_to(small_shapes)
+    ended = call(*stages["report"]["command"])
+    # Its checkpoints are empty here: the page goes on without predictions, and says so.
+    assert ended.code == 1 and ended.out == f"{work}/report.html: open it in a browser\n", ended.err
+    assert f"No predictions of base: {work}/checkpoints/step/shapes-4-2-ov/base-42_0.pth: damaged" in ended.err
+    for arm, step in (("raw-web", 1), ("raw-web", 2), ("best-discriminator", 2), ("base", 0)):
+        assert f"No confusion matrix was kept of {arm}, seed 42, step {step}" in ended.err
+    page = re.sub(r"<[^>]+>", " ", (work / "report.html").read_text(encoding="utf-8"))
+    for text in (
+        "a crooked cross",
+        "the caption does not name cross",
+        "a crimson circle",
+        "--recipe best",
+        "heart (new)",
+    ):
+        assert text in page, text
