@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import tasks
-from utils import checks
+from utils import values
+from utils.checks import images_per_rank
 from utils.names import METHODS, NORMS, body_module, body_names
 from utils.options import OneLineParser, add_arguments, declared, fill, option
 from utils.refusals import PREVIOUS, check_losses, check_needs, check_paths, check_side_data, check_start, refuse
@@ -68,12 +69,12 @@ class Options:
     """Everything that a run was asked for, resolved: no option is None that the run needs."""
 
     name: str = _run("Experiment", "name of the run, in checkpoints, logs and results", neutral=True)
-    random_seed: int = _run(42, "seed of everything random", check=checks.count)
+    random_seed: int = _run(42, "seed of everything random", check=values.count)
     num_workers: int = _run(
-        1, "data loading processes per rank; 0 loads in the process", check=checks.count, neutral=True
+        1, "data loading processes per rank; 0 loads in the process", check=values.count, neutral=True
     )
     device: str = _run(
-        "auto", "auto (cuda if there is one), cpu, cuda, mps or a GPU's number", check=checks.device, neutral=True
+        "auto", "auto (cuda if there is one), cpu, cuda, mps or a GPU's number", check=values.device, neutral=True
     )
     local_rank: int = _run(None, "set by torch.distributed.launch", aliases=("--local-rank",), neutral=True)
     precision: str = _run(
@@ -85,8 +86,8 @@ class Options:
     wandb: str = _run("off", "also log to Weights & Biases", choices=("off", "offline", "online"), neutral=True)
     debug: bool = _run(False, "log more, each loss term at every print_interval", neutral=True)
     visualize: bool = _run(True, "log no pictures (as published: the flag switches them off)", neutral=True)
-    sample_num: int = _run(8, "sample predictions to log and to show in the report", check=checks.count, neutral=True)
-    print_interval: int = _run(10, "iterations between logged losses", check=checks.positive, neutral=True)
+    sample_num: int = _run(8, "sample predictions to log and to show in the report", check=values.count, neutral=True)
+    print_interval: int = _run(10, "iterations between logged losses", check=values.positive, neutral=True)
     report: bool = _run(
         False,
         "at the end test the previous step's model too, print a before/after table and write an HTML page",
@@ -101,19 +102,19 @@ class Options:
     num_classes: int | None = _data(
         None,
         "number of classes of the task with background; checked, never needed",
-        check=checks.positive,
+        check=values.positive,
         neutral=True,
     )
     # Crop, body and stride of coco-voc: as published (WILSON, section 4.1).
-    crop_size: int = _data(512, "training crop", of_dataset={"coco-voc": 448, "shapes": 128}, check=checks.positive)
+    crop_size: int = _data(512, "training crop", of_dataset={"coco-voc": 448, "shapes": 128}, check=values.positive)
     crop_size_val: int = _data(
-        512, "validation and test crop", of_dataset={"shapes": 128}, check=checks.positive, neutral=True
+        512, "validation and test crop", of_dataset={"shapes": 128}, check=values.positive, neutral=True
     )
     jitter: float = _data(
         0.0,
         "colours of training images: brightness, contrast and saturation change by up to this share, hue by up to a quarter of it, "
         "and with a third of it as probability the image is grey",
-        check=checks.fraction,
+        check=values.fraction,
     )
     crop_val: bool = _data(
         True,
@@ -152,33 +153,33 @@ class Options:
         of_dataset={"coco": "voc", "coco-voc": "voc", "shapes": "5-3", "folder": "offline"},
         neutral=True,
     )
-    step: int = _task(0, "step to train or test", check=checks.count)
+    step: int = _task(0, "step to train or test", check=values.count)
     protocol: str = _task(
         "disjoint", "which images a step sees", choices=("disjoint", "overlap", "partitioned"), late=True
     )
     no_mask: bool = _task(False, "keep the labels of old classes in the step's training data")
 
-    epochs: int = _training(30, "epochs", check=checks.positive)
+    epochs: int = _training(30, "epochs", check=values.positive)
     iters_per_epoch: int | None = _training(
-        None, "iterations of an epoch", shown="one pass over the images", check=checks.positive
+        None, "iterations of an epoch", shown="one pass over the images", check=values.positive
     )
-    batch_size: int = _training(24, "batch size over all ranks", check=checks.positive)
-    lr: float = _training(0.01, "learning rate of the body", check=checks.rate)
-    momentum: float = _training(0.9, "momentum (nesterov, where above 0)", check=checks.fraction)
-    weight_decay: float = _training(1e-4, "weight decay", check=checks.weight)
+    batch_size: int = _training(24, "batch size over all ranks", check=values.positive)
+    lr: float = _training(0.01, "learning rate of the body", check=values.rate)
+    momentum: float = _training(0.9, "momentum (nesterov, where above 0)", check=values.fraction)
+    weight_decay: float = _training(1e-4, "weight decay", check=values.weight)
     lr_policy: str = _training(
         "poly",
         "schedule; warmup stays constant until pseudo_ep, then poly",
         choices=("poly", "step", "none", "warmup", "one_cycle"),
     )
-    lr_decay_step: int = _training(5000, "iterations between decays of --lr_policy step", check=checks.positive)
-    lr_decay_factor: float = _training(0.1, "factor of --lr_policy step", check=checks.rate)
-    lr_power: float = _training(0.9, "power of the poly curve", check=checks.rate)
+    lr_decay_step: int = _training(5000, "iterations between decays of --lr_policy step", check=values.positive)
+    lr_decay_factor: float = _training(0.1, "factor of --lr_policy step", check=values.rate)
+    lr_power: float = _training(0.9, "power of the poly curve", check=values.rate)
     lr_head: float = _training(
-        None, "learning rate of head and classifier, times --lr", shown="1 at step 0, 10 later", check=checks.rate
+        None, "learning rate of head and classifier, times --lr", shown="1 at step 0, 10 later", check=values.rate
     )
-    lr_pseudo: float = _training(0.01, "learning rate of the localizer", check=checks.rate)
-    val_interval: int = _training(5, "epochs between validations", check=checks.positive, neutral=True)
+    lr_pseudo: float = _training(0.01, "learning rate of the localizer", check=values.rate)
+    val_interval: int = _training(5, "epochs between validations", check=values.positive, neutral=True)
 
     backbone: str = _network(
         "resnet101",
@@ -197,7 +198,7 @@ class Options:
         None,
         "size of the head's pooling in evaluation",
         shown="crop_size / output_stride",
-        check=checks.positive,
+        check=values.positive,
         neutral=True,
     )
     pretrained: str = _network(
@@ -215,7 +216,7 @@ class Options:
     resume: str = _checkpoints(
         "never", "auto: go on from the run's own checkpoint where there is one", choices=("never", "auto"), neutral=True
     )
-    ckpt_interval: int = _checkpoints(1, "epochs between checkpoints", check=checks.positive, neutral=True)
+    ckpt_interval: int = _checkpoints(1, "epochs between checkpoints", check=values.positive, neutral=True)
     step_ckpt: str | None = _checkpoints(
         None,
         "checkpoint of the previous step",
@@ -241,12 +242,12 @@ class Options:
     loss_kd: float = _pixel_labels(
         0.0,
         "weight of the distillation of the previous model's output (LwF, ILT, MiB)",
-        check=checks.weight,
+        check=values.weight,
         needs=PREVIOUS,
         contradicts="weakly",
     )
     loss_de: float = _pixel_labels(
-        0.0, "weight of the distillation of the body's features (ILT, WILSON)", check=checks.weight, needs=PREVIOUS
+        0.0, "weight of the distillation of the body's features (ILT, WILSON)", check=values.weight, needs=PREVIOUS
     )
     icarl: bool = _pixel_labels(
         False,
@@ -254,7 +255,7 @@ class Options:
         needs=PREVIOUS,
         contradicts="weakly",
     )
-    icarl_importance: float = _pixel_labels(1.0, "weight of --icarl's distillation", check=checks.weight)
+    icarl_importance: float = _pixel_labels(1.0, "weight of --icarl's distillation", check=values.weight)
     icarl_disjoint: bool = _pixel_labels(
         False, "one binary cross entropy whose old channels come from the previous model", contradicts="weakly"
     )
@@ -262,17 +263,17 @@ class Options:
 
     weakly: bool = _image_labels(False, "learn the new classes from image labels", needs=PREVIOUS)
     alpha: float = _image_labels(
-        0.5, "hardness of the soft targets; with --loss_kd the distillation's temperature factor", check=checks.fraction
+        0.5, "hardness of the soft targets; with --loss_kd the distillation's temperature factor", check=values.fraction
     )
     pos_w: float = _image_labels(
-        1.0, "weight of the positive images in the image-level loss", check=checks.rate, needs="weakly"
+        1.0, "weight of the positive images in the image-level loss", check=values.rate, needs="weakly"
     )
     affinity: bool = _image_labels(False, "refine the localizer's masks by pixel affinity (PAMR)", needs="weakly")
-    pseudo_ep: int = _image_labels(5, "epoch from which the segmenter learns from the localizer", check=checks.count)
+    pseudo_ep: int = _image_labels(5, "epoch from which the segmenter learns from the localizer", check=values.count)
     cam: str = _image_labels(
         "ngwp", "pooling of the localizer's scores", choices=("ngwp", "att", "mean"), needs="weakly"
     )
-    l_seg: float = _image_labels(1.0, "weight of the segmentation loss", check=checks.weight, needs="weakly")
+    l_seg: float = _image_labels(1.0, "weight of the segmentation loss", check=values.weight, needs="weakly")
     old_yields: bool = _image_labels(
         False,
         "old targets are the teacher's times the share that new classes do not claim (not in the papers)",
@@ -292,7 +293,7 @@ class Options:
         neutral=True,
     )
     replay_num: int = _side_data(
-        2, "replay images per original image, at most", check=checks.positive, needs="replay", late=True
+        2, "replay images per original image, at most", check=values.positive, needs="replay", late=True
     )
     replay_balance: bool = _side_data(
         False,
@@ -301,16 +302,16 @@ class Options:
         late=True,
     )
     replay_share: float = _side_data(
-        0.5, "share of replay images in a batch, between 0 and 1", check=checks.fraction, needs="replay", late=True
+        0.5, "share of replay images in a batch, between 0 and 1", check=values.fraction, needs="replay", late=True
     )
     replay_weight: float = _side_data(
-        1.0, "weight of a replay image in the segmentation loss", check=checks.rate, needs="replay", late=True
+        1.0, "weight of a replay image in the segmentation loss", check=values.rate, needs="replay", late=True
     )
     web: bool = _side_data(False, "learn the new classes from web images")
     web_path: str | None = _side_data(
         None, "folder of web images, one folder a class, or a manifest (select_web.py)", needs="web", neutral=True
     )
-    web_num: int = _side_data(500, "web images per class, at most", check=checks.positive, needs="web", late=True)
+    web_num: int = _side_data(500, "web images per class, at most", check=values.positive, needs="web", late=True)
     web_labels: str = _side_data(
         "folder",
         "image labels of web images: the folder's class, or every known class that the caption names",
@@ -405,35 +406,35 @@ def _check_checkpoints(options: Options) -> None:
 
 def _resolve(given: argparse.Namespace) -> Options:
     """Checked options with every default filled in."""
-    values = fill(given, OPTIONS.values(), given.dataset)
+    filled = fill(given, OPTIONS.values(), given.dataset)
     refuse(given.val_on_trainset and given.val_list is not None, "--val_on_trainset contradicts --val_list")
     refuse(
         given.overlap and given.protocol not in (None, "overlap"), f"--overlap contradicts --protocol {given.protocol}"
     )
     check_needs(given, OPTIONS.values())
     check_losses(given)
-    check_side_data(given, OPTIONS.values(), values["replay_share"])
+    check_side_data(given, OPTIONS.values(), filled["replay_share"])
     check_paths(given, OPTIONS.values())
     check_start(given)
-    _check_task(given, values["task"])
+    _check_task(given, filled["task"])
 
     if given.overlap:
-        values["protocol"] = "overlap"
+        filled["protocol"] = "overlap"
     if given.no_pretrained or given.step > 0:
-        values["pretrained"] = "none"
+        filled["pretrained"] = "none"
     if not given.visualize:
-        values["sample_num"] = 0
-    values["lr_head"] = given.lr_head or (1.0 if given.step == 0 else 10.0)
-    values["method"] = given.method or ("weak" if given.weakly else "supervised")
-    values["pooling"] = given.pooling or values["crop_size"] // values["output_stride"]
+        filled["sample_num"] = 0
+    filled["lr_head"] = given.lr_head or (1.0 if given.step == 0 else 10.0)
+    filled["method"] = given.method or ("weak" if given.weakly else "supervised")
+    filled["pooling"] = given.pooling or filled["crop_size"] // filled["output_stride"]
     refuse(
-        values["pooling"] < 1,
-        f"--crop_size {values['crop_size']} is smaller than --output_stride {values['output_stride']}",
+        filled["pooling"] < 1,
+        f"--crop_size {filled['crop_size']} is smaller than --output_stride {filled['output_stride']}",
     )
-    values["local_rank"] = int(os.environ.get("LOCAL_RANK", given.local_rank or 0))
-    checks.images_per_rank(given.batch_size, int(os.environ.get("WORLD_SIZE", 1)))
+    filled["local_rank"] = int(os.environ.get("LOCAL_RANK", given.local_rank or 0))
+    images_per_rank(given.batch_size, int(os.environ.get("WORLD_SIZE", 1)))
 
-    options = Options(**{key: values[key] for key in OPTIONS})
+    options = Options(**{key: filled[key] for key in OPTIONS})
     _check_checkpoints(options)
     refuse(options.method not in METHODS, f"--method {options.method}: unknown; choose one of {', '.join(METHODS)}")
     return options

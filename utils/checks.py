@@ -1,99 +1,44 @@
-"""Checks of option values, without anything heavy.
+"""Limits of batches and of arithmetic: the command line asks before torch is loaded, the engine where it counts.
 
-``fraction`` to ``device`` read the text of one option, as argparse asks its types to. The last three are of several options; the
-command line makes them before anything is loaded, and what is built from the same values makes them again.
+Nothing heavy is imported here, so that both ask the same function.
 """
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
-
 from utils.errors import UserError
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-def fraction(text: str) -> float:
-    """From 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise ArgumentTypeError(f"{text} is not a positive whole number")
-    return value
-
-
-def count(text: str) -> int:
-    """A whole number from 0."""
-    value = int(text)
-    if value < 0:
-        raise ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-def weight(text: str) -> float:
-    """A finite number from 0."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ArgumentTypeError(f"{text} is not a number of at least 0")
-    return value
-
-
-def rate(text: str) -> float:
-    """A finite number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def device(text: str) -> str:
-    """A device as ``utils.distributed.start`` takes it; a number N is ``cuda:N``."""
-    if text in DEVICES:
-        return text
-    if text.isdigit():
-        return f"cuda:{text}"
-    raise ArgumentTypeError(f"{text} is none of {', '.join(DEVICES)} or the number of a GPU")
-
-
-def replay_images(batch_size: int, share: float) -> int:
-    """Replay images of a batch.
-
-    Raises:
-        UserError: ``share`` of the batch is no whole number, or leaves none of one kind.
-    """
-    images = round(share * batch_size)
-    if not 0 < images < batch_size or abs(images - share * batch_size) > 1e-6:
-        raise UserError(
-            f"--batch_size {batch_size} cannot be divided so that --replay_share {share:g} of it are replay images; "
-            "with a half give an even number"
-        )
-    return images
 
 
 def images_per_rank(batch_size: int, world: int) -> int:
-    """A rank's images of a global batch.
+    """Images of a batch that each of ``world`` processes sees.
 
     Raises:
-        UserError: ``world`` ranks cannot share it equally.
+        UserError: the batch cannot be shared equally.
     """
     if batch_size % world:
         raise UserError(f"--batch_size {batch_size} cannot be shared by {world} processes: give a multiple of {world}")
     return batch_size // world
 
 
-def need_gpu_for_fp16(precision: str, device: str) -> None:
-    """UserError where half precision is asked of a CPU, which has no arithmetic for it.
+def replay_images(batch_size: int, share: float) -> int:
+    """Replay images of a batch of which they are the ``share``, between 0 and 1.
 
-    Args:
-        precision: fp32, bf16 or fp16.
-        device: type of the device: cpu, cuda or mps.
+    Raises:
+        UserError: the batch cannot be divided so, or would hold one kind of images alone.
+    """
+    count = round(share * batch_size)
+    if not 0 < count < batch_size or abs(count - share * batch_size) > 1e-6:
+        raise UserError(
+            f"--batch_size {batch_size} cannot be divided so that --replay_share {share:g} of it are replay images; "
+            "with a half give an even number"
+        )
+    return count
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse arithmetic that a device (``cpu``, ``cuda`` ...) lacks.
+
+    Raises:
+        UserError: fp16 on the CPU.
     """
     if precision == "fp16" and device == "cpu":
         raise UserError("--precision fp16 needs a GPU; on the CPU use fp32 or bf16")

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Collection
 from pathlib import Path
 
-from utils.checks import need_gpu_for_fp16, replay_images
+from utils.checks import check_precision, replay_images
 from utils.errors import UserError
 from utils.options import Option, said
 
@@ -128,5 +128,5 @@ def check_start(given: argparse.Namespace) -> None:
         "--ckpt contradicts --continue_ckpt and --resume: choose one",
     )
     refuse(given.no_pretrained and given.pretrained not in (None, "none"), "--no_pretrained contradicts --pretrained")
-    need_gpu_for_fp16(given.precision, given.device)
+    check_precision(given.precision, given.device)
     refuse(not given.name or "/" in given.name, f"--name {given.name!r}: a name without slashes is needed")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from utils.checks import positive
 from utils.options import OneLineParser, add_arguments, declared, fill, option, said
+from utils.values import positive
 
 SIZES = {"small": 1}
 
