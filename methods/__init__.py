@@ -1,6 +1,6 @@
-"""What is optimised. A method turns a batch and the networks' outputs into named loss terms; it is found here by its name.
+"""What is optimised: a method turns a batch and the networks' outputs into named loss terms.
 
-A new method is one file with a class that has ``from_options`` and ``losses``, and one line in ``METHODS``.
+A new method is one file with a class like ``methods.base.Method``, and one line in ``METHODS`` of ``utils/names.py``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,8 @@ from importlib import import_module
 
 from argparser import Options
 from methods.base import Method
-from utils.errors import UserError
+from utils.names import METHODS
 from utils.normalisation import Normalisation
-
-METHODS = {
-    "supervised": "methods.supervised:Supervised",
-    "weak": "methods.weak:Weak",
-}
 
 
 def make_method(options: Options, old: int, total: int, normalisation: Normalisation) -> Method:
@@ -27,8 +22,6 @@ def make_method(options: Options, old: int, total: int, normalisation: Normalisa
         total: channels of the student.
         normalisation: of the images.
     """
-    if options.method not in METHODS:
-        raise UserError(f"--method {options.method}: unknown; choose one of {', '.join(METHODS)}")
     module, _, name = METHODS[options.method].partition(":")
     method: Method = getattr(import_module(module), name).from_options(options, old, total, normalisation)
     return method

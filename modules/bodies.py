@@ -1,4 +1,4 @@
-"""Bodies by name. A new one is a file with ``make(name, output_stride, norm)`` and one line in ``BODIES``.
+"""Bodies by name: a new one is a file with ``make(name, output_stride, norm)`` and one line in ``BODIES`` of ``utils/names.py``.
 
 A body has ``out_channels``, ``mid_channels`` and ``image_stats`` (a name of ``utils.normalisation``), and turns
 images (B, 3, H, W) into its last feature map and a finer one.
@@ -12,14 +12,7 @@ from importlib import import_module
 from torch import nn
 
 from utils.errors import UserError
-
-# Name, or the part of it before a colon -> module.
-BODIES = {
-    "resnet50": "modules.resnet",
-    "resnet101": "modules.resnet",
-    "wider_resnet38_a2": "modules.wide_resnet",
-    "timm": "modules.timm_body",
-}
+from utils.names import body_module, body_names
 
 
 class Body(nn.Module):
@@ -36,8 +29,8 @@ def make_body(name: str, output_stride: int, norm: Callable[[int], nn.Module]) -
     Raises:
         UserError: no such body, or it has not this stride.
     """
-    module = BODIES.get(name.partition(":")[0])
+    module = body_module(name)
     if module is None:
-        raise UserError(f"--backbone {name}: unknown; choose one of {', '.join(BODIES)}:<name>")
+        raise UserError(f"--backbone {name}: unknown; choose one of {', '.join(body_names())}")
     body: Body = import_module(module).make(name, output_stride, norm)
     return body

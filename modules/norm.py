@@ -7,6 +7,8 @@ own layers run on CPU and GPU alike, under autocast and torch.compile; ``inplace
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from utils.errors import UserError
+from utils.names import NORMS
 
 SLOPE = 0.01
 EPS = 1e-5
@@ -142,7 +145,7 @@ class ActivatedNorm(nn.Module):
         return F.leaky_relu_(y, self.activation_param)
 
     def extra_repr(self) -> str:
-        """Shown when the layer is printed."""
+        """Sizes and choices, for ``print(layer)``."""
         kind = "|weight| + eps" if self.absolute else "weight"
         return f"{len(self.weight)}, scale={kind}, synchronised={self.synchronised}, activation={self.activation}"
 
@@ -166,33 +169,42 @@ def _package(synchronised: bool) -> Callable[[int], nn.Module]:
     return make
 
 
-def _own(absolute: bool, synchronised: bool) -> Callable[[int], nn.Module]:
-    return lambda channels: ActivatedNorm(channels, absolute=absolute, synchronised=synchronised)
+def make(name: str) -> Callable[[int], nn.Module]:
+    """Constructor of a layer of this file, channels -> layer; the name says which.
 
+    ``abn`` scales by weight, ``iabn`` by |weight| + eps; ``_sync`` shares statistics among the ranks; ``inplace_`` is the package's layer.
 
-NORMS: dict[str, Callable[[], Callable[[int], nn.Module]]] = {
-    "iabn_sync": lambda: _own(True, True),
-    "iabn": lambda: _own(True, False),
-    "abn_sync": lambda: _own(False, True),
-    "abn": lambda: _own(False, False),
-    "inplace_abn": lambda: _package(False),
-    "inplace_abn_sync": lambda: _package(True),
-}
+    Raises:
+        UserError: the package is not installed.
+    """
+    synchronised = name.endswith("_sync")
+    if name.startswith("inplace_"):
+        return _package(synchronised)
+    return partial(ActivatedNorm, absolute=arithmetic(name) == "iabn", synchronised=synchronised)
 
 
 def make_norm(name: str) -> Callable[[int], nn.Module]:
-    """Constructor of the norm layer called ``name`` in ``NORMS``: channels -> layer.
+    """Constructor of the norm layer called ``name``: channels -> layer.
+
+    Args:
+        name: a key of ``NORMS`` in ``utils/names.py``. A new norm is one line there, and a file with ``make(name)``.
 
     Raises:
         UserError: no such norm, or its package is not installed.
     """
     if name not in NORMS:
         raise UserError(f"--norm_act {name}: unknown; choose one of {', '.join(NORMS)}")
-    return NORMS[name]()
+    constructor: Callable[[int], nn.Module] = import_module(NORMS[name]).make(name)
+    return constructor
 
 
 def arithmetic(name: str) -> str:
-    """``iabn`` where the norm called ``name`` scales by |weight| + eps, ``abn`` where by weight."""
+    """The norm that computes the same as the one called ``name`` on one rank and without a package.
+
+    ``iabn`` scales by |weight| + eps, ``abn`` by weight; a norm of another file stands for itself.
+    """
+    if NORMS.get(name, __name__) != __name__:
+        return name
     return "abn" if name.startswith("abn") else "iabn"
 
 

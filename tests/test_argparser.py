@@ -11,6 +11,7 @@ import pytest
 import argparser
 from tests.conftest import ROOT
 from utils.errors import UserError
+from utils.names import METHODS
 
 BASE = "--name Base --step 0 --lr 0.01 --bce --dataset voc --task 15-5 --batch_size 24 --epochs 30 --val_interval 2"
 WEAK = (
@@ -109,6 +110,8 @@ REFUSED = [
     (WEAK + " --bce", "--bce is for pixel labels"),
     (WEAK + " --ss_dist", "--ss_dist"),
     (WEAK + " --no_pretrained", "belong to --step 0"),
+    (WEAK + " --method supervised", "--method supervised contradicts --weakly"),
+    (BASE + " --method other", "--method other: unknown; choose one of supervised, weak"),
     (WEAK + " --pseudo_ep 40", "leaves none of --epochs 40"),
     (WEAK + " --freeze", "--freeze contradicts --loss_de"),
     (WEAK + " --icarl_bkg 2", "--icarl_bkg 2.0"),
@@ -138,6 +141,19 @@ def test_malformed_values_exit_with_2(line: str, capsys: pytest.CaptureFixture[s
         parse(line)
     assert caught.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_new_method_may_learn_from_image_labels(previous: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "other", "methods.other:Other")
+    options = parse(f"{WEAK} --step_ckpt {previous} --method other")
+    assert options.method == "other" and options.affinity
+
+
+def test_defaults_of_a_data_set() -> None:
+    options = parse("--dataset shapes")
+    for name in ("task", "backbone", "output_stride", "crop_size", "crop_size_val"):
+        assert getattr(options, name) == argparser.default_of(name, "shapes")
+    assert argparser.default_of("crop_size", "any other") == 512
 
 
 def test_json_task(tmp_path: Path) -> None:

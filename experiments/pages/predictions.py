@@ -59,11 +59,8 @@ def predictions(study: Study) -> str:
     chosen = choose(task.new(step), [number for number in seen if number not in task.new(step)], has, share)
     if not chosen:
         return note("No test image shows a class of the task.")
-    size = options["crop_size_val"] or argparser.PRESETS.get(options["dataset"], {}).get("crop_size_val")
-    pairs = [
-        cropped(source.image(one.index), source.mask(one.index), size or argparser.PRESETS[""]["crop_size_val"])
-        for one in chosen
-    ]
+    size = options["crop_size_val"] or argparser.default_of("crop_size_val", options["dataset"])
+    pairs = [cropped(source.image(one.index), source.mask(one.index), size) for one in chosen]
     masks, lost = _masks(study, [image for image, _ in pairs])
     names = source.class_names
     rows = []

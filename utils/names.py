@@ -1,0 +1,37 @@
+"""What may stand behind ``--backbone``, ``--norm_act`` and ``--method``: names, and the modules that make what they name.
+
+The command line lists these names and refuses all others; ``modules.bodies``, ``modules.norm`` and ``methods`` import the modules. Nothing
+is imported here. A new one is a file (or a function in one that is there) and one line in a table.
+"""
+
+from __future__ import annotations
+
+# Name -> module with ``make(name, output_stride, norm) -> Body``; a colon at the end takes any name behind it.
+BODIES = {
+    "resnet50": "modules.resnet",
+    "resnet101": "modules.resnet",
+    "wider_resnet38_a2": "modules.wide_resnet",
+    "timm:": "modules.timm_body",
+}
+# Name -> module with ``make(name)``, which gives the layer's constructor: channels -> layer.
+NORMS = {
+    "iabn_sync": "modules.norm",
+    "iabn": "modules.norm",
+    "abn_sync": "modules.norm",
+    "abn": "modules.norm",
+    "inplace_abn": "modules.norm",
+    "inplace_abn_sync": "modules.norm",
+}
+# Name -> module:class with ``from_options`` and ``losses`` (``methods.base.Method``).
+METHODS = {"supervised": "methods.supervised:Supervised", "weak": "methods.weak:Weak"}
+
+
+def body_module(name: str) -> str | None:
+    """Module of the body called ``name``; None where there is no such body."""
+    family, colon, own = name.partition(":")
+    return BODIES.get(family + colon) if own or not colon else None
+
+
+def body_names() -> list[str]:
+    """The bodies as ``--help`` and refusals show them."""
+    return [f"{name}<name>" if name.endswith(":") else name for name in BODIES]
