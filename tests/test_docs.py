@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ from web.examples import HELD_OUT
 from web.selection import Rule
 
 PAGE = ROOT / "docs/method.md"
+# The only form in which code points to the page; on one line.
+REFERENCE = re.compile(r'docs/method\.md, "([^"\n]+)"')
+# Pages that the repository does not have, in the forms in which they were once cited.
+ABSENT = re.compile(r"""(?<!["'])\bMETHOD\b(?!["'])|\b(?:WEB|DATA|HOUSE)(?:,? sections?\b|,? [A-C]?\d\b| says\b)""")
 NUMBERS = {2: "two", 5: "five", 8: "eight", 10: "Ten"}
 
 
@@ -85,3 +90,52 @@ def test_files_that_pages_point_to_are_there(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
     own = [link for link in links if "://" not in link]
     assert own and not [link for link in own if not (path.parent / Path(link)).exists()]
+
+
+def code() -> list[Path]:
+    """Python and shell files of the project, those that mypy checks and the scripts beside them, but not this one with its examples."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    places = [place for place in [*project["tool"]["mypy"]["files"], "data"] if "*" not in place]
+    files = [*ROOT.glob("*.py"), *ROOT.glob("*.sh")]
+    files += [path for place in places for ending in ("py", "sh") for path in (ROOT / place).rglob(f"*.{ending}")]
+    return sorted(set(files) - {Path(__file__).resolve()})
+
+
+def test_code_points_to_headings_of_the_method_page() -> None:
+    headings = set(re.findall(r"^#+ (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    pointers = {path: REFERENCE.findall(path.read_text(encoding="utf-8")) for path in code()}
+    assert sum(map(len, pointers.values())) >= 20, "the form of the pointers has changed"
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, names in pointers.items()
+        for name in names
+        if name not in headings
+    ]
+    assert not wrong, f"docs/method.md has no such heading: {wrong}"
+
+
+def test_pointers_to_the_method_page_stand_on_one_line() -> None:
+    wrong = []
+    for path in code():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "docs/method.md," in REFERENCE.sub("", line):
+                wrong.append(f"{path.relative_to(ROOT)}: {line.strip()}")
+    assert not wrong, 'write docs/method.md, "Heading" on one line'
+
+
+def test_nobody_cites_pages_that_are_not_there() -> None:
+    files = [*code(), *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    cited = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in files
+        for match in ABSENT.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not cited
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["METHOD section 4", "(METHOD 4; Araslanov)", "METHOD, section 3", "WEB, section B6", "WEB section C", "WEB says"],
+)
+def test_citations_of_absent_pages_are_seen(text: str) -> None:
+    assert ABSENT.search(text)
