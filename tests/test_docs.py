@@ -28,6 +28,12 @@ PAGE = ROOT / "docs/method.md"
 REFERENCE = re.compile(r'docs/method\.md, "([^"\n]+)"')
 # Pages that the repository does not have, in the forms in which they were once cited.
 ABSENT = re.compile(r"""(?<!["'])\bMETHOD\b(?!["'])|\b(?:WEB|DATA|HOUSE)(?:,? sections?\b|,? [A-C]?\d\b| says\b)""")
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 NUMBERS = {2: "two", 5: "five", 8: "eight", 10: "Ten"}
 
 
@@ -84,12 +90,59 @@ def test_method_page_explains_every_part_of_the_best_recipe() -> None:
         assert f"`best-{part}`" in improvements
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/architecture.md"])
+def links(page: str) -> list[tuple[str, str]]:
+    """(file, heading) of every link of a page that stays in the repository; a file is empty where it is the page itself."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    return [(path, heading) for path, _, heading in (target.partition("#") for target in targets)]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_files_that_pages_point_to_are_there(page: str) -> None:
-    path = ROOT / page
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
-    own = [link for link in links if "://" not in link]
-    assert own and not [link for link in own if not (path.parent / Path(link)).exists()]
+    own = links(page)
+    assert own or page == "CHANGELOG.md"
+    assert not [path for path, _ in own if not ((ROOT / page).parent / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_that_pages_point_to_are_there(page: str) -> None:
+    for path, heading in links(page):
+        if heading:
+            target = (ROOT / page).parent / path if path else ROOT / page
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in headings}
+            assert heading in anchors, f"{page}: {path}#{heading}"
+
+
+def too_long(text: str, width: int, code: bool) -> list[str]:
+    """Lines of a page wider than ``width`` outside its tables and formulas; ``code`` says whether blocks of code count."""
+    wide, block = [], ""
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            block = "" if block else line.strip()
+        elif len(line) > width and not line.startswith("|") and block != "```math" and (code or not block):
+            wide.append(line)
+    return wide
+
+
+def test_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    assert not too_long(text, 110, code=True)
+    assert len(re.findall(r"^!\[", text, re.MULTILINE)) == 1, "one picture"
+    commands = re.findall(r"^bash run\.sh (\w+)", "\n".join(text.splitlines()[:25]), re.MULTILINE)
+    assert commands == ["demo", "test"], "the two commands stand on the first screen"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_prose_has_lines_of_100_characters(page: str) -> None:
+    assert not too_long((ROOT / page).read_text(encoding="utf-8"), 100, code=False)
+
+
+def test_long_lines_are_seen() -> None:
+    wide = "x" * 101
+    page = f"{wide}\n| {wide} |\n```math\n{wide}\n```\n```bash\n{wide}\n```\n{wide}\n"
+    assert too_long(page, 100, code=False) == [wide] * 2 and too_long(page, 100, code=True) == [wide] * 3
 
 
 def code() -> list[Path]:
