@@ -1,13 +1,57 @@
-"""Results pages: what a script writes, and below it what a person made of it."""
+"""What all benchmarks share: their command line, their pages, and how they end."""
 
 from __future__ import annotations
 
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from utils.errors import UserError
+from results.table import mean_and_deviation
+from utils.errors import UserError, one_line
 from utils.whole import write_whole
 
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 READING = "## How to read this"
+
+
+def make_parser(name: str, description: str | None, page: bool = True) -> argparse.ArgumentParser:
+    """The parser of ``python -m benchmarks.NAME``; with ``page`` it has the option ``--out``."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if page:
+        parser.add_argument(
+            "--out",
+            type=Path,
+            default=RESULTS / f"{name}.md",
+            help=f"page to write [benchmarks/results/{name}.md]",
+        )
+    return parser
+
+
+def finish(name: str, main: Callable[[], int]) -> None:
+    """Run a benchmark and end with its exit code; 2 for bad input, told in one line, 130 where it was stopped."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"benchmarks.{name}: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"benchmarks.{name}: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def spread(values: Sequence[float], scale: float = 100.0, digits: int = 1) -> str:
+    """Mean ± standard deviation (n - 1) times ``scale``; the mean alone of one value, a dash where there is none."""
+    mean = statistics.fmean(values) if values else math.nan
+    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+    return mean_and_deviation(mean, deviation, scale, digits)
 
 
 def write_page(path: Path, text: str) -> str:

@@ -14,7 +14,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,16 +43,15 @@ class Grid:
     notes: list[str]
 
 
+def mean_and_deviation(mean: float, deviation: float = math.nan, scale: float = 1.0, digits: int = 0) -> str:
+    """``mean ± deviation``, both times ``scale``; the mean alone where the deviation is NaN, a dash where both are."""
+    if math.isnan(mean):
+        return UNKNOWN
+    return f"{scale * mean:.{digits}f}" + ("" if math.isnan(deviation) else f" ± {scale * deviation:.{digits}f}")
+
+
 def _percent(mean: float, deviation: float = math.nan) -> str:
-    if math.isnan(mean):
-        return UNKNOWN
-    return f"{100 * mean:.1f}" + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
-
-
-def _whole(mean: float, deviation: float = math.nan) -> str:
-    if math.isnan(mean):
-        return UNKNOWN
-    return f"{mean:.0f}" + ("" if math.isnan(deviation) else f" ± {deviation:.0f}")
+    return mean_and_deviation(mean, deviation, scale=100, digits=1)
 
 
 def score_grid(table: Table) -> Grid:
@@ -71,9 +70,9 @@ def score_grid(table: Table) -> Grid:
             [
                 arm,
                 *(_percent(*table.spread(arm, score)) for score in SCORES),
-                _whole(table.spread(arm, "iterations")[0]),
-                _whole(*table.spread(arm, "seconds")),
-                _whole(table.highest(arm, "memory_mib")),
+                mean_and_deviation(table.spread(arm, "iterations")[0]),
+                mean_and_deviation(*table.spread(arm, "seconds")),
+                mean_and_deviation(table.highest(arm, "memory_mib")),
                 f"{count} of {count + len(missing)}" if missing else str(count),
             ]
         )
@@ -120,16 +119,22 @@ def _grids(tables: Sequence[Table], baseline: str | None) -> list[Grid]:
     return grids
 
 
-def markdown(tables: Sequence[Table], baseline: str | None = None) -> str:
-    """All tables as Markdown."""
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: int = 0) -> list[str]:
+    """The lines of one Markdown table, whose last ``right`` columns are set to the right."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+        return "|" + "".join(" " + cell.replace("|", r"\|") + " |" if cell else " |" for cell in cells)
 
+    rule = "|" + "---|" * (len(headings) - right) + "---:|" * right
+    return [line(headings), rule, *map(line, rows)]
+
+
+def markdown(tables: Sequence[Table], baseline: str | None = None) -> str:
+    """All tables as Markdown."""
     parts = []
     for grid in _grids(tables, baseline):
-        rule = "|---|" + "---:|" * (len(grid.headings) - 1)
-        lines = [f"## {grid.title}", "", line(grid.headings), rule, *map(line, grid.rows), "", *grid.notes]
+        shown = markdown_table(grid.headings, grid.rows, len(grid.headings) - 1)
+        lines = [f"## {grid.title}", "", *shown, "", *grid.notes]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
