@@ -18,14 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.pages import RESULTS, ROOT
 from experiments.method import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
-from results.table import FEW
+from results.table import FEW, markdown_table, mean_and_deviation
 from results.tables import LEVEL, SCORES
 from utils.errors import UserError, one_line
 from utils.whole import write_whole
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks/results"
 BEGIN, END = "<!-- results: written by python -m benchmarks.readme -->", "<!-- end of results -->"
 COLUMNS = {"step", "arm", "seeds", "missing", *(f"{score}_{part}" for score in SCORES for part in ("mean", "std"))}
 # Differences that are shown.
@@ -129,10 +128,8 @@ PAGES = {
 
 def _share(row: dict[str, str], key: str) -> str:
     """Mean ± deviation of a score in percent; a dash where there is none."""
-    mean, deviation = row[f"{key}_mean"], row[f"{key}_std"]
-    if not mean:
-        return "-"
-    return f"{100 * float(mean):.1f}" + (f" ± {100 * float(deviation):.1f}" if deviation else "")
+    mean, deviation = (float(row[f"{key}_{part}"] or "nan") for part in ("mean", "std"))
+    return mean_and_deviation(mean, deviation, scale=100, digits=1)
 
 
 def _difference(row: dict[str, str], key: str) -> str:
@@ -176,11 +173,16 @@ def table(path: Path) -> list[str]:
         baseline = next((row["baseline"] for row in rows if row.get("baseline")), "")
         pairs = max((int(row["pairs"]) for row in rows if row.get("pairs")), default=0)
         heading = ["arm", *SCORES, *(f"{score}, against {baseline}" for score in COMPARED if baseline), "seeds"]
-        lines = _heading(heading, words=1)
-        for row in rows:
-            cells = [row["arm"], *(_share(row, score) for score in SCORES)]
-            cells += [_difference(row, score) for score in COMPARED if baseline]
-            lines.append(_line([*cells, _seeds(row)]))
+        cells = [
+            [
+                row["arm"],
+                *(_share(row, score) for score in SCORES),
+                *(_difference(row, score) for score in COMPARED if baseline),
+                _seeds(row),
+            ]
+            for row in rows
+        ]
+        lines = markdown_table(heading, cells, right=len(heading) - 1)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read as a table ({error})") from error
     if baseline:
@@ -198,25 +200,17 @@ def short_table(path: Path) -> list[str]:
     Raises:
         UserError: it is no table of ``python -m utils.table``, or an arm is not explained.
     """
-    lines = _heading(["arm", "what it is", *SCORES, "seeds"], words=2)
-    for row in _shown(path):
+    rows = _shown(path)
+    for row in rows:
         if row["arm"] not in EXPLAINED:
             raise UserError(f"{path}: EXPLAINED of benchmarks/readme.py does not say what arm {row['arm']} is")
-        try:
-            scores = [_share(row, score) for score in SCORES]
-            lines.append(_line([row["arm"], EXPLAINED[row["arm"]], *scores, _seeds(row)]))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: cannot be read as a table ({error})") from error
-    return lines
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _heading(names: Sequence[str], words: int) -> list[str]:
-    """Head of a table whose first columns are words, the others numbers."""
-    return [_line(names), "|" + "---|" * words + "---:|" * (len(names) - words)]
+    try:
+        cells = [
+            [row["arm"], EXPLAINED[row["arm"]], *(_share(row, score) for score in SCORES), _seeds(row)] for row in rows
+        ]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({error})") from error
+    return markdown_table(["arm", "what it is", *SCORES, "seeds"], cells, right=len(SCORES) + 1)
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

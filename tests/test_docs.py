@@ -146,12 +146,11 @@ def test_long_lines_are_seen() -> None:
 
 
 def code() -> list[Path]:
-    """Python and shell files of the project, those that mypy checks and the scripts beside them, but not this one with its examples."""
+    """Python files that mypy checks and shell files beside them, but not this one with its examples."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    places = [place for place in [*project["tool"]["mypy"]["files"], "data"] if "*" not in place]
-    files = [*ROOT.glob("*.py"), *ROOT.glob("*.sh")]
-    files += [path for place in places for ending in ("py", "sh") for path in (ROOT / place).rglob(f"*.{ending}")]
-    return sorted(set(files) - {Path(__file__).resolve()})
+    patterns = [place if "*" in place else f"{place}/**/*.py" for place in project["tool"]["mypy"]["files"]]
+    patterns += [pattern.removesuffix("py") + "sh" for pattern in patterns]
+    return sorted({path for pattern in patterns for path in ROOT.glob(pattern)} - {Path(__file__).resolve()})
 
 
 def test_code_points_to_headings_of_the_method_page() -> None:
