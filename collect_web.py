@@ -16,7 +16,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from utils.errors import UserError, one_line
+from utils.script import GOES_ON, run
 
 SOURCES_HELP = (
     "where images come from; may be given several times, the next one is asked where a class has not enough. openverse or commons "
@@ -79,12 +79,4 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"collect_web.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("collect_web.py: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "collect_web.py", stopped=GOES_ON, level=logging.WARNING))

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 from captions.captioners import CAPTIONERS, DEFAULT_CAPTIONER
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import GOES_ON, run
 
 
 def get_argparser() -> argparse.ArgumentParser:
@@ -78,12 +79,6 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"generate_caption.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("generate_caption.py: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(
+        run(lambda: main(get_argparser().parse_args()), "generate_caption.py", stopped=GOES_ON, level=logging.INFO)
+    )

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import GOES_ON, run
 
 if TYPE_CHECKING:
     from argparser import Options
@@ -115,12 +116,4 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"generate_label.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("generate_label.py: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "generate_label.py", stopped=GOES_ON, level=logging.INFO))

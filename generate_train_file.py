@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.errors import UserError, one_line
+from utils.script import run
 
 
 def get_argparser() -> argparse.ArgumentParser:
@@ -45,8 +45,4 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"generate_train_file.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "generate_train_file.py"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import argparser
 from argparser import Options
-from utils.errors import UserError, one_line
+from utils.script import run
 
 
 def main(options: Options) -> int:
@@ -76,8 +76,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(argparser.parse()))
-    except UserError as error:
-        print(f"run.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run(lambda: main(argparser.parse()), "run.py"))

@@ -15,8 +15,9 @@ usage: bash run.sh COMMAND
 
 demo, animals, voc and coco are descriptions of experiments/: each prints every command that it runs, goes on where it was stopped, runs what
 does not depend on each other side by side, and ends with table.md, .csv, .tex and report.html in its work folder. OPTIONS are those of
-python -m experiments animals|voc|coco --help: --dry_run prints the commands, --arms chooses methods, --seeds, --jobs, --gpus, --cpu,
---options='...' adds to every run.py line. GPUS=2 is --gpus 2, GPUS=0 is --cpu, DRY_RUN=1 is --dry_run.
+python -m experiments animals|voc|coco --help: --arms chooses methods, --seeds, --jobs, --gpus, --cpu, --options='...' adds to every
+run.py line, --dry_run runs nothing and prints every command as `+ python ...`, with `# NAME: done` above it where it is done, for a
+machine with as many GPUs as --gpus says. GPUS=2 is --gpus 2, GPUS=0 is --cpu, DRY_RUN=1 is --dry_run.
 TEXT
 }
 

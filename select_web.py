@@ -14,7 +14,8 @@ import logging
 import sys
 from pathlib import Path
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import GOES_ON, run
 
 
 def get_argparser() -> argparse.ArgumentParser:
@@ -103,12 +104,4 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"select_web.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("select_web.py: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "select_web.py", stopped=GOES_ON, level=logging.INFO))

@@ -13,7 +13,8 @@ import logging
 import sys
 from pathlib import Path
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 
 
 def get_argparser() -> argparse.ArgumentParser:
@@ -116,12 +117,11 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"train_discriminator.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("train_discriminator.py: stopped; the same command goes on after the last whole epoch", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(
+        run(
+            lambda: main(get_argparser().parse_args()),
+            "train_discriminator.py",
+            stopped="the same command goes on after the last whole epoch",
+            level=logging.INFO,
+        )
+    )

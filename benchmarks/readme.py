@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.pages import RESULTS, ROOT
-from experiments.method import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
+from experiments.arms import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
+from results.rows import SCORES
 from results.table import FEW, markdown_table, mean_and_deviation
-from results.tables import LEVEL, SCORES
-from utils.errors import UserError, one_line
+from results.tables import LEVEL
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import write_whole
 
 BEGIN, END = "<!-- results: written by python -m benchmarks.readme -->", "<!-- end of results -->"
@@ -313,25 +315,26 @@ def rewritten(name: str, text: str, results: Path) -> str:
     return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}" if part else f"{before}{BEGIN}\n\n{END}{after}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Rewrite the pages, or check them; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is out of date")
-    given = parser.parse_args(arguments)
-    try:
-        texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in WRITTEN}
-        wanted = {name: rewritten(name, text, RESULTS) for name, text in texts.items()}
-    except UserError as error:
-        print(f"benchmarks.readme: {one_line(error)}", file=sys.stderr)
-        return 2
+def _write(*, check: bool) -> int:
+    """Rewrite the pages, or see whether they would change; the exit code."""
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in WRITTEN}
+    wanted = {name: rewritten(name, text, RESULTS) for name, text in texts.items()}
     stale = [name for name in WRITTEN if texts[name] != wanted[name]]
-    if not given.check:
+    if not check:
         for name in stale:
             write_whole(ROOT / name, wanted[name])
     elif stale:
         print(f"{', '.join(stale)}: results are out of date; run python -m benchmarks.readme", file=sys.stderr)
         return 1
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is out of date")
+    given = parser.parse_args(arguments)
+    return run(lambda: _write(check=given.check), "benchmarks.readme")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.pages import write_page  # noqa: E402
 from experiments.history import History, read_history  # noqa: E402
 from experiments.imitation.search import find, originals, read_pool  # noqa: E402
-from results.tables import Run, Table, make_tables, read_runs  # noqa: E402
+from results.rows import Run, read_runs  # noqa: E402
+from results.tables import Table, make_tables  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
 # Recipe -> the arms without and with rehearsal.
@@ -33,12 +34,11 @@ NEW = ("cow", "sheep")
 
 def found_table(history: History) -> list[str]:
     """How clean the search's result is, before and after the caption filter; the search is drawn again, as it was."""
-    command = history.stages["search"]
-    value = {option: command[command.index(option) + 1] for option in ("--pool", "--dataset_dir", "--task", "--out")}
-    wanted = originals("voc", Path(value["--dataset_dir"]), value["--task"], "overlap", 300)
+    files, task = history.stages["search"].inputs, history.runs[0].options["task"]
+    wanted = originals("voc", files["originals"], task, "overlap", 300)
     kept = history.work / "rehearsal/kept"
     counts = {"found": [0, 0], "kept by the caption filter": [0, 0]}
-    for original, pictures in find(read_pool(Path(value["--pool"])), wanted).items():
+    for original, pictures in find(read_pool(files["pool"]), wanted).items():
         names = set((kept / f"{original}.txt").read_text(encoding="utf-8").split())
         for number, picture in enumerate(pictures, 1):
             right = bool(picture.shows & set(wanted[original]))

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captions.wordnet import ARRAYS, FILE
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import replacing
 
 PARENT_SIGNS = {"@": False, "@i": True}
@@ -195,19 +196,18 @@ def build(folder: Path, out: Path) -> tuple[int, int]:
     return len(arrays["offsets"]), len(arrays["sense_counts"])
 
 
+def _run(given: argparse.Namespace) -> None:
+    synsets, lemmas = build(given.folder, given.out)
+    sys.stdout.write(f"{given.out}: {synsets} synsets, {lemmas} lemmas, {given.out.stat().st_size} bytes\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; exit code 0, or 2 for bad input."""
+    """Exit code 0, or 2 for bad input, after one line on stderr."""
     parser = argparse.ArgumentParser(prog="captions.build_wordnet", description="Make the file of WordNet's nouns.")
     parser.add_argument("folder", type=Path, help="folder with data.noun, index.noun and noun.exc of WordNet 3.x")
     parser.add_argument("--out", type=Path, default=FILE, help="file to write (.npz)")
     given = parser.parse_args(arguments)
-    try:
-        synsets, lemmas = build(given.folder, given.out)
-    except UserError as error:
-        sys.stderr.write(f"captions.build_wordnet: {one_line(error)}\n")
-        return 2
-    sys.stdout.write(f"{given.out}: {synsets} synsets, {lemmas} lemmas, {given.out.stat().st_size} bytes\n")
-    return 0
+    return run(lambda: _run(given), "captions.build_wordnet")
 
 
 if __name__ == "__main__":

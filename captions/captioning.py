@@ -20,6 +20,7 @@ from captions.captioners.base import Captioner
 from captions.formats import caption_line, read_captions
 from utils.errors import UserError
 from utils.manifest import IMAGE_SUFFIXES, Manifest, Row, Writer, open_manifest
+from utils.whole import cut_half_line
 
 T = TypeVar("T")
 # Images of an original lie in this folder of a replay tree, where there is one (WEB, section B2).
@@ -120,13 +121,6 @@ def _sign(marker: Path, captioner: Captioner, written: bool) -> None:
         raise UserError(f"{marker}: cannot be written ({error.strerror})") from error
 
 
-def _cut_half_line(path: Path) -> None:
-    """What a killed process left behind the last line's end; makes the file where there is none."""
-    with path.open("a+b") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-
-
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
@@ -140,7 +134,7 @@ def _caption_folders(plan: Mapping[Path, Sequence[Path]], out: Path, captioner: 
     done, todo = Done(), []
     for path, images in plan.items():
         try:
-            _cut_half_line(path)
+            cut_half_line(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
         there = {name for name, _ in read_captions(path)}

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from captions import wordnet
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import write_whole
 
 LOG = logging.getLogger("webwilss")
@@ -335,21 +336,20 @@ def make_vocabulary(classes: Sequence[str], path: Path | None = None) -> Vocabul
     return Vocabulary({name: whole.by_class[other] for name, other in found.items() if other is not None})
 
 
+def _run(given: argparse.Namespace) -> None:
+    vocabulary = make_vocabulary(given.classes)
+    vocabulary.write(given.out)
+    counts = ", ".join(f"{name} {len(vocabulary.words(name))}" for name in vocabulary.classes)
+    sys.stdout.write(f"{given.out}: words of {counts}\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; exit code 0, or 2 for bad input."""
+    """Exit code 0, or 2 for bad input, after one line on stderr."""
     parser = argparse.ArgumentParser(prog="captions.vocabulary", description="Write the words of classes to edit them.")
     parser.add_argument("--classes", nargs="+", required=True, help="names of the classes")
     parser.add_argument("--out", type=Path, required=True, help="file to write (.json)")
     given = parser.parse_args(arguments)
-    try:
-        vocabulary = make_vocabulary(given.classes)
-        vocabulary.write(given.out)
-    except UserError as error:
-        sys.stderr.write(f"captions.vocabulary: {one_line(error)}\n")
-        return 2
-    counts = ", ".join(f"{name} {len(vocabulary.words(name))}" for name in vocabulary.classes)
-    sys.stdout.write(f"{given.out}: words of {counts}\n")
-    return 0
+    return run(lambda: _run(given), "captions.vocabulary")
 
 
 if __name__ == "__main__":

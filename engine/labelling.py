@@ -82,7 +82,7 @@ class Labeller:
         ids = [number for classes in steps for number in classes]
         self.settings, self.runtime = settings, runtime
         self.marker = Marker(
-            checkpoint=weights_digest(state["model_state"]),
+            checkpoint=checkpoint.weights_digest(state["model_state"]),
             dataset=options["dataset"],
             task=Path(options["task"]).stem if options["task"].endswith(".json") else options["task"],
             step=len(steps) - 1,
@@ -158,15 +158,6 @@ def _description(
     task = load_task(described.dataset, described.task, set(known))
     steps = [list(classes) for classes in task.steps[: described.step + 1]]
     return described.plain(), steps, [known[number] for classes in steps for number in classes]
-
-
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Hash of a model's weights: the same however often its file is written."""
-    digest = hashlib.sha256()
-    for key in sorted(weights):
-        digest.update(key.encode())
-        digest.update(weights[key].contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def words_digest(path: Path) -> str:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from dataset.incremental import IncrementalView
 from results.confusion import write_confusion
-from results.page import Sample as ReportSample
+from results.page import Shown as ReportSample
 from results.page import write_report
-from results.rows import append_results
+from results.rows import append_results, names_cell
 from train import Trainer
 from utils.metrics import Scores
 from utils.visualise import colourise, confusion_figure, denormalise, panel
@@ -62,6 +62,9 @@ def _row(trainer: Trainer, result: Scores) -> dict[str, object]:
         "iterations": progress.epoch * trainer.iters_per_epoch,
         "seconds": round(progress.seconds, 1),
         "memory_mib": round(progress.memory, 1),
+        "dataset": trainer.task.dataset,
+        "task": trainer.task.name,
+        "old_classes": names_cell(trainer.names[1 : trainer.old]),
     }
     row |= {key: round(value, 6) for key, value in result.summary().items()}
     row |= {f"iou {name}": round(value, 6) for name, value in result.by_name().items()}

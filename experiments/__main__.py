@@ -6,7 +6,7 @@
     python -m experiments coco --dry_run
 
 Every command is printed before it runs. What is done is not run again; what was stopped goes on. All is in --work, what PAGES names
-last.
+last. --dry_run prints the commands of all stages, ``# NAME: done`` above those that are done.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import animals, demo, paper
-from experiments.method import ABLATIONS, ARMS, JOINT, stages
+from experiments.arms import ABLATIONS, ARMS, JOINT
+from experiments.plan import stages
 from experiments.runner import Runner, make_slots
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 
 # What a researcher looks at in the end, in the work folder.
 PAGES = ("table.md", "report.html")
@@ -57,11 +59,14 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, help="commands that run side by side [as many as the GPUs allow; 1 on the CPU]")
     add("--gpus", type=int, default=1, help="GPUs of one run.py, whose batch they share [1]")
     add("--cpu", action="store_true", help="leave the GPUs alone")
-    add("--dry_run", action="store_true", help="print the commands that would run, and run none")
+    add(
+        "--dry_run",
+        action="store_true",
+        help="print every command and run none, for as many GPUs as --gpus says; `# NAME: done` above those that are done",
+    )
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="experiments",
         description="Run an experiment, or go on with it: every command that makes its table.",
@@ -76,7 +81,11 @@ def get_argparser() -> argparse.ArgumentParser:
 
 
 def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
-    """The stages of an experiment and where they run.
+    """The stages of an experiment and where they run; a dry run takes the GPUs that it asks for as there.
+
+    Args:
+        given: the command line.
+        gpus: GPUs of this machine, as CUDA_VISIBLE_DEVICES names them.
 
     Raises:
         UserError: data is missing, or options contradict each other.
@@ -96,13 +105,20 @@ def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
     except ValueError as error:
         raise UserError(f"--options {given.options!r}: {error}") from None
     sizes = replace(experiment.sizes, common=(*experiment.sizes.common, *more))
+    if given.dry_run and given.gpus > max(1, len(gpus)):
+        # A plan for another machine, whose GPUs have the first numbers.
+        gpus = [str(number) for number in range(given.gpus)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slots = make_slots(gpus, given.gpus, given.jobs, cores)
     return Runner(stages(replace(experiment, sizes=sizes)), given.work, slots)
 
 
 def main(given: argparse.Namespace) -> int:
-    """Run or print; the exit code."""
+    """Run or print; the exit code: that of the first command that failed, 128 + n where signal n stopped it.
+
+    Raises:
+        UserError: data is missing, options contradict each other, or the work folder cannot be used.
+    """
     gpus: list[str] = []
     if not given.cpu:
         # Imported here, so that --help answers at once.
@@ -121,8 +137,4 @@ def main(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(get_argparser().parse_args()))
-    except UserError as error:
-        print(f"experiments: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "experiments"))

@@ -10,7 +10,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.method import Experiment, Rehearsal, Sizes, possible_arms
+from experiments.arms import possible_arms
+from experiments.plan import Experiment, Rehearsal, Sizes
 from experiments.stage import Stage, line
 
 # Classes with web images; of person the captioned photographs have some.
@@ -53,7 +54,7 @@ def describe(given: argparse.Namespace) -> Experiment:
     work, data = given.work, given.data.resolve()
     web, captioned, photographs = data / "web-animals", data / "web-captioned", data / "voc-animals"
     candidates, search = work / "candidates", work / "search"
-    found = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
+    rehearsal = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
     classes = line("--new", NEW, "--base", OLD)
     pool = search / "pool"
     prepare = (
@@ -61,19 +62,22 @@ def describe(given: argparse.Namespace) -> Experiment:
             "candidates",
             line("-m experiments.noisy_web --web", web, "--out", candidates, classes),
             needs=(web,),
-            makes=(candidates / "manifest.csv",),
+            kind="candidates",
+            outputs={"manifest": candidates / "manifest.csv"},
         ),
         Stage(
             "pool",
             line("-m experiments.imitated_search pool --web", web, "--captioned", captioned, "--out", pool, classes),
             needs=(web, captioned / "captions.json"),
-            makes=(pool / "pool.json",),
+            kind="pool",
+            outputs={"listing": pool / "pool.json"},
         ),
         Stage(
             "pool-captions",
             line("generate_caption.py", pool / "image", pool / "captions.txt"),
             after=("pool",),
-            makes=(pool / "captions.txt",),
+            kind="captions",
+            outputs={"captions": pool / "captions.txt"},
         ),
         Stage(
             "search",
@@ -88,7 +92,9 @@ def describe(given: argparse.Namespace) -> Experiment:
             ),
             after=("pool-captions",),
             needs=(photographs,),
-            makes=(found.downloads, found.captions, found.class_words),
+            kind="search",
+            inputs={"pool": pool, "originals": photographs},
+            outputs=rehearsal.named(),
         ),
     )
     return Experiment(
@@ -106,6 +112,6 @@ def describe(given: argparse.Namespace) -> Experiment:
         classes=(*OLD, "person", *NEW),
         web=web,
         candidates=candidates / "manifest.csv",
-        rehearsal=found,
+        rehearsal=rehearsal,
         prepare=prepare,
     )

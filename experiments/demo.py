@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dataset.shapes_drawing import SHAPES
-from experiments.method import Experiment, Rehearsal, Sizes
+from experiments.plan import Experiment, Rehearsal, Sizes
 from experiments.stage import Stage, line
 from tasks import load_task
 
@@ -35,21 +35,33 @@ def describe(given: argparse.Namespace) -> Experiment:
     """Data, which is drawn, and sizes."""
     work = given.work
     data, web, pool, search = (work / name for name in ("data", "web-images", "pool", "search"))
-    found = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
+    rehearsal = Rehearsal(search / "downloads", search / "captions", search / "class_words.txt")
     base = [SHAPES[i - 1] for i in load_task("shapes", TASK).new(0) if i]
-    draw = "-m dataset.shapes --out"
+    manifest, draw = pool / "manifest.csv", "-m dataset.shapes --out"
     prepare = (
-        Stage("draw", line(draw, data), makes=(data,)),
-        Stage("draw-web", line(draw, web, "--web --per_class 100"), makes=(web, web / "manifest.csv")),
-        Stage("draw-pool", line(draw, pool, "--web --seed 1 --per_class 60 --classes", base), makes=(pool / "manifest.csv",)),
+        Stage("draw", line(draw, data), kind="draw", outputs={"data": data}),
+        Stage(
+            "draw-web",
+            line(draw, web, "--web --per_class 100"),
+            kind="draw",
+            outputs={"images": web, "manifest": web / "manifest.csv"},
+        ),
+        Stage(
+            "draw-pool",
+            line(draw, pool, "--web --seed 1 --per_class 60 --classes", base),
+            kind="draw",
+            outputs={"manifest": manifest},
+        ),
         Stage(
             "search",
             line(
-                "-m experiments.imitated_search find --pool", pool / "manifest.csv", "--out", search, "--dataset shapes --dataset_dir",
+                "-m experiments.imitated_search find --pool", manifest, "--out", search, "--dataset shapes --dataset_dir",
                 data, f"--task {TASK} --originals 100",
             ),
             after=("draw", "draw-pool"),
-            makes=(found.downloads, found.captions, found.class_words),
+            kind="search",
+            inputs={"pool": manifest, "originals": data},
+            outputs=rehearsal.named(),
         ),
     )  # fmt: skip
     return Experiment(
@@ -67,6 +79,6 @@ def describe(given: argparse.Namespace) -> Experiment:
         classes=tuple(SHAPES),
         web=web,
         candidates=web / "manifest.csv",
-        rehearsal=found,
+        rehearsal=rehearsal,
         prepare=prepare,
     )

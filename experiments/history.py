@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import argparser
+from experiments.records import read_ended, run_options
+from experiments.stage import Stage
 from utils.errors import UserError
 
 Curve = dict[int, float]
@@ -21,18 +22,18 @@ class RunFiles:
     """One run.py command that ended.
 
     Attributes:
-        arm: the run's name without its seed.
+        arm: arm that was trained or tested.
         seed: its random seed.
         step: step of the task.
         options: its options by name, as given; None where the default holds.
-        command: the arguments behind ``python``.
+        checkpoint: where its weights are; those of a test may be another run's.
     """
 
     arm: str
     seed: int
     step: int
     options: dict[str, Any]
-    command: tuple[str, ...]
+    checkpoint: Path
 
     @property
     def experiment(self) -> str:
@@ -49,59 +50,54 @@ class RunFiles:
         """Where its log is."""
         return Path(self.options["logdir"]) / self.experiment / self.options["name"]
 
-    @property
-    def checkpoint(self) -> Path:
-        """Where its weights are; a test may name those of another run."""
-        if self.options["ckpt"] is not None:
-            return Path(self.options["ckpt"])
-        return Path(self.options["checkpoints"]) / "step" / self.experiment / f"{self.options['name']}_{self.step}.pth"
-
     def curves(self) -> dict[str, Curve]:
         """Tag -> iteration -> value of every scalar of the log; what was logged again, by a run that went on or anew, counts."""
-        found: dict[str, Curve] = {}
+        curves: dict[str, Curve] = {}
         with contextlib.suppress(FileNotFoundError), (self.folder / "scalars.jsonl").open(encoding="utf-8") as file:
             for line in file:
                 # A run that was killed may have left half a line.
                 with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
                     entry = json.loads(line)
                     where, value = int(entry["step"]), float(entry["value"])
-                    curve = found.setdefault(entry["tag"], {})
+                    curve = curves.setdefault(entry["tag"], {})
                     for later in [step for step in curve if step >= where]:
                         del curve[later]
                     curve[where] = value
-        return found
+        return curves
 
 
 @dataclass(frozen=True)
 class History:
-    """The commands of an experiment that ended, by stage name, in the order of their names."""
+    """What an experiment has done.
+
+    Attributes:
+        work: its work folder.
+        stages: stages that ended, by name, in the order of their names.
+        runs: run.py commands among them, by step and seed.
+    """
 
     work: Path
-    stages: dict[str, tuple[str, ...]]
+    stages: Mapping[str, Stage]
     runs: list[RunFiles]
 
-    def option(self, stage: str, option: str) -> Path | None:
-        """A path that the first stage whose name begins so was given; None where there is no such stage."""
-        for name, command in self.stages.items():
-            if name.startswith(stage) and option in command:
-                return Path(command[command.index(option) + 1])
-        return None
+    def of_kind(self, kind: str) -> list[Stage]:
+        """The stages of a kind."""
+        return [stage for stage in self.stages.values() if stage.kind == kind]
 
     def of(self, arm: str, step: int | None = None) -> Iterator[RunFiles]:
-        """The runs of an arm, by seed and step."""
+        """The runs of an arm, by step and seed."""
         return (run for run in self.runs if run.arm == arm and step in (None, run.step))
 
 
-def _run(command: Sequence[str]) -> RunFiles | None:
-    """None where this version's run.py does not know the command."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        try:
-            options = vars(argparser.get_argparser().parse_args(list(command[1:])))
-        except SystemExit:
-            return None
-    options["protocol"] = "overlap" if options["overlap"] else options["protocol"] or "disjoint"
-    seed = options["random_seed"]
-    return RunFiles(options["name"].removesuffix(f"-{seed}"), seed, options["step"], options, tuple(command))
+def _run(stage: Stage) -> RunFiles | None:
+    """None where it is no run, or this version's run.py does not know its command."""
+    if stage.kind not in ("train", "test") or stage.seed is None or stage.step is None:
+        return None
+    options = run_options(stage.command)
+    files = {**stage.inputs, **stage.outputs}
+    if options is None or "checkpoint" not in files:
+        return None
+    return RunFiles(stage.arm, stage.seed, stage.step, options, files["checkpoint"])
 
 
 def read_history(work: Path) -> History:
@@ -110,19 +106,9 @@ def read_history(work: Path) -> History:
     Raises:
         UserError: nothing of an experiment is there.
     """
-    stages: dict[str, tuple[str, ...]] = {}
-    runs: list[RunFiles] = []
-    for path in sorted((work / "stages").glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            command, ended = tuple(record["command"]), record["ended"] is True
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError):
-            continue
-        if not ended:
-            continue
-        stages[path.stem] = command
-        if command[0] == "run.py" and (run := _run(command)) is not None:
-            runs.append(run)
+    records = (read_ended(path) for path in sorted((work / "stages").glob("*.json")))
+    stages = {stage.name: stage for stage in records if stage is not None}
+    runs = [run for stage in stages.values() if (run := _run(stage)) is not None]
     if not runs:
         raise UserError(
             f"--work {work}: no run of an experiment has ended there; python -m experiments ... --work {work} makes some"

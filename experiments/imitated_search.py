@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from experiments.imitation.search import find, make_pool, originals, read_pool, write_downloads
-from utils.errors import UserError, one_line
+from utils.script import run
 
 
 def get_argparser() -> argparse.ArgumentParser:
@@ -57,8 +57,4 @@ def main(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(get_argparser().parse_args())
-    except UserError as error:
-        print(f"experiments.imitated_search: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "experiments.imitated_search"))

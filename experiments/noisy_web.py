@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from experiments.imitation.noise import mix
-from utils.errors import UserError, one_line
 from utils.manifest import FILE
+from utils.script import run
 
 
 def get_argparser() -> argparse.ArgumentParser:
@@ -32,11 +32,11 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
+def main(given: argparse.Namespace) -> None:
+    """Mix the candidates and say how many they are."""
+    count = mix(given.web, given.out, given.new, given.base, given.seed)
+    print(f"{given.out / FILE}: {count} candidates")
+
+
 if __name__ == "__main__":
-    given = get_argparser().parse_args()
-    try:
-        count = mix(given.web, given.out, given.new, given.base, given.seed)
-        print(f"{given.out / FILE}: {count} candidates")
-    except UserError as error:
-        print(f"experiments.noisy_web: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "experiments.noisy_web"))

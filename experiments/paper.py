@@ -6,7 +6,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.method import Experiment, Rehearsal, Sizes, possible_arms
+from experiments.arms import possible_arms
+from experiments.plan import Experiment, Rehearsal, Sizes
 from experiments.stage import line
 from tasks import BACKGROUND, load_task
 from utils.errors import UserError

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.errors import UserError, one_line
+from utils.script import run
 
 
 def get_argparser() -> argparse.ArgumentParser:
@@ -31,28 +31,28 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Read and write; the exit code."""
-    given = get_argparser().parse_args(arguments)
+def _run(given: argparse.Namespace) -> int:
     out: Path = given.out or given.work / "report.html"
     # Imported here, so that --help answers at once.
     from experiments.history import read_history
 
-    try:
-        history = read_history(given.work)
-        from experiments.pages.page import page
-        from experiments.pages.study import study
-        from utils.whole import write_whole
+    history = read_history(given.work)
+    from experiments.pages.page import page
+    from experiments.pages.study import study
+    from utils.whole import write_whole
 
-        found = study(history, given.arms, given.baseline)
-        write_whole(out, page(found))
-    except UserError as error:
-        sys.stderr.write(f"experiments.report: {one_line(error)}\n")
-        return 2
-    for sentence in found.lacking:
+    shown = study(history, given.arms, given.baseline)
+    write_whole(out, page(shown))
+    for sentence in shown.lacking:
         sys.stderr.write(f"experiments.report: {sentence}\n")
     print(f"{out}: open it in a browser")
-    return 1 if found.lacking else 0
+    return 1 if shown.lacking else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0, 1 where something is missing on the page, 2 for bad input."""
+    given = get_argparser().parse_args(arguments)
+    return run(lambda: _run(given), "experiments.report")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from experiments.records import record
 from experiments.stage import Stage, check, keys, missing
 from utils.errors import UserError
-from utils.whole import write_whole
+from utils.whole import InUse, locked, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds between two looks at the commands that run, and lines of a failed command's log to show.
@@ -99,30 +100,30 @@ class Runner:
         self.keys = keys(stages)
         self.jobs: list[_Job] = []
         self.stopping: int | None = None
-        self.lock: IO[str] | None = None
+        self.lock: int | None = None
 
     # ---- what is done -------------------------------------------------------------------------------------------------
 
     def _record(self, stage: Stage) -> dict[str, Any]:
         try:
-            record = json.loads((self.folder / f"{stage.name}.json").read_text(encoding="utf-8"))
+            read = json.loads((self.folder / f"{stage.name}.json").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError):
             return {}
-        return record if isinstance(record, dict) else {}
+        return read if isinstance(read, dict) else {}
 
     def _note(self, stage: Stage, ended: bool, seconds: float = 0.0) -> None:
-        record = {"key": self.keys[stage.name], "command": stage.command, "ended": ended, "seconds": round(seconds, 1)}
-        write_whole(self.folder / f"{stage.name}.json", json.dumps(record, indent=1) + "\n")
+        noted = record(stage, self.keys[stage.name], ended, seconds)
+        write_whole(self.folder / f"{stage.name}.json", json.dumps(noted, indent=1) + "\n")
 
     def _stale(self, stage: Stage) -> bool:
         """Whether it was made, or begun, by other commands."""
-        record = self._record(stage)
-        return bool(record) and record.get("key") != self.keys[stage.name]
+        noted = self._record(stage)
+        return bool(noted) and noted.get("key") != self.keys[stage.name]
 
     def done(self, stage: Stage) -> bool:
         """Whether a stage ended in an earlier run, by the same commands, and what it made is there."""
-        record = self._record(stage)
-        same = record.get("key") == self.keys[stage.name] and record.get("ended") is True
+        noted = self._record(stage)
+        same = noted.get("key") == self.keys[stage.name] and noted.get("ended") is True
         return same and all(path.exists() for path in stage.makes)
 
     def _todo(self) -> list[Stage]:
@@ -131,12 +132,11 @@ class Runner:
     # ---- running ------------------------------------------------------------------------------------------------------
 
     def dry_run(self) -> int:
-        """Print the commands that are not done; say what is missing."""
+        """Print every command, with a line above that says so where it is done or was another one; say what is missing."""
         for stage in self.stages:
             if self.done(stage):
                 print(f"# {stage.name}: done")
-                continue
-            if self._stale(stage):
+            elif self._stale(stage):
                 print(f"# {stage.name}: was made by other commands, which is kept as .bak")
             self._show(stage, self.slots[0])
         for sentence in missing(self._todo()):
@@ -203,7 +203,7 @@ class Runner:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            pass_fds=[self.lock.fileno()] if self.lock is not None else [],
+            pass_fds=[self.lock] if self.lock is not None else [],
         )
         self.jobs.append(_Job(stage, slot, process, log, time.monotonic()))
         if self.stopping is not None:  # The signal came while the command was started, and did not reach it.
@@ -246,18 +246,12 @@ class Runner:
     def _alone(self) -> Iterator[None]:
         """Keep other runs of this work folder out, where the system has file locks."""
         try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        with (self.folder / ".lock").open("w") as self.lock:
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{self.folder}: another run of this experiment is at work; wait for it or stop it"
-                ) from None
-            yield
+            with locked(self.folder / ".lock", wait=False) as self.lock:
+                yield
+        except InUse:
+            raise UserError(
+                f"{self.folder}: another run of this experiment is at work; wait for it or stop it"
+            ) from None
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         """The commands save and stop; a second signal ends them at once."""

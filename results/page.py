@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from tasks import IGNORE
-from utils.html import document, mask_image, png, swatch
+from utils.html import cell, document, figure, heading, mask_image, png, row_name, swatch, table
 from utils.whole import write_whole
 
 
 @dataclass(frozen=True)
-class Sample:
+class Shown:
     """One image and what was made of it; masks hold channels, 255 is ignore."""
 
     name: str
@@ -57,35 +57,32 @@ def _table(rows: Sequence[Mapping[str, Any]], class_of: Mapping[str, int] | None
     shares = [column for column in columns if _is_share(rows, column)]
     bars = class_of is not None
 
-    def cell(row: Mapping[str, Any], column: str) -> str:
+    def made(row: Mapping[str, Any], column: str) -> str:
         value = row.get(column, "")
         if column not in shares:
-            colour = swatch(class_of[str(value)]) if class_of and str(value) in class_of else ""
-            return f'<th scope="row">{colour}{escape(str(value))}</th>'
+            return row_name(str(value), swatch(class_of[str(value)]) if class_of and str(value) in class_of else "")
         share = float(value) if isinstance(value, int | float) else math.nan
-        if not bars:
-            return f'<td class="number">{_number(share)}</td>'
         # Of several columns the first is what was before, and steps back.
-        kind = "meter first" if len(shares) > 1 and column == shares[0] else "meter"
-        width = 0 if math.isnan(share) else 100 * min(max(share, 0), 1)
-        return (
-            f'<td><div class="{kind}"><b>{_number(share)}</b>'
-            f'<span class="track"><i style="width:{width:.1f}%"></i></span></div></td>'
-        )
+        first = len(shares) > 1 and column == shares[0]
+        return _bar(share, first) if bars else cell(_number(share), "number")
 
-    def heading(column: str) -> str:
-        kind = ' class="number"' if column in shares and not bars else ""
-        return f'<th scope="col"{kind}>{escape(column)}</th>'
-
-    head = "".join(heading(column) for column in columns)
-    body = "\n".join("<tr>" + "".join(cell(row, column) for column in columns) + "</tr>" for row in rows)
-    kind = "classes" if bars else "scores"
-    return (
-        f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    return table(
+        [heading(column, "number" if column in shares and not bars else "") for column in columns],
+        [[made(row, column) for column in columns] for row in rows],
+        kind="classes" if bars else "scores",
     )
 
 
-def _legend(samples: Sequence[Sample], class_names: Sequence[str]) -> str:
+def _bar(share: float, first: bool) -> str:
+    """A cell of a number and its bar."""
+    width = 0 if math.isnan(share) else 100 * min(max(share, 0), 1)
+    return (
+        f'<td><div class="meter{" first" if first else ""}"><b>{_number(share)}</b>'
+        f'<span class="track"><i style="width:{width:.1f}%"></i></span></div></td>'
+    )
+
+
+def _legend(samples: Sequence[Shown], class_names: Sequence[str]) -> str:
     """Colours of the classes that occur in the samples."""
     values = sorted({int(v) for sample in samples for mask in sample.masks().values() for v in np.unique(mask)})
     names = dict(enumerate(class_names)) | {IGNORE: "not judged"}
@@ -93,18 +90,15 @@ def _legend(samples: Sequence[Sample], class_names: Sequence[str]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def _sample(sample: Sample) -> str:
+def _pictures(shown: Shown) -> str:
     """One row of pictures with captions."""
-
-    def figure(picture: Image.Image, caption: str, kind: str) -> str:
-        width, height = picture.size
-        source = f'<img class="{kind}" src="{png(picture)}" width="{width}" height="{height}" loading="lazy" '
-        return f'<figure>{source}alt="{caption} of {name}"><figcaption>{caption}</figcaption></figure>'
-
-    name = escape(sample.name)
-    pictures = [figure(Image.fromarray(np.ascontiguousarray(sample.image)), "image", "photo")]
-    pictures += [figure(mask_image(mask), caption, "mask") for caption, mask in sample.masks().items()]
-    return f'<div class="sample"><h3>{name}</h3><div class="row">{"".join(pictures)}</div></div>'
+    pictures = {"image": ("photo", Image.fromarray(np.ascontiguousarray(shown.image)))}
+    pictures |= {caption: ("mask", mask_image(mask)) for caption, mask in shown.masks().items()}
+    figures = "".join(
+        figure(png(picture), caption, alt=f"{caption} of {shown.name}", kind=kind, size=picture.size)
+        for caption, (kind, picture) in pictures.items()
+    )
+    return f'<div class="sample"><h3>{escape(shown.name)}</h3><div class="row">{figures}</div></div>'
 
 
 def write_report(
@@ -114,7 +108,7 @@ def write_report(
     intro: str,
     table: Sequence[Mapping[str, Any]],
     per_class: Sequence[Mapping[str, Any]],
-    samples: Sequence[Sample],
+    samples: Sequence[Shown],
     class_names: Sequence[str],
     options: Mapping[str, Any],
     command: str = "",
@@ -144,7 +138,7 @@ def write_report(
     if per_class:
         parts.append(f"<section><h2>By class</h2>{_table(per_class, class_of)}</section>")
     if samples:
-        rows = "\n".join(_sample(sample) for sample in samples)
+        rows = "\n".join(_pictures(sample) for sample in samples)
         parts.append(f"<section><h2>Predictions</h2>{_legend(samples, class_names)}{rows}</section>")
     record = "\n".join(f"{key} = {value}" for key, value in options.items())
     line = f"<pre><code>{escape(command)}</code></pre>" if command else ""

@@ -1,28 +1,76 @@
-"""Rows of the results table: one a test, in a file that many runs share."""
+"""Rows of the results tables, written and read: one a test, in files that many runs share.
+
+``logs/results/<dataset>-<task>.csv`` holds a row for each test of that data set and task.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import csv
-from collections.abc import Iterator, Mapping
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.whole import whole_file
+from utils.whole import locked, whole_file
+
+# Name of a score -> column of the results table (docs/method.md, "The task").
+SCORES = {"old": "old_iou", "new": "new_iou", "all": "all_iou", "harmonic": "harmonic"}
+COSTS = ("iterations", "seconds", "memory_mib")
+NEEDED = ("time", "name", "step", "protocol", "seed", *SCORES.values())
+CLASS = "iou "
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes that use the same lock out, where the system has file locks."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+@dataclass(frozen=True)
+class Run:
+    """The last test of a run.
+
+    Attributes:
+        experiment: ``<dataset>-<task>``.
+        dataset: the data set; None in rows of version 0.1.0, which do not say it.
+        protocol: disjoint, overlap or partitioned.
+        step: step of the task.
+        arm: the run's name without ``-<seed>``.
+        seed: its random seed.
+        time: when it was tested, ISO 8601.
+        old_classes: the old foreground classes of the step, in channel order; None in rows of version 0.1.0, which do not say them.
+        classes: class name -> IoU in [0, 1], in channel order, background first; NaN for a class that no test image shows.
+        scores: ``SCORES`` by name in [0, 1]; NaN where there is none.
+        costs: ``COSTS`` by name; NaN where the log does not say.
+        folder: the log folder.
+    """
+
+    experiment: str
+    dataset: str | None
+    protocol: str
+    step: int
+    arm: str
+    seed: int
+    time: str
+    old_classes: tuple[str, ...] | None
+    classes: Mapping[str, float]
+    scores: Mapping[str, float]
+    costs: Mapping[str, float]
+    folder: Path
+
+    @property
+    def trained(self) -> bool:
+        """Whether the row is that of a training, and not of a later ``--test``."""
+        return self.costs["iterations"] > 0
+
+
+def mean_iou(classes: Mapping[str, float], names: Sequence[str]) -> float:
+    """Mean IoU of classes, those left out that no test image shows; NaN where none is left."""
+    known = [classes[name] for name in names if not math.isnan(classes[name])]
+    return statistics.fmean(known) if known else math.nan
+
+
+def names_cell(names: Sequence[str]) -> str:
+    """Class names as one cell, a JSON list: a name may hold commas and blanks."""
+    return json.dumps(list(names), ensure_ascii=False)
 
 
 def append_results(path: Path, row: Mapping[str, Any]) -> None:
@@ -40,7 +88,7 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock"), wait=True):
         columns, rows = read_table(path) if path.exists() else ([], [])
         columns = list(dict.fromkeys([*columns, *row]))
         with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as handle:
@@ -66,3 +114,81 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         if len(line) > len(header):
             raise UserError(f"{path}: row {number} has more cells than the header; correct it or move the file away")
     return header, [dict(zip(header, line, strict=False)) for line in lines]
+
+
+def _number(row: Mapping[str, str], column: str, where: str) -> float:
+    """A cell as a number; NaN where it is empty or the column is missing."""
+    text = row.get(column, "")
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        raise UserError(f"{where}: {column} is {text!r}, which is no number; correct it or remove the row") from None
+
+
+def _old_classes(text: str, classes: Mapping[str, float], where: str) -> tuple[str, ...] | None:
+    """What ``names_cell`` wrote; None where the cell is empty."""
+    if not text:
+        return None
+    try:
+        names = json.loads(text)
+    except json.JSONDecodeError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"{where}: old_classes is {text!r}, a JSON list of names is needed; correct it or remove the row"
+        )
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        raise UserError(
+            f"{where}: old_classes names {unknown[0]}, of which the row has no IoU; correct it or remove the row"
+        )
+    return tuple(names)
+
+
+def _run(row: Mapping[str, str], file: str, folder: Path, where: str) -> Run:
+    numbers = {key: _number(row, key, where) for key in ("step", "seed")}
+    for key, value in numbers.items():
+        if not value.is_integer():
+            raise UserError(
+                f"{where}: {key} is {row.get(key, '')!r}, a whole number is needed; correct it or remove the row"
+            )
+    step, seed = int(numbers["step"]), int(numbers["seed"])
+    classes = {key.removeprefix(CLASS): _number(row, key, where) for key in row if key.startswith(CLASS) and row[key]}
+    dataset, task = row.get("dataset", ""), row.get("task", "")
+    return Run(
+        # Rows of version 0.1.0 say neither; their file's name does.
+        experiment=f"{dataset}-{task}" if dataset and task else file,
+        dataset=dataset or None,
+        protocol=row["protocol"],
+        step=step,
+        arm=row["name"].removesuffix(f"-{seed}"),
+        seed=seed,
+        time=row["time"],
+        old_classes=_old_classes(row.get("old_classes", ""), classes, where),
+        classes=classes,
+        scores={score: _number(row, column, where) for score, column in SCORES.items()},
+        costs={cost: _number(row, cost, where) for cost in COSTS},
+        folder=folder,
+    )
+
+
+def read_runs(folders: Iterable[Path]) -> list[Run]:
+    """All rows of the results tables of some log folders, the oldest first.
+
+    Raises:
+        UserError: a folder holds no results, or a table cannot be read; names it, and the row.
+    """
+    runs = []
+    for folder in folders:
+        files = sorted((folder / "results").glob("*.csv"))
+        if not files:
+            raise UserError(f"--logs {folder}: holds no results/*.csv; name the folder that run.py got as --logdir")
+        for path in files:
+            columns, rows = read_table(path)
+            missing = [name for name in NEEDED if rows and name not in columns]
+            if missing:
+                raise UserError(f"{path}: has no column {missing[0]}; it is no results table of run.py, move it away")
+            for number, row in enumerate(rows, start=2):
+                complete = dict.fromkeys(columns, "") | row
+                runs.append(_run(complete, path.stem, folder, f"{path}, row {number}"))
+    return sorted(runs, key=lambda run: run.time)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import replacing
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _percent(mean: float, deviation: float = math.nan) -> str:
 
 def score_grid(table: Table) -> Grid:
     """Scores and costs of every arm."""
-    from results.tables import SCORES
+    from results.rows import SCORES
 
     rows = []
     seeds = ", ".join(map(str, table.seeds))
@@ -84,7 +85,8 @@ def score_grid(table: Table) -> Grid:
 
 def difference_grid(table: Table, baseline: str) -> Grid:
     """Differences of every other arm to the baseline, with their intervals."""
-    from results.tables import LEVEL, RESAMPLES, SCORES, SEED, difference
+    from results.rows import SCORES
+    from results.tables import LEVEL, RESAMPLES, SEED, difference
 
     rows, counts = [], set()
     for arm in table.arms:
@@ -171,7 +173,8 @@ def latex(tables: Sequence[Table], baseline: str | None = None) -> str:
 
 def comma_separated(tables: Sequence[Table], baseline: str | None = None) -> str:
     """All tables as one CSV, a row an arm; scores and differences as shares in [0, 1], what is unknown is empty."""
-    from results.tables import SCORES, difference
+    from results.rows import SCORES
+    from results.tables import difference
 
     rows = []
     for table in tables:
@@ -242,28 +245,28 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Read, write or print; the exit code."""
-    given = get_argparser().parse_args(arguments)
+def _run(given: argparse.Namespace) -> None:
     # Imported here, so that --help answers at once.
-    from results.tables import make_tables, read_runs
+    from results.rows import read_runs
+    from results.tables import make_tables
 
-    try:
-        for path in given.out:
-            if path.suffix not in FORMATS:
-                raise UserError(f"--out {path}: the name of a table ends in {', '.join(FORMATS)}")
-        tables = make_tables(read_runs(given.logs), given.arms)
-        known = sorted({arm for table in tables for arm in table.arms})
-        if given.baseline is not None and given.baseline not in known:
-            raise UserError(f"--baseline {given.baseline}: no such arm; there are {', '.join(known)}")
-        for path in given.out:
-            _write(path, FORMATS[path.suffix](tables, given.baseline))
-        if not given.out:
-            sys.stdout.write(markdown(tables, given.baseline))
-    except UserError as error:
-        sys.stderr.write(f"utils.table: {one_line(error)}\n")
-        return 2
-    return 0
+    for path in given.out:
+        if path.suffix not in FORMATS:
+            raise UserError(f"--out {path}: the name of a table ends in {', '.join(FORMATS)}")
+    tables = make_tables(read_runs(given.logs), given.arms)
+    known = sorted({arm for table in tables for arm in table.arms})
+    if given.baseline is not None and given.baseline not in known:
+        raise UserError(f"--baseline {given.baseline}: no such arm; there are {', '.join(known)}")
+    for path in given.out:
+        _write(path, FORMATS[path.suffix](tables, given.baseline))
+    if not given.out:
+        sys.stdout.write(markdown(tables, given.baseline))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 2 for bad input, after one line on stderr."""
+    given = get_argparser().parse_args(arguments)
+    return run(lambda: _run(given), "utils.table")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from argparser import RECIPES, REPLAY_RECIPES, get_argparser
 from captions.filters import NEW_PER_CLASS, RULES
 from captions.similarity import DEPTH_WEIGHT
 from dataset.replay import PRESENT
-from experiments.method import KNOWN, PARTS
+from experiments.arms import KNOWN, PARTS
 from methods import losses, weak
 from modules import affinity
 from modules.localizer import HIDDEN

@@ -165,6 +165,9 @@ def test_what_a_run_leaves(base: Path, small_shapes: Path) -> None:
         rows = list(csv.DictReader(file))
     row = next(r for r in rows if r["name"] == "run")
     assert row["step"] == "0" and float(row["mean_iou"]) >= 0 and "iou circle" in row
+    assert (row["dataset"], row["task"], row["old_classes"]) == ("shapes", "5-3", "[]")
+    weak = next(r for r in rows if r["name"] == "wilson")
+    assert weak["old_classes"] == '["circle", "square", "triangle", "star", "ring"]'
     matrix, names = read_confusion(folder / "confusion_0.csv")
     assert names == ["background", "circle", "square", "triangle", "star", "ring"]
     assert matrix.trace() / matrix.sum() == pytest.approx(float(row["overall_acc"]), abs=1e-5)
@@ -357,19 +360,28 @@ def test_bytes_of_a_page_given_as_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "runs"),
-    [("voc 15-5 --overlap", 8), ("voc 15-5s --arms WILSON joint", 8), ("coco --arms WILSON", 3), ("demo", 6)],
+    ("line", "gpus", "runs"),
+    [
+        ("voc 15-5 --overlap", "0", 8),
+        ("voc 15-5s --arms WILSON joint", "0", 8),
+        ("coco --arms WILSON", "0", 3),
+        ("demo", "0", 6),
+        ("voc 15-5 --overlap", "2", 8),
+    ],
 )
-def test_dry_run_prints_the_lines(line: str, runs: int) -> None:
+def test_dry_run_prints_the_lines(line: str, gpus: str, runs: int, tmp_path: Path) -> None:
     """run.sh's experiments, without running them; the virtual environment is the one of this test."""
     venv = Path(sys.prefix)
     if not (venv / ".installed-dev").is_file():
         pytest.skip("not inside run.sh's own environment")
-    environment = {"PATH": "/usr/bin:/bin", "DRY_RUN": "1", "VENV": str(venv), "EXTRA": "dev", "GPUS": "0"}
+    environment = {"PATH": "/usr/bin:/bin", "DRY_RUN": "1", "VENV": str(venv), "EXTRA": "dev", "GPUS": gpus}
+    words = [*line.split(), "--work", str(tmp_path / "work")]
     done = subprocess.run(
-        ["bash", "run.sh", *line.split()], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        ["bash", "run.sh", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    found = [text for text in done.stdout.splitlines() if text.startswith("+ python run.py")]
+    launched = f"+ CUDA_VISIBLE_DEVICES=0,1 python -m torch.distributed.run --standalone --nproc_per_node {gpus} run.py"
+    found = [text for text in done.stdout.splitlines() if " run.py " in text]
+    assert all(text.startswith(f"{launched if int(gpus) else '+ python run.py'} --name ") for text in found)
     assert len(found) == runs and all("--device" not in text for text in found)
     refused = subprocess.run(
         ["bash", "run.sh", "voc"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -19,16 +20,16 @@ from utils.whole import replacing
 FORMAT = 1
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """``value`` with NumPy scalars, arrays and paths turned into plain Python, so that it can be read back safely."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, Mapping):
-        return {key if isinstance(key, int) else str(key): plain(item) for key, item in value.items()}
+        return {key if isinstance(key, int) else str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return tuple(plain(item) for item in value)
+        return tuple(plain_values(item) for item in value)
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [plain_values(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -44,7 +45,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``state`` to ``path``: first to a temporary file beside it, then renamed, so that a kill leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("xb") as file:
-        torch.save(plain(state), file)
+        torch.save(plain_values(state), file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -85,6 +86,24 @@ def load(path: str | Path) -> dict[str, Any]:
 def bare_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State-dict keys without the prefixes that wrappers put before them."""
     return {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
+
+
+def weights_digest(weights: Mapping[str, Tensor], *, names: bool = True) -> str:
+    """SHA-256 of weights on the CPU, in hex: the same however often their file is written.
+
+    Args:
+        weights: by their names.
+        names: whether the names count, and the bytes as they are; without them the values count, as float32. Labels of replay
+            images note the one, discriminators the other.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        if names:
+            digest.update(name.encode())
+            digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        else:
+            digest.update(weights[name].float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def random_states() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.errors import UserError
+from utils.whole import cut_half_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,6 +106,8 @@ class Logger:
         self._file = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
         self._file.setFormatter(_FORMAT)
         LOG.addHandler(self._file)
+        # Behind half a line the next one would be lost too.
+        cut_half_line(self.folder / "scalars.jsonl")
         self._scalars = (self.folder / "scalars.jsonl").open("a", encoding="utf-8")
         self._board: Any = None
         if tensorboard:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from utils.errors import UserError
-from utils.whole import whole_file
+from utils.whole import cut_half_line, whole_file
 
 Row = dict[str, str]
 FILE = "manifest.csv"
@@ -143,9 +143,8 @@ class Writer:
         self.path, self.columns = path, tuple(columns)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file():
-                self._cut_half_line()
-            fresh = not path.is_file() or path.stat().st_size == 0
+            cut_half_line(path)
+            fresh = path.stat().st_size == 0
             if not fresh and read_columns(path) != self.columns:
                 raise UserError(f"{path}: has other columns than {', '.join(self.columns)}; move it away")
             self.file: IO[str] = path.open("a", newline="", encoding="utf-8")
@@ -155,13 +154,6 @@ class Writer:
         if fresh:
             self.writer.writerow(self.columns)
             self.file.flush()
-
-    def _cut_half_line(self) -> None:
-        """A process that was killed may have left half a line behind."""
-        content = self.path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with self.path.open("r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; columns it lacks stay empty."""

@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import GOES_ON, run
 
 if TYPE_CHECKING:
     from captions.filter_files import Moved
@@ -236,14 +237,7 @@ def _run(given: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit code 0, 1 where images are missing, 2 for bad input, 130 where it was stopped."""
     given = get_argparser().parse_args(arguments)
-    try:
-        return _run(given)
-    except UserError as error:
-        sys.stderr.write(f"utils.measure_noun: {one_line(error)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("utils.measure_noun: stopped; the same command goes on where it was\n")
-        return 130
+    return run(lambda: _run(given), "utils.measure_noun", stopped=GOES_ON)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: under a temporary name beside them, then renamed."""
+"""Files that several processes write, and that a kill may hit: written whole or not at all, locked, without half a line at the end."""
 
 from __future__ import annotations
 
@@ -50,3 +50,53 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text in UTF-8, its line ends as they are; UserError where it cannot be written."""
     with whole_file(path) as temporary, temporary.open("x", encoding="utf-8", newline="") as file:
         file.write(text)
+
+
+def cut_half_line(path: Path) -> None:
+    """Cut off what a killed process left behind the last line's end; makes the file where there is none.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("a+b") as file:
+        file.seek(0)
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+class InUse(Exception):
+    """Another process has a lock."""
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
+    """Keep other processes that lock ``path`` out of the block, where the system has file locks.
+
+    The lock ends with the block, or with the process; a process that inherits the handle keeps it.
+
+    Args:
+        path: a folder, or a file, which is made where there is none and whose content is left alone.
+        wait: whether to wait while another process has the lock.
+
+    Yields:
+        The handle of the lock; None where the system has no file locks, and nobody is kept out.
+
+    Raises:
+        InUse: another process has the lock, and ``wait`` is false.
+        OSError: ``path`` cannot be opened, or its file system has no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield None
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"{path}: another process has the lock") from None
+        yield handle
+    finally:
+        os.close(handle)

@@ -92,11 +92,8 @@ def read_step_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _body_digest(state: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(state["model_state"]):
-        if key.startswith("body."):
-            digest.update(state["model_state"][key].float().numpy().tobytes())
-    return digest.hexdigest()
+    body = {key: weights for key, weights in state["model_state"].items() if key.startswith("body.")}
+    return checkpoint.weights_digest(body, names=False)
 
 
 def make(preprocessing: Preprocessing, step_checkpoint: dict[str, Any] | None = None, seed: int = 0) -> Discriminator:

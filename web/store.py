@@ -17,6 +17,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,6 +25,7 @@ from pathlib import Path
 from utils import manifest
 from utils.errors import UserError
 from utils.manifest import Row, Writer
+from utils.whole import InUse, locked
 from web.candidate import SUFFIXES, Candidate, Query
 from web.duplicates import Fingerprint
 
@@ -86,11 +88,17 @@ class Store:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {out}: is no folder and cannot be made one ({error.strerror})") from error
-        self._lock = _lock(out)
+        self._lock = ExitStack()
+        try:
+            self._lock.enter_context(locked(out, wait=False))
+        except InUse as error:
+            raise UserError(f"--out {out}: another run is collecting into it; wait for it or stop it") from error
+        except OSError as error:
+            raise UserError(f"--out {out}: cannot be locked ({error.strerror})") from error
         try:
             self._open()
         except BaseException:
-            _unlock(self._lock)
+            self._lock.close()
             raise
 
     def _open(self) -> None:
@@ -244,28 +252,8 @@ class Store:
         self._sweep(set(self.folders.values()))
         self._manifest.close()
         self._rejected.close()
-        _unlock(self._lock)
+        self._lock.close()
 
 
 def _ready(path: Path) -> Path:
     return path.with_name(f".{path.name}.ready")
-
-
-def _lock(folder: Path) -> int | None:
-    """A handle of ``folder`` that no other run has at the same time; None where the system has no such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise UserError(f"--out {folder}: another run is collecting into it; wait for it or stop it") from error
-    return handle
-
-
-def _unlock(handle: int | None) -> None:
-    if handle is not None:
-        os.close(handle)

@@ -13,8 +13,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.arms import BASE
 from experiments.history import Curve, RunFiles
-from experiments.method import BASE
 from experiments.pages.pieces import drawing, fold, note
 from experiments.pages.study import Study
 from results.confusion import read_confusion

@@ -23,7 +23,7 @@ OWN = ("name", "step_ckpt", "logdir", "checkpoints")
 
 def options(study: Study) -> str:
     """Options in which the arms differ, and the whole commands."""
-    runs = {arm: found[0] for arm in study.arms if (found := study.last_runs(arm))}
+    runs = {arm: own[0] for arm in study.arms if (own := study.last_runs(arm))}
     first = next(iter(runs.values()))
     keys = [
         key for key in first.options if key not in OWN and len({str(run.options[key]) for run in runs.values()}) > 1
@@ -42,8 +42,8 @@ def options(study: Study) -> str:
         if str(run.options[key]) != str(first.options[key])
     }
     commands = "".join(
-        f'<h3>{escape(name)}</h3><div class="command">python {escape(shlex.join(command))}</div>'
-        for name, command in study.history.stages.items()
+        f'<h3>{escape(name)}</h3><div class="command">python {escape(shlex.join(stage.command))}</div>'
+        for name, stage in study.history.stages.items()
     )
     return (
         note(

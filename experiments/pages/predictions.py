@@ -16,7 +16,7 @@ from tqdm import tqdm
 import argparser
 from dataset import default_folder, make_source
 from engine.labelling import Labeller, Settings
-from experiments.method import BASE, JOINT
+from experiments.arms import BASE, JOINT
 from experiments.pages.pieces import note, picture
 from experiments.pages.study import Study
 from tasks import BACKGROUND, IGNORE

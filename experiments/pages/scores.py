@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Mapping
 from html import escape
 
-from experiments.method import BASE, BASE_ALL, JOINT
+from experiments.arms import BASE, BASE_ALL, JOINT
 from experiments.pages.pieces import fold, grid, note, shaded, wide
 from experiments.pages.study import Study
+from results.rows import Run
 from results.table import difference_grid, score_grid
-from results.tables import Run, Table, difference
+from results.tables import Table, difference
 
 NAMES = {
     "harmonic": "harmonic mean of old and new",

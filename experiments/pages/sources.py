@@ -14,18 +14,18 @@ from experiments.pages.pieces import cards, fold, note
 from experiments.pages.study import Study
 from utils.manifest import open_manifest
 
-# Web images of a class and reason; originals, and what was found for one of them.
-WEB_SHOWN, ORIGINALS, FOUND = 6, 4, 6
+# Web images of a class and reason; originals, and downloads for one of them.
+WEB_SHOWN, ORIGINALS, DOWNLOADS = 6, 4, 6
+# Files by the names that their stages give them.
+REHEARSAL = ("captions", "nouns", "kept", "class_words", "downloads")
 
 
 def web_images(study: Study) -> str:
     """Kept and rejected web images by class and reason, of the first seed's selections."""
     manifests: dict[str, Path] = {}
-    for name, command in study.history.stages.items():
-        if command[0] == "select_web.py":
-            manifests.setdefault(
-                name.rpartition("-")[0].removeprefix("select-"), Path(command[command.index("--out") + 1])
-            )
+    for stage in study.history.of_kind("select"):
+        if "manifest" in stage.outputs:
+            manifests.setdefault(stage.rule, stage.outputs["manifest"])
     if not manifests:
         return note("No web image was selected in this experiment.")
     parts = [
@@ -33,11 +33,11 @@ def web_images(study: Study) -> str:
             "The selections by what they go by; the first images of each class and reason, in the order of the manifest."
         )
     ]
-    for number, (kind, path) in enumerate(manifests.items()):
+    for number, (rule, path) in enumerate(manifests.items()):
         if path.is_file():
-            parts.append(fold(f"Selected by {kind}", _selection(path), number == 0))
+            parts.append(fold(f"Selected by {rule}", _selection(path), number == 0))
         else:
-            parts.append(study.lack(f"The web images selected by {kind} are gone: {path}."))
+            parts.append(study.lack(f"The web images selected by {rule} are gone: {path}."))
     return "".join(parts)
 
 
@@ -69,44 +69,40 @@ def _selection(path: Path) -> str:
 
 
 def captions(study: Study) -> str:
-    """Some originals with what was found for them: caption, nouns, and whether it was kept."""
-    history = study.history
-    wanted = {
-        "captions": history.option("replay-nouns", "--captions"),
-        "nouns": history.option("replay-nouns", "--out"),
-        "kept": history.option("replay-filter", "--out"),
-        "words": history.option("replay-filter", "--classes"),
-        "images": history.option("replay-tree", "--images"),
-    }
-    found = {name: path for name, path in wanted.items() if path is not None}
-    if len(found) < len(wanted):
+    """Some originals with their downloads: captions, nouns, and which were kept."""
+    files: dict[str, Path] = {}
+    for kind in ("nouns", "filter", "replay"):
+        # One stage of each for all seeds; trees share their downloads.
+        for stage in study.history.of_kind(kind)[:1]:
+            files |= {**stage.inputs, **stage.outputs}
+    if not all(name in files for name in REHEARSAL):
         return note("Nothing was rehearsed in this experiment.")
-    gone = [str(path) for path in found.values() if not path.exists()]
+    gone = [str(files[name]) for name in REHEARSAL if not files[name].exists()]
     if gone:
-        return study.lack(f"What was found for the rehearsal is gone: {', '.join(gone)}.")
-    classes = read_class_words(found["words"])
-    files = sorted(found["kept"].glob("*.txt"))
-    if not files:
+        return study.lack(f"The files of the rehearsal are gone: {', '.join(gone)}.")
+    classes = read_class_words(files["class_words"])
+    originals = sorted(files["kept"].glob("*.txt"))
+    if not originals:
         return note("No download of the rehearsal was kept.")
     # Spread over the originals, so that they show several classes.
-    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(ORIGINALS, len(files))).astype(int))]
+    places = np.linspace(0, len(originals) - 1, min(ORIGINALS, len(originals))).astype(int)
     parts = [
         note(
-            "What was found with the captions of step 0's images, which themselves are not stored: each download's caption, its nouns, and "
+            "Downloads for the captions of step 0's images, which themselves are not stored: each download's caption, its nouns, and "
             "whether they stand for the original's class words."
         )
     ]
-    for file in chosen:
+    for file in [originals[i] for i in np.unique(places)]:
         kept = set(file.read_text(encoding="utf-8").split())
-        nouns = dict(read_captions(found["nouns"] / file.name))
-        downloads = sorted(read_captions(found["captions"] / file.name), key=lambda pair: pair[0] not in kept)
+        nouns = dict(read_captions(files["nouns"] / file.name))
+        downloads = sorted(read_captions(files["captions"] / file.name), key=lambda pair: pair[0] not in kept)
         shown = [
             (
-                found["images"] / file.stem / name,
+                files["downloads"] / file.stem / name,
                 name in kept,
                 f"“{caption}”; nouns: {nouns.get(name, '').strip() or 'none'}",
             )
-            for name, caption in downloads[:FOUND]
+            for name, caption in downloads[:DOWNLOADS]
         ]
         words = ", ".join(classes.get(file.stem, ())) or "no class word"
         parts.append(f"<h3>{escape(f'{file.stem}: {words}; {len(kept)} of {len(downloads)} kept')}</h3>{cards(shown)}")

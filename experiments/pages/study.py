@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.arms import BASE, JOINT
 from experiments.history import History, RunFiles
-from experiments.method import BASE, JOINT
 from experiments.pages.pieces import note
-from results.tables import Table, make_tables, read_runs
+from results.rows import read_runs
+from results.tables import Table, make_tables
 from tasks import Task, load_task
 from utils.errors import UserError
 

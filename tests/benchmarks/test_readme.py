@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import readme
 from benchmarks.readme import BEGIN, END, EXPLAINED, PAGES, RESULTS, SHOWN, WRITTEN, Page, main, quoted, rewritten
-from experiments.method import ARMS, BASE, BASE_ALL, JOINT
+from experiments.arms import ARMS, BASE, BASE_ALL, JOINT
 from results.table import main as make_table
 from tests.results.made_rows import logs
 from utils.errors import UserError

@@ -11,7 +11,7 @@ import pytest
 import argparser
 from dataset import shapes
 from experiments.__main__ import get_argparser, main, make_runner
-from experiments.method import ABLATIONS, ARMS
+from experiments.arms import ABLATIONS, ARMS
 from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
@@ -29,17 +29,6 @@ LINES = {
     "voc-web": f"voc 15-5s --data DATA --iterations 100 {WEB} --captioner transformers some/model",
     "coco": f"coco --data DATA --seeds 0 1 {WEB}",
 }
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """All that the experiments need, empty."""
-    folder = tmp_path / "data"
-    for name in ("voc-animals", "web-animals", "web-captioned", "voc", "coco", "web", "downloads"):
-        (folder / name).mkdir(parents=True)
-    for name in ("web-captioned/captions.json", "words.txt"):
-        (folder / name).touch()
-    return folder
 
 
 def described(line: str, data: Path, *more: str) -> list[Stage]:
@@ -256,6 +245,30 @@ def test_options_for_every_run(data: Path) -> None:
 def test_bad_input_is_named(line: str, message: str, data: Path) -> None:
     with pytest.raises(UserError, match=message):
         described(line, data)
+
+
+@pytest.mark.parametrize(
+    ("here", "options", "expected"),
+    [
+        ([], "--gpus 2", "CUDA_VISIBLE_DEVICES=0,1 python -m torch.distributed.run --standalone --nproc_per_node 2 run.py"),
+        (["3"], "--gpus 2", "CUDA_VISIBLE_DEVICES=0,1 python -m torch.distributed.run --standalone --nproc_per_node 2 run.py"),
+        (["5", "7"], "--gpus 2", "CUDA_VISIBLE_DEVICES=5,7 python -m torch.distributed.run --standalone --nproc_per_node 2 run.py"),
+        (["5", "7"], "", "CUDA_VISIBLE_DEVICES=5 python run.py"),
+        ([], "", "python run.py"),
+        ([], "--cpu", "python run.py"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_is_for_the_machine_that_is_asked_for(
+    here: list[str], options: str, expected: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan may be for more GPUs than this machine has; a run may not."""
+    words = ["voc", "15-5", "--overlap", "--data", str(data), "--work", str(data.parent / "work"), *options.split()]
+    assert make_runner(get_argparser().parse_args([*words, "--dry_run"]), here).dry_run() == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and shown.out.startswith(f"+ {expected} --name base-42 ")
+    if len(here) < 2 and "--gpus" in options:
+        with pytest.raises(UserError, match=f"--gpus 2: this machine has {len(here)}"):
+            make_runner(get_argparser().parse_args(words), here)
 
 
 @pytest.mark.parametrize("code", [0, 3])

@@ -23,8 +23,10 @@ from experiments import report
 from experiments.history import History, read_history
 from experiments.pages import predictions, sources
 from experiments.pages.scores import answer
-from experiments.pages.study import Study
-from results.tables import make_tables, read_runs
+from experiments.pages.study import Study, study
+from experiments.records import read_ended, record
+from results.rows import read_runs
+from results.tables import make_tables
 from tests.conftest import ROOT
 from tests.results.made_rows import add, joint_row, logs
 from utils.errors import UserError
@@ -44,7 +46,7 @@ parent.document.title = "PROBE " + JSON.stringify({images: document.images.lengt
 
 
 def note(work: Path, name: str, command: list[str]) -> None:
-    """A stage that ended, as the runner writes it down."""
+    """A stage that ended, as version 0.1.0 wrote it down."""
     (work / "stages").mkdir(parents=True, exist_ok=True)
     (work / "stages" / f"{name}.json").write_text(json.dumps({"command": command, "ended": True, "seconds": 1.0}))
 
@@ -145,6 +147,25 @@ def test_what_the_page_says(work: Path, tmp_path: Path) -> None:
     assert re.search(r'--bce</th><td class="text">yes</td><td class="text changed">–</td>', page)
     versions = text_of(page, "Versions")
     assert torch.__version__.partition("+")[0] in versions and "commit" in versions
+
+
+def test_records_of_today_say_the_same(work: Path, tmp_path: Path) -> None:
+    """They say themselves what the names and commands of earlier ones say; other names are no matter."""
+    copy = Path(shutil.copytree(work, tmp_path / "copy"))
+    for number, path in enumerate(sorted(copy.glob("stages/*.json"))):
+        stage = read_ended(path)
+        assert stage is not None
+        path.unlink()
+        noted = json.dumps(record(stage, "key", True, 1.0)).replace(str(work), str(copy))
+        (copy / f"stages/{number}.json").write_text(noted)
+    before, after = (study(read_history(folder), [], None) for folder in (work, copy))
+    for section in (sources.web_images, sources.captions):
+        assert section(after).replace(str(copy), str(work)) == section(before)
+    seen = [
+        [(run.arm, run.seed, run.step, run.options, str(run.checkpoint)) for run in one.history.runs]
+        for one in (before, after)
+    ]
+    assert str(seen[1]).replace(str(copy), str(work)) == str(seen[0]) and len(seen[0]) == 4
 
 
 def test_what_is_missing_is_said(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -198,7 +199,9 @@ def test_several_gpus_of_one_command_are_several_processes() -> None:
     assert Slot(("0", "1"), 1).line(Stage("b", ("select_web.py",))) == ["select_web.py"]
 
 
-def test_dry_run_runs_nothing_and_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_every_command_and_says_what_is_done_and_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stages = chain(tmp_path)
     Runner(stages[:1], tmp_path / "work", ONE).run()
     stages[2] = Stage("c", ("run.py", "--name", "a b"), ("b",), needs=(tmp_path / "data",))
@@ -207,13 +210,35 @@ def test_dry_run_runs_nothing_and_says_what_is_missing(tmp_path: Path, capsys: p
     assert Runner(stages, tmp_path / "work", (Slot(("3",), 1),)).dry_run() == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert lines[0] == "# a: done" and lines[1].startswith("+ CUDA_VISIBLE_DEVICES=3 python -c ")
-    assert lines[2] == "+ CUDA_VISIBLE_DEVICES=3 python run.py --name 'a b'" and len(lines) == 3
+    command = "+ CUDA_VISIBLE_DEVICES=3 python "
+    assert lines[0] == "# a: done" and lines[1] == command + shlex.join(stages[0].command)
+    assert lines[2] == command + shlex.join(stages[1].command), "no mark: it is not done"
+    assert lines[3] == command + "run.py --name 'a b'" and len(lines) == 4
     assert shown.err == f"experiments: {tmp_path / 'data'}: is missing, the stage c needs it\n"
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(UserError, match="data: is missing, the stage c needs it"):
         Runner(stages, tmp_path / "work", ONE).run()
     assert not (tmp_path / "b").exists(), "what is missing is told before anything runs"
+
+
+def test_dry_run_of_all_that_is_done_and_of_what_others_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands are those of a dry run where nothing is done; what is not a command begins with a hash."""
+    stages = chain(tmp_path)
+    Runner(stages, tmp_path / "elsewhere", ONE).dry_run()
+    fresh = capsys.readouterr().out.splitlines()
+    Runner(stages, tmp_path / "work", ONE).run()
+    capsys.readouterr()
+    Runner(stages, tmp_path / "work", ONE).dry_run()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[::2] == ["# a: done", "# b: done", "# c: done"] and lines[1::2] == fresh
+    stages[1] = Stage("b", program("pass"), ("a",), makes=(tmp_path / "b",))
+    Runner(stages, tmp_path / "work", ONE).dry_run()
+    lines = capsys.readouterr().out.splitlines()
+    marks = [line for line in lines if line.startswith("# ")]
+    other = "was made by other commands, which is kept as .bak"
+    assert marks == ["# a: done", f"# b: {other}", f"# c: {other}"] and len(lines) == 6
 
 
 def test_a_damaged_record_is_no_record(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from results.rows import append_results
+from results.rows import append_results, names_cell
 
 WILSON = [
     {"background": 0.9, "cat": 0.6, "dog": 0.4, "cow": 0.2},
@@ -54,6 +54,14 @@ def step_row(arm: str, seed: int, classes: Mapping[str, float]) -> dict[str, obj
 def joint_row(arm: str, seed: int, classes: Mapping[str, float]) -> dict[str, object]:
     """A row of step 0, where no class is new."""
     return _row(arm, seed, 0, classes, ())
+
+
+def saying(row: dict[str, object], task: str, old: Sequence[str]) -> dict[str, object]:
+    """A row as later versions write it: with data set, task and old classes behind the costs."""
+    keys = list(row)
+    place = keys.index("memory_mib") + 1
+    said: dict[str, object] = {"dataset": "voc", "task": task, "old_classes": names_cell(old)}
+    return {key: row[key] for key in keys[:place]} | said | {key: row[key] for key in keys[place:]}
 
 
 def add(folder: Path, experiment: str, row: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from results.page import Sample, write_report
+from results.page import Shown, write_report
 from utils.visualise import colourise
 
 VOID = {"meta", "img"}
@@ -44,11 +44,11 @@ class _Page(HTMLParser):
             self.words.append(data.strip())
 
 
-def _sample(name: str, before: bool = True, seed: int = 0) -> Sample:
+def _sample(name: str, before: bool = True, seed: int = 0) -> Shown:
     rng = np.random.default_rng(seed)
     truth = rng.choice(np.array([0, 2, 255], np.uint8), (12, 16))
     image = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return Sample(name, image, truth, np.zeros_like(truth) if before else None, np.full_like(truth, 2))
+    return Shown(name, image, truth, np.zeros_like(truth) if before else None, np.full_like(truth, 2))
 
 
 def _write(path: Path, **more: Any) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.tables import bootstrap, difference, make_tables, old_classes, read_runs
-from tests.results.made_rows import JOINT, OURS, WILSON, add, joint_row, logs, step_row
+from results.earlier import guessed_old_classes as old_classes
+from results.rows import read_runs
+from results.tables import bootstrap, difference, make_tables
+from tests.results.made_rows import JOINT, OURS, WILSON, add, joint_row, logs, saying, step_row
 from utils.errors import UserError
 
 
@@ -119,6 +121,72 @@ def test_a_cut_that_cannot_be_told_is_said(tmp_path: Path) -> None:
     ]
 
 
+FLAT = {"background": 0.5, "cat": 0.5, "dog": 0.5, "cow": 0.5}
+
+
+def test_rows_that_say_their_old_classes_are_asked_first(tmp_path: Path) -> None:
+    """Of equal IoUs no cut can be told, and the step before may be missing; the rows know."""
+    add(tmp_path, "voc-3-1", saying(step_row("flat", 0, FLAT), "3-1", ["cat", "dog"]))
+    add(tmp_path, "voc-animals-offline", saying(joint_row("joint", 0, JOINT), "animals-offline", []))
+    table = next(table for table in make_tables(read_runs([tmp_path])) if table.step == 1)
+    assert table.notes == [] and table.arms["joint"][0].scores["old"] == pytest.approx(0.8)
+    assert table.arms["flat"][0].old_classes == ("cat", "dog") and table.arms["joint"][0].old_classes == ()
+
+
+def test_rows_with_and_without_the_columns_in_one_file(tmp_path: Path) -> None:
+    """Older rows keep their columns, which come first, and share a table with later ones."""
+    add(tmp_path, "voc-3-1", step_row("WILSON", 0, WILSON[0]))
+    add(tmp_path, "voc-3-1", saying(step_row("WILSON", 1, WILSON[1]), "3-1", ["cat", "dog"]))
+    add(tmp_path, "voc-3-1", step_row("WILSON", 2, WILSON[2] | {"dog": math.nan}) | {"harmonic": ""})
+    header, first, second, _ = (tmp_path / "results/voc-3-1.csv").read_text().splitlines()
+    assert header.endswith("iou background,iou cat,iou dog,iou cow,dataset,task,old_classes")
+    assert first.endswith("0.2,,,") and second.endswith('0.3,voc,3-1,"[""cat"", ""dog""]"')
+    (table,) = make_tables(read_runs([tmp_path]))
+    runs = table.arms["WILSON"]
+    assert [(run.dataset, run.old_classes) for run in runs.values()] == (
+        [(None, None), ("voc", ("cat", "dog")), (None, None)]
+    )
+    # What the last row lacks is made of the old classes that the second one says: cat 0.7 is old, cow 0.4 is new.
+    assert table.notes == [] and runs[2].scores["harmonic"] == pytest.approx(2 * 0.7 * 0.4 / 1.1)
+
+
+def test_a_guess_is_said(tmp_path: Path) -> None:
+    add(tmp_path, "voc-3-1", step_row("WILSON", 0, WILSON[0]))
+    add(tmp_path, "voc-animals-offline", joint_row("joint", 0, JOINT))
+    table = next(table for table in make_tables(read_runs([tmp_path])) if table.step == 1)
+    assert table.notes == [
+        "joint: the rows are of version 0.1.0 and do not say which classes are old; guessed from the means: cat, dog."
+    ]
+
+
+def test_rows_that_do_not_agree(tmp_path: Path) -> None:
+    add(tmp_path, "voc-3-1", saying(step_row("one", 0, OURS[0]), "3-1", ["cat"]))
+    add(tmp_path, "voc-3-1", saying(step_row("other", 0, OURS[0]), "3-1", ["cat", "dog"]))
+    add(tmp_path, "voc-animals-offline", joint_row("joint", 0, JOINT))
+    table = next(table for table in make_tables(read_runs([tmp_path])) if table.step == 1)
+    assert table.notes == ["one, other: do not agree which classes are old; those of the last one count."]
+    assert table.arms["joint"][0].scores["old"] == pytest.approx(0.8)
+
+
+def test_rows_say_their_data_set_and_task_whatever_their_file_is_called(tmp_path: Path) -> None:
+    add(tmp_path, "kept-from-spring", saying(step_row("WILSON", 0, WILSON[0]), "3-1", ["cat", "dog"]))
+    add(tmp_path, "voc-3-1", step_row("WILSON", 1, WILSON[1]))
+    add(tmp_path, "mine", saying(joint_row("joint", 0, JOINT), "animals-offline", []) | {"dataset": "coco"})
+    add(tmp_path, "voc-offline", joint_row("joint", 1, JOINT))
+    tables = {table.experiment: table for table in make_tables(read_runs([tmp_path]))}
+    assert sorted(tables) == ["coco-animals-offline", "voc-3-1", "voc-offline"]
+    arms = {arm: sorted(runs) for arm, runs in tables["voc-3-1"].arms.items()}
+    assert arms == {"WILSON": [0, 1], "joint": [1]}, "joint training of seed 0 is on another data set"
+
+
+def test_names_survive_their_cell(tmp_path: Path) -> None:
+    names = ["dining table", 'tie, "bow"', "Kühe", "[x]", ""]
+    classes = {"background": 0.9} | dict.fromkeys(names, 0.5) | {"cow": 0.2}
+    add(tmp_path, "voc-3-1", saying(step_row("WILSON", 0, classes), "3-1", names))
+    (run,) = read_runs([tmp_path])
+    assert run.old_classes == tuple(names)
+
+
 def test_later_rows_replace_earlier_ones_but_a_test_costs_nothing(tmp_path: Path) -> None:
     first = step_row("WILSON", 0, WILSON[0])
     add(tmp_path, "voc-3-1", first)
@@ -179,6 +247,9 @@ def test_no_interval_of_less_than_two_values(values: list[float]) -> None:
         ({"iou cow": "high"}, r"voc-3-1\.csv, row 2: iou cow is 'high', which is no number"),
         ({"step": ""}, r"voc-3-1\.csv, row 2: step is '', a whole number is needed"),
         ({"seed": "1.5"}, r"voc-3-1\.csv, row 2: seed is '1.5', a whole number is needed"),
+        ({"old_classes": "cat, dog"}, r"row 2: old_classes is 'cat, dog', a JSON list of names is needed"),
+        ({"old_classes": "[1]"}, r"row 2: old_classes is '\[1\]', a JSON list of names is needed"),
+        ({"old_classes": '["goat"]'}, r"row 2: old_classes names goat, of which the row has no IoU"),
     ],
 )
 def test_bad_cells_are_named(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -103,7 +103,24 @@ def test_bad_files_in_one_line(content: str, message: str, tmp_path: Path, monke
 
 
 def test_random_states_round_trip() -> None:
-    states = checkpoint.plain(checkpoint.random_states())
+    states = checkpoint.plain_values(checkpoint.random_states())
     first = torch.rand(5)
     checkpoint.restore_random_states(states)
     assert torch.equal(torch.rand(5), first)
+
+
+def test_digests_of_files_that_earlier_versions_wrote_still_match() -> None:
+    """Labels of replay images and discriminators hold them; another value would make them anew, or refuse them."""
+    weights = {
+        "head.weight": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).T,
+        "body.a": torch.arange(4, dtype=torch.float16) / 3,
+        "body.b": torch.tensor(7),
+    }
+    whole = checkpoint.weights_digest(weights)
+    assert whole == "80b598d121f1502eb8ab9b66b7003945c2050a47cf2acc4e4790bad8f11554f7"
+    body = {key: value for key, value in weights.items() if key.startswith("body.")}
+    values = checkpoint.weights_digest(body, names=False)
+    assert values == "1eba59c915a28c8caaaa62948b77777d71393640cfef2d8a0b39b6e46ba9ac44"
+    renamed = {key.replace("body.", "trunk."): value.float() for key, value in body.items()}
+    assert checkpoint.weights_digest(renamed, names=False) == values
+    assert checkpoint.weights_digest(renamed) != checkpoint.weights_digest(body)

@@ -1,14 +1,18 @@
-"""Files that are there whole or not at all, whatever stands in their way."""
+"""Files that are there whole or not at all, whatever stands in their way; half lines and locks."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from utils.errors import UserError
-from utils.whole import replacing, whole_file, write_whole
+from utils.whole import InUse, cut_half_line, locked, replacing, whole_file, write_whole
 
 
 def _temporary(path: Path) -> Path:
@@ -100,3 +104,74 @@ def test_a_file_that_is_the_new_one_already_leaves_no_second_name(tmp_path: Path
     with replacing(path) as temporary:
         os.link(path, temporary)
     assert path.read_text() == "x" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, b""), (b"", b""), (b"whole\n", b"whole\n"), (b"a\nb\nha", b"a\nb\n"), (b"ha", b""), (b"\n\xc3", b"\n")],
+)
+def test_half_a_line_is_cut(tmp_path: Path, before: bytes | None, after: bytes) -> None:
+    path = tmp_path / "t.txt"
+    if before is not None:
+        path.write_bytes(before)
+    cut_half_line(path)
+    assert path.read_bytes() == after
+
+
+def _locker(path: Path, code: str) -> subprocess.Popen[str]:
+    """Another process that locks a path, says so, and does as ``code`` says."""
+    program = (
+        "import sys, time, os, subprocess\nfrom pathlib import Path\nfrom utils.whole import locked\n"
+        f"with locked(Path({str(path)!r}), wait=True) as handle:\n    print('locked', flush=True)\n    {code}\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "locked\n"
+    return process
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_lock_keeps_others_out_until_its_process_ends(tmp_path: Path, folder: bool) -> None:
+    pytest.importorskip("fcntl")
+    path = tmp_path if folder else tmp_path / ".lock"
+    process = _locker(path, "time.sleep(60)")
+    with pytest.raises(InUse, match="another process"), locked(path, wait=False):
+        pytest.fail("two have the lock")
+    process.kill()
+    process.wait()
+    for _ in range(2):
+        with locked(path, wait=False):
+            pass
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    process = _locker(tmp_path / ".lock", "time.sleep(0.5)")
+    started = time.monotonic()
+    with locked(tmp_path / ".lock", wait=True):
+        assert time.monotonic() - started > 0.3
+    assert process.wait() == 0
+
+
+def test_a_process_that_inherits_the_handle_keeps_the_lock(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(0.7)'], pass_fds=[handle])"
+    assert _locker(tmp_path / ".lock", child).wait() == 0
+    with pytest.raises(InUse), locked(tmp_path / ".lock", wait=False):
+        pytest.fail("the child has the lock")
+    with locked(tmp_path / ".lock", wait=True):
+        pass
+
+
+def test_a_lock_leaves_a_file_alone_and_ends_with_its_block(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("x")
+    with pytest.raises(KeyError), locked(tmp_path / "t.txt", wait=True):
+        raise KeyError
+    with locked(tmp_path / "t.txt", wait=False):
+        pass
+    assert (tmp_path / "t.txt").read_text() == "x"
+
+
+def test_without_file_locks_nobody_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with locked(tmp_path, wait=False) as one, locked(tmp_path, wait=False) as other:
+        assert one is None and other is None

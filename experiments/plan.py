@@ -1,4 +1,4 @@
-"""The whole method as stages: base step, the methods it is compared with, and ours part by part; an experiment gives it data and sizes."""
+"""The plan of an experiment: its data, sizes and arms as stages, the base step first, the report last."""
 
 from __future__ import annotations
 
@@ -7,85 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from argparser import experiment_name
+from experiments.arms import BASE, BASE_ALL, JOINT, KNOWN, Arm
 from experiments.stage import Stage, line, wanted
 from tasks import load_task
 from utils.errors import UserError
 
-BASE, JOINT = "base", "joint"
-# The base step's model once more, on the pixels of all classes, as later steps are: its own test leaves out those not yet learned.
-BASE_ALL = "base-all-pixels"
 # Scripts of the web half end with 1 where a class has no images or an image cannot be read, say so, and go on.
 LEFT_OUT = (0, 1)
 
 
 @dataclass(frozen=True)
-class Arm:
-    """A method: its own options at step 1 and later, and what it learns from beside the data set.
-
-    Attributes:
-        options: of run.py.
-        weak: from image labels, else from pixel labels.
-        web: manifest of web images: ``raw``, ``discriminator`` (selected by it), ``captions`` (by captions too) or ``words`` (by
-            captions alone); None: the data set's.
-        replay: whether old classes are rehearsed.
-        best: a weak step by the best recipe or a part of it, not by the papers'; with replay its later steps rehearse the web images of
-            earlier steps as well.
-    """
-
-    options: tuple[str, ...] = ()
-    weak: bool = False
-    web: str | None = None
-    replay: bool = False
-    best: bool = False
-
-
-# In the order of the table; joint training, which has no steps, comes last.
-ARMS = {
-    "fine-tuning": Arm(line("--bce")),
-    "LwF": Arm(line("--loss_kd 100 --alpha 1")),
-    "ILT": Arm(line("--loss_kd 100 --loss_de 100 --alpha 1")),
-    "MiB": Arm(line("--unce --unkd --loss_kd 10 --init_balanced --alpha 1")),
-    "WILSON": Arm(weak=True),
-    "raw-web": Arm(weak=True, web="raw"),
-    "discriminator": Arm(weak=True, web="discriminator"),
-    "caption-labels": Arm(line("--web_labels caption"), weak=True, web="captions"),
-    "ours": Arm(line("--web_labels caption"), weak=True, web="captions", replay=True),
-    "best": Arm(line("--recipe best --web_labels caption"), weak=True, web="words", replay=True, best=True),
-}
-# What --recipe best is made of, by the name of the arm that does without it, and what stands there instead.
-PARTS = {
-    "trained-body": ("--freeze", "--loss_de 1 --freeze_norm"),
-    "low-rate": ("--lr_head 40 --lr_pseudo 0.04", "--lr_head 2"),
-    "no-yielding": ("--old_yields", ""),
-    "no-folding": ("--fold_absent", ""),
-    "no-jitter": ("--jitter 0.6", ""),
-    "no-balance": ("--replay_balance", ""),
-}
-
-
-def _without(part: str) -> Arm:
-    """The best recipe without one of its parts."""
-    options = [instead if name == part else option for name, (option, instead) in PARTS.items()]
-    return Arm(
-        line("--init_balanced", *options, "--web_labels caption"), weak=True, web="words", replay=True, best=True
-    )
-
-
-# Each does without one thing that "best" does; run by name only.
-ABLATIONS = {
-    "best-no-replay": Arm(line("--recipe best --web_labels caption"), weak=True, web="words", best=True),
-    "best-raw-web": Arm(line("--recipe best"), weak=True, web="raw", replay=True, best=True),
-    "best-discriminator": Arm(
-        line("--recipe best --web_labels caption"), weak=True, web="captions", replay=True, best=True
-    ),
-    **{f"best-{part}": _without(part) for part in PARTS},
-}
-KNOWN = ARMS | ABLATIONS
-
-
-@dataclass(frozen=True)
 class Rehearsal:
-    """What was found for the originals of step 0.
+    """What a search gave for the originals of step 0.
 
     Attributes:
         downloads: one folder of images an original.
@@ -96,6 +29,10 @@ class Rehearsal:
     downloads: Path
     captions: Path
     class_words: Path
+
+    def named(self) -> dict[str, Path]:
+        """As the outputs of the stage that searches."""
+        return {"downloads": self.downloads, "captions": self.captions, "class_words": self.class_words}
 
 
 @dataclass(frozen=True)
@@ -146,7 +83,7 @@ class Experiment:
         classes: names of all foreground classes of the task, as captions may name them.
         web: web images of base and new classes, for the discriminator; None where there are none.
         candidates: of new classes, with a manifest; a path of one that ``prepare`` makes, or the same as ``web``.
-        rehearsal: what was found for old classes; None where there is nothing.
+        rehearsal: downloads for old classes; None where there are none.
         prepare: stages that make candidates and downloads, for those that take them.
     """
 
@@ -172,15 +109,9 @@ class Experiment:
         experiment = experiment_name(self.dataset, task or self.task, self.protocol)
         return self.work / "checkpoints/step" / experiment / f"{name}_{step}.pth"
 
-    def selected(self, kind: str, seed: int) -> Path:
+    def selected(self, rule: str, seed: int) -> Path:
         """The manifest that a selection writes, in a folder of its own for its contact sheets."""
-        return self.work / "web" / f"{kind}-{seed}" / "selected.csv"
-
-
-def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:
-    """The arms for which there is data."""
-    found = [name for name, arm in ARMS.items() if (web or arm.web is None) and (rehearsal or not arm.replay)]
-    return (*found, JOINT)
+        return self.work / "web" / f"{rule}-{seed}" / "selected.csv"
 
 
 def stages(experiment: Experiment) -> list[Stage]:
@@ -197,16 +128,15 @@ def stages(experiment: Experiment) -> list[Stage]:
         raise UserError("--arms: arms that learn from web images need --web")
     if any(arm.replay for arm in own) and experiment.rehearsal is None:
         raise UserError("--arms: arms that rehearse need --downloads and --class_words")
-    found = list(experiment.prepare)
+    planned = list(experiment.prepare)
     if any(arm.web not in (None, "raw") for arm in own):
-        found += _captions(experiment)
+        planned += _captions(experiment)
     if any(arm.replay for arm in own):
-        found += _filter(experiment)
+        planned += _filter(experiment)
     for seed in experiment.seeds:
-        found += _seed(experiment, seed, own)
-    runs = tuple(stage.name for stage in found if stage.command[0] == "run.py")
-    table = _table(experiment, runs)
-    return wanted([*found, table, _report(experiment, table)], "report")
+        planned += _seed(experiment, seed, own)
+    runs = tuple(stage.name for stage in planned if stage.kind in ("train", "test"))
+    return wanted([*planned, _table(experiment, runs), _report(experiment)], "report")
 
 
 def _run_line(
@@ -237,9 +167,13 @@ def _run(
         line(_run_line(experiment, run, seed, task, step, options), "--resume auto"),
         after=tuple(after),
         needs=experiment.inputs,
-        makes=(experiment.checkpoint(run, step, task),),
         speed=experiment.sizes.speed,
         ranks=True,
+        kind="train",
+        arm=name,
+        seed=seed,
+        step=step,
+        outputs={"checkpoint": experiment.checkpoint(run, step, task)},
     )
 
 
@@ -252,9 +186,14 @@ def _all_pixels(experiment: Experiment, seed: int) -> Stage:
         name,
         _run_line(experiment, name, seed, experiment.task, 0, options),
         after=(base,),
-        makes=(experiment.work / "logs" / folder / name / "confusion_0.csv",),
         speed=experiment.sizes.speed,
         ranks=True,
+        kind="test",
+        arm=BASE_ALL,
+        seed=seed,
+        step=0,
+        inputs={"checkpoint": experiment.checkpoint(base, 0)},
+        outputs={"confusion": experiment.work / "logs" / folder / name / "confusion_0.csv"},
     )
 
 
@@ -262,14 +201,14 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
     """The base step of a seed, what is made with it, and every arm."""
     sizes, base = experiment.sizes, f"{BASE}-{seed}"
     drawn = _makers(experiment, experiment.data)
-    found = [_run(experiment, BASE, seed, experiment.task, 0, sizes.base, drawn), _all_pixels(experiment, seed)]
+    planned = [_run(experiment, BASE, seed, experiment.task, 0, sizes.base, drawn), _all_pixels(experiment, seed)]
     if any(arm.web not in (None, "raw") for arm in arms):
-        found += _selections(experiment, seed, {str(arm.web) for arm in arms})
+        planned += _selections(experiment, seed, {str(arm.web) for arm in arms})
     if any(arm.replay for arm in arms):
-        found += _tree(experiment, seed)
+        planned += _tree(experiment, seed)
     for name in experiment.arms:
         if name == JOINT:
-            found.append(_run(experiment, JOINT, seed, experiment.joint, 0, sizes.base, drawn))
+            planned.append(_run(experiment, JOINT, seed, experiment.joint, 0, sizes.base, drawn))
             continue
         arm = KNOWN[name]
         options = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
@@ -277,12 +216,12 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
         previous, checkpoint = base, experiment.checkpoint(base, 0)
         for step in range(1, len(load_task(experiment.dataset, experiment.task))):
             if arm.replay and arm.best and step > 1:
-                found += _later_tree(experiment, name, seed, step)
+                planned += _later_tree(experiment, name, seed, step)
                 sources, after = _sources(experiment, seed, arm, f"{name}-{seed}-step{step}")
             own = line(options, sources, "--step_ckpt", checkpoint)
-            found.append(_run(experiment, name, seed, experiment.task, step, own, (previous, *after)))
-            previous, checkpoint = found[-1].name, experiment.checkpoint(f"{name}-{seed}", step)
-    return found
+            planned.append(_run(experiment, name, seed, experiment.task, step, own, (previous, *after)))
+            previous, checkpoint = planned[-1].name, experiment.checkpoint(f"{name}-{seed}", step)
+    return planned
 
 
 def _sources(experiment: Experiment, seed: int, arm: Arm, tree: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -312,10 +251,12 @@ def _captions(experiment: Experiment) -> list[Stage]:
     assert source is not None
     made = _makers(experiment, source)
     command = line("generate_caption.py", source, out, "--only_missing", experiment.sizes.captioner)
-    return [Stage("web-captions", command, made, () if made else (source,), (out,), allowed=LEFT_OUT)]
+    needs = () if made else (source,)
+    outputs = {"manifest": out}
+    return [Stage("web-captions", command, made, needs, allowed=LEFT_OUT, kind="captions", outputs=outputs)]
 
 
-def _selections(experiment: Experiment, seed: int, kinds: set[str]) -> list[Stage]:
+def _selections(experiment: Experiment, seed: int, wanted_rules: set[str]) -> list[Stage]:
     """The manifests that are chosen for a seed, and the discriminator of its base step where one of them needs it."""
     web, sizes, base = experiment.web, experiment.sizes, experiment.checkpoint(f"{BASE}-{seed}", 0)
     assert web is not None
@@ -327,21 +268,40 @@ def _selections(experiment: Experiment, seed: int, kinds: set[str]) -> list[Stag
         "captions": (line(by_discriminator, by_captions), (trained,)),
         "words": (by_captions, ()),
     }
-    found = []
-    if kinds & {"discriminator", "captions"}:
+    selections = []
+    if wanted_rules & {"discriminator", "captions"}:
         train = line("train_discriminator.py --step_ckpt", base, "--web_path", web, "--out", weights)
-        train = line(train, f"--random_seed {seed}", sizes.discriminator)
         made = _makers(experiment, web)
-        after = (f"{BASE}-{seed}", *made)
-        found.append(Stage(trained, train, after, () if made else (web,), (weights,), sizes.speed, LEFT_OUT))
-    for kind, (options, after) in rules.items():
-        if kind in kinds:
-            source, out = experiment.work / "web/captioned.csv", experiment.selected(kind, seed)
-            command = line("select_web.py --web_path", source, "--out", out, options)
-            found.append(
-                Stage(f"select-{kind}-{seed}", command, ("web-captions", *after), (), (out,), sizes.speed, LEFT_OUT)
+        selections.append(
+            Stage(
+                trained,
+                line(train, f"--random_seed {seed}", sizes.discriminator),
+                after=(f"{BASE}-{seed}", *made),
+                needs=() if made else (web,),
+                speed=sizes.speed,
+                allowed=LEFT_OUT,
+                kind="discriminator",
+                seed=seed,
+                outputs={"weights": weights},
             )
-    return found
+        )
+    for rule, (options, after) in rules.items():
+        if rule in wanted_rules:
+            source, out = experiment.work / "web/captioned.csv", experiment.selected(rule, seed)
+            selections.append(
+                Stage(
+                    f"select-{rule}-{seed}",
+                    line("select_web.py --web_path", source, "--out", out, options),
+                    after=("web-captions", *after),
+                    speed=sizes.speed,
+                    allowed=LEFT_OUT,
+                    kind="select",
+                    rule=rule,
+                    seed=seed,
+                    outputs={"manifest": out},
+                )
+            )
+    return selections
 
 
 def _filter(experiment: Experiment) -> list[Stage]:
@@ -349,26 +309,39 @@ def _filter(experiment: Experiment) -> list[Stage]:
     given = experiment.rehearsal
     assert given is not None
     after = _makers(experiment, given.downloads)
-    found = []
+    captions: list[Stage] = []
     if not _makers(experiment, given.captions):
         command = line("generate_caption.py", given.downloads, given.captions, experiment.sizes.captioner)
-        needs = (given.downloads, given.class_words)
-        found.append(Stage("replay-captions", command, after, needs, (given.captions,), allowed=LEFT_OUT))
+        needs, outputs = (given.downloads, given.class_words), {"captions": given.captions}
+        captions = [Stage("replay-captions", command, after, needs, allowed=LEFT_OUT, kind="captions", outputs=outputs)]
         after = ("replay-captions",)
     nouns, kept = (experiment.work / "rehearsal" / name for name in ("nouns", "kept"))
-    command = line("-m utils.measure_noun generate_NN --captions", given.captions, "--out", nouns)
-    found.append(Stage("replay-nouns", command, after, (), (nouns,)))
-    command = line(
-        "-m utils.measure_noun filter_replay_with_NN --nouns", nouns, "--classes", given.class_words, "--out", kept
+    tagged = Stage(
+        "replay-nouns",
+        line("-m utils.measure_noun generate_NN --captions", given.captions, "--out", nouns),
+        after,
+        kind="nouns",
+        inputs={"captions": given.captions},
+        outputs={"nouns": nouns},
     )
-    found.append(Stage("replay-filter", command, ("replay-nouns",), (), (kept,)))
-    return found
+    filtered = Stage(
+        "replay-filter",
+        line(
+            "-m utils.measure_noun filter_replay_with_NN --nouns", nouns, "--classes", given.class_words, "--out", kept
+        ),
+        (tagged.name,),
+        kind="filter",
+        inputs={"class_words": given.class_words},
+        outputs={"kept": kept},
+    )
+    return [*captions, tagged, filtered]
 
 
 def _tree(experiment: Experiment, seed: int) -> list[Stage]:
     """The replay tree of a seed: what was kept, labelled by its base step."""
     base = f"{BASE}-{seed}"
-    return [*_filled(experiment, str(seed)), *_labelled(experiment, str(seed), base, experiment.checkpoint(base, 0))]
+    tree, checkpoint = str(seed), experiment.checkpoint(base, 0)
+    return [*_filled(experiment, seed, tree), *_labelled(experiment, seed, tree, base, checkpoint)]
 
 
 def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list[Stage]:
@@ -380,19 +353,21 @@ def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list
     web = experiment.candidates if arm.web == "raw" else experiment.selected(str(arm.web), seed)
     assert web is not None
     add = line("-m utils.measure_noun move_web_images --mode hardlink --web_path", web, "--classes", learned)
-    filled = _filled(experiment, tree)
+    filled = _filled(experiment, seed, tree)
     previous = f"{name}-{seed}-step{step - 1}"
     more = Stage(
         f"replay-web-{tree}",
         line(add, "--out", experiment.work / f"replay-{tree}"),
         (filled[-1].name, previous),
         allowed=LEFT_OUT,
+        kind="web replay",
+        seed=seed,
     )
     checkpoint = experiment.checkpoint(f"{name}-{seed}", step - 1)
-    return [*filled, more, *_labelled(experiment, tree, more.name, checkpoint)]
+    return [*filled, more, *_labelled(experiment, seed, tree, more.name, checkpoint)]
 
 
-def _filled(experiment: Experiment, tree: str) -> list[Stage]:
+def _filled(experiment: Experiment, seed: int, tree: str) -> list[Stage]:
     """A tree with the downloads that were kept."""
     given, path = experiment.rehearsal, experiment.work / f"replay-{tree}"
     assert given is not None
@@ -404,46 +379,55 @@ def _filled(experiment: Experiment, tree: str) -> list[Stage]:
         "--out",
         path,
     )
-    return [Stage(f"replay-tree-{tree}", move, ("replay-filter",), (), (path,), allowed=LEFT_OUT)]
-
-
-def _labelled(experiment: Experiment, tree: str, after: str, checkpoint: Path) -> list[Stage]:
-    """Pseudo-labels by a checkpoint, and the train files, of a tree."""
-    path, speed = experiment.work / f"replay-{tree}", experiment.sizes.speed
-    label = line("generate_label.py --ckpt", checkpoint, "--path", path)
-    marker = path / "labels.json"
     return [
         Stage(
-            f"replay-labels-{tree}", label, (f"replay-tree-{tree}", after), (), (marker,), speed, LEFT_OUT, ranks=True
-        ),
-        Stage(
-            f"replay-list-{tree}",
-            line("generate_train_file.py --path", path),
-            (f"replay-labels-{tree}",),
+            f"replay-tree-{tree}",
+            move,
+            ("replay-filter",),
             allowed=LEFT_OUT,
-        ),
+            kind="replay",
+            seed=seed,
+            inputs={"downloads": given.downloads},
+            outputs={"tree": path},
+        )
     ]
 
 
-def _table(experiment: Experiment, runs: tuple[str, ...]) -> Stage:
-    """The table of all arms against WILSON on raw web images, or the nearest to it that there is."""
-    arms = experiment.arms
-    files = tuple(experiment.work / f"table{suffix}" for suffix in (".md", ".csv", ".tex"))
-    baseline = next((name for name in ("raw-web", "WILSON") if name in arms), arms[0])
-    command = line(
-        "-m utils.table --logs",
-        experiment.work / "logs",
-        f"--arms {BASE} {BASE_ALL}",
-        arms,
-        f"--baseline {baseline}",
-        "--out",
+def _labelled(experiment: Experiment, seed: int, tree: str, after: str, checkpoint: Path) -> list[Stage]:
+    """Pseudo-labels by a checkpoint, and the train files, of a tree."""
+    path = experiment.work / f"replay-{tree}"
+    labelled = Stage(
+        f"replay-labels-{tree}",
+        line("generate_label.py --ckpt", checkpoint, "--path", path),
+        (f"replay-tree-{tree}", after),
+        speed=experiment.sizes.speed,
+        allowed=LEFT_OUT,
+        ranks=True,
+        kind="labels",
+        seed=seed,
+        outputs={"marker": path / "labels.json"},
     )
-    return Stage("table", line(command, [str(file) for file in files]), runs, (), files)
+    command = line("generate_train_file.py --path", path)
+    listed = Stage(f"replay-list-{tree}", command, (labelled.name,), allowed=LEFT_OUT, kind="train files", seed=seed)
+    return [labelled, listed]
 
 
-def _report(experiment: Experiment, table: Stage) -> Stage:
+def _compared(experiment: Experiment) -> tuple[str, ...]:
+    """Options that name the arms and their baseline: WILSON on raw web images, or the nearest to it that there is."""
+    arms = experiment.arms
+    baseline = next((name for name in ("raw-web", "WILSON") if name in arms), arms[0])
+    return line(f"--arms {BASE} {BASE_ALL}", arms, f"--baseline {baseline}")
+
+
+def _table(experiment: Experiment, runs: tuple[str, ...]) -> Stage:
+    """The table of all arms, in three forms."""
+    files = {suffix: experiment.work / f"table.{suffix}" for suffix in ("md", "csv", "tex")}
+    command = line("-m utils.table --logs", experiment.work / "logs", _compared(experiment), "--out", *files.values())
+    return Stage("table", command, runs, kind="table", outputs=files)
+
+
+def _report(experiment: Experiment) -> Stage:
     """The page that shows all of it, with the arms and the baseline of the table."""
     page = experiment.work / "report.html"
-    arms = table.command[table.command.index("--arms") + 1 : table.command.index("--out")]
-    command = line("-m experiments.report --work", experiment.work, "--arms", arms, "--out", page)
-    return Stage("report", command, (table.name,), makes=(page,), allowed=LEFT_OUT)
+    command = line("-m experiments.report --work", experiment.work, _compared(experiment), "--out", page)
+    return Stage("report", command, ("table",), allowed=LEFT_OUT, kind="report", outputs={"page": page})
