@@ -114,6 +114,17 @@ def test_headings_that_pages_point_to_are_there(page: str) -> None:
             assert heading in anchors, f"{page}: {path}#{heading}"
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/method.md"])
+def test_files_that_pages_name_are_there(page: str) -> None:
+    """Names in backticks: paths from the root, folders, or the bare name of a file that a path before it has placed."""
+    named = set(re.findall(r"`([\w./]+(?:\.py|\.sh|/))`", (ROOT / page).read_text(encoding="utf-8")))
+    files = {path.relative_to(ROOT).as_posix() for path in code()}
+    bare = {Path(file).name for file in files}
+    known = files | {f"{parent.as_posix()}/" for file in files for parent in Path(file).parents}
+    lost = [name for name in named if name not in known and ("/" in name or name not in bare)]
+    assert named and not [name for name in lost if not (ROOT / name).exists()]
+
+
 def too_long(text: str, width: int, code: bool) -> list[str]:
     """Lines of a page wider than ``width`` outside its tables and formulas; ``code`` says whether blocks of code count."""
     wide, block = [], ""
