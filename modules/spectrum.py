@@ -1,8 +1,8 @@
-"""The Fourier-based domain discriminator: does an image look like the training data or like the web?
+"""The Fourier-based domain discriminator: does an image look like the training data or like the web? (WEB, section A1)
 
 Its input is the amplitude of the image's spectrum. Amplitude carries style and texture and varies little with what is shown, so
 that a discriminator trained on the base classes can judge classes that it never saw (arXiv 2407.13363). The paper gives the
-network and the rule; log scale, centring, bands and standardisation are options of ours (docs/method.md, "New classes from web images").
+network and the rule; log scale, centring, bands and standardisation are options of ours.
 """
 
 from __future__ import annotations

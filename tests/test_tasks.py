@@ -25,7 +25,7 @@ def test_label_maps_equal_the_reference(golden: Path) -> None:
 
 
 def test_unknown_classes_can_be_left_out_of_the_test() -> None:
-    """In the protocol unknown classes are 255 in test (docs/method.md, "The task"); the published mapping calls them background."""
+    """METHOD section 1: in test unknown classes are 255; the published mapping calls them background."""
     task = tasks.load_task("voc", "15-5")
     table = task.lookup(0, train=False, mask_old=False, unknown="ignore")
     assert table[:16] == list(range(16)) and set(table[16:]) == {255}
