@@ -1,7 +1,7 @@
-"""README's results, written from the files in ``benchmarks/results``; nothing there is typed by hand.
+"""README's table of results and docs/results.md, written from the files in ``benchmarks/results``; no number is typed by hand.
 
-    python -m benchmarks.readme            # rewrite what stands between the two marks in README.md
-    python -m benchmarks.readme --check    # exit code 1 where README.md is not what the files say
+    python -m benchmarks.readme            # rewrite what stands between the two marks of each page
+    python -m benchmarks.readme --check    # exit code 1 where a page is not what the files say
 
 A file that is not there leaves its part out. Tables are those of ``python -m utils.table --out NAME.csv``, pages what the scripts of
 ``benchmarks`` write. Exit code 2 where the marks are missing, or a file is not what it should be.
@@ -13,29 +13,51 @@ import argparse
 import csv
 import itertools
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.pages import RESULTS, ROOT
 from experiments.arms import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
 from results.rows import SCORES
-from results.table import FEW
+from results.table import FEW, markdown_table, mean_and_deviation
 from results.tables import LEVEL
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import write_whole
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks/results"
 BEGIN, END = "<!-- results: written by python -m benchmarks.readme -->", "<!-- end of results -->"
 COLUMNS = {"step", "arm", "seeds", "missing", *(f"{score}_{part}" for score in SCORES for part in ("mean", "std"))}
 # Differences that are shown.
 COMPARED = ("all", "harmonic")
-INTRODUCTION = (
+# Prose of the pages is wrapped here; tables are not.
+WIDTH = 100
+DATA = (
     "Real photographs at the size of a CPU: 1,140 for training and 231 for the test, of PASCAL VOC, at most 256 pixels a side; 150 web "
-    "images a class; EfficientNet-Lite0, crop 160. mIoU in percent, mean ± standard deviation over seeds. `base` is the model of step 0, "
-    "whose test leaves out the pixels of classes not yet learned; `base-all-pixels` is the same model on all pixels, as later steps are "
-    "tested: what it took for an old class counts there."
+    "images a class; EfficientNet-Lite0, crop 160. mIoU in percent, mean ± standard deviation over seeds."
 )
+BASE_MODEL = (
+    "`base` is the model of step 0, whose test leaves out the pixels of classes not yet learned; `base-all-pixels` is the same model on "
+    "all pixels, as later steps are tested: what it took for an old class counts there."
+)
+# The table of README, and what its arms are.
+SHOWN = "animals-4-2"
+EXPLAINED = {
+    BASE: "step 0: pixel labels of the old classes; tested without the pixels of new ones",
+    BASE_ALL: "the same model on all pixels, as the arms below are tested",
+    "fine-tuning": "pixel labels of the new classes, nothing against forgetting",
+    "LwF": "fine-tuning; the old model's outputs are targets too",
+    "ILT": "LwF; the old model's features are targets too",
+    "MiB": "pixel labels; losses that expect old classes in the background",
+    "WILSON": "image labels of the data set's photographs; a localizer finds the masks",
+    "raw-web": "WILSON on web images as found, labelled by the search word",
+    "discriminator": "raw-web without images unlike the data set's",
+    "caption-labels": "discriminator, and labels from captions",
+    "ours": "caption-labels, and rehearsal of old classes: the papers' recipe",
+    "best": "selection by captions alone, rehearsal, `--recipe best`",
+    JOINT: "pixel labels of all classes at once, without steps",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,7 @@ class Source:
         title: its heading.
         what: the task, and which of its scores.
         command: what makes it.
-        arms: what that command makes a row of each; README says which of them the file lacks.
+        arms: what that command makes a row of each; the page says which of them the file lacks.
     """
 
     title: str
@@ -80,7 +102,8 @@ TABLES = {
     ),
     "ablation-4-2": Source(
         "What each part of the recipe gives",
-        "Cow and sheep in one step; `best` is `--recipe best`, the other arms do without one part of it each.",
+        "Cow and sheep in one step; `best` is `--recipe best`, the other arms do without one part of it each "
+        "([method.md](method.md#improvements---recipe-best)).",
         f"{COMMAND} --arms best {' '.join(ABLATIONS)}",
         tuple(ABLATIONS),
     ),
@@ -107,10 +130,8 @@ PAGES = {
 
 def _share(row: dict[str, str], key: str) -> str:
     """Mean ± deviation of a score in percent; a dash where there is none."""
-    mean, deviation = row[f"{key}_mean"], row[f"{key}_std"]
-    if not mean:
-        return "-"
-    return f"{100 * float(mean):.1f}" + (f" ± {100 * float(deviation):.1f}" if deviation else "")
+    mean, deviation = (float(row[f"{key}_{part}"] or "nan") for part in ("mean", "std"))
+    return mean_and_deviation(mean, deviation, scale=100, digits=1)
 
 
 def _difference(row: dict[str, str], key: str) -> str:
@@ -122,8 +143,8 @@ def _difference(row: dict[str, str], key: str) -> str:
     return f"{100 * float(mean):+.1f}{interval}"
 
 
-def table(path: Path) -> list[str]:
-    """The last step of a table that ``python -m utils.table`` wrote, as Markdown, with the base step's scores above it.
+def _shown(path: Path) -> list[dict[str, str]]:
+    """Rows of the last step of a table that ``python -m utils.table`` wrote, those of the base step before them.
 
     Raises:
         UserError: it is no such table.
@@ -134,25 +155,74 @@ def table(path: Path) -> list[str]:
         if not rows or not set(rows[0]) >= COLUMNS:
             raise UserError(f"{path}: is no table of python -m utils.table --out {path.name}")
         last = max(int(row["step"]) for row in rows)
-        shown = [
+        return [
             row
             for row in rows
             if int(row["step"]) == last or (int(row["step"]) == 0 and row["arm"] in (BASE, BASE_ALL))
         ]
-        baseline = next((row["baseline"] for row in shown if row.get("baseline")), "")
-        pairs = max((int(row["pairs"]) for row in shown if row.get("pairs")), default=0)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({error})") from error
+
+
+def table(path: Path) -> list[str]:
+    """The last step of a table as Markdown: scores, differences to the baseline, seeds.
+
+    Raises:
+        UserError: it is no table of ``python -m utils.table``.
+    """
+    rows = _shown(path)
+    try:
+        baseline = next((row["baseline"] for row in rows if row.get("baseline")), "")
+        pairs = max((int(row["pairs"]) for row in rows if row.get("pairs")), default=0)
         heading = ["arm", *SCORES, *(f"{score}, against {baseline}" for score in COMPARED if baseline), "seeds"]
-        lines = ["| " + " | ".join(heading) + " |", "|---|" + "---:|" * (len(heading) - 1)]
-        for row in shown:
-            cells = [row["arm"], *(_share(row, score) for score in SCORES)]
-            cells += [_difference(row, score) for score in COMPARED if baseline]
-            lines.append("| " + " | ".join([*cells, _seeds(row)]) + " |")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        cells = [
+            [
+                row["arm"],
+                *(_share(row, score) for score in SCORES),
+                *(_difference(row, score) for score in COMPARED if baseline),
+                _seeds(row),
+            ]
+            for row in rows
+        ]
+        lines = markdown_table(heading, cells, right=len(heading) - 1)
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read as a table ({error})") from error
     if baseline:
         few = ", hardly more than their range with so few pairs" if pairs <= FEW else ""
-        lines += ["", f"Differences are paired by seed; in brackets their {LEVEL:.0%} bootstrap interval{few}."]
+        lines += [
+            "",
+            *_wrapped(f"Differences are paired by seed; in brackets their {LEVEL:.0%} bootstrap interval{few}."),
+        ]
     return lines
+
+
+def short_table(path: Path) -> list[str]:
+    """The last step of a table as Markdown: what each arm is, and its scores.
+
+    Raises:
+        UserError: it is no table of ``python -m utils.table``, or an arm is not explained.
+    """
+    rows = _shown(path)
+    for row in rows:
+        if row["arm"] not in EXPLAINED:
+            raise UserError(f"{path}: EXPLAINED of benchmarks/readme.py does not say what arm {row['arm']} is")
+    try:
+        cells = [
+            [row["arm"], EXPLAINED[row["arm"]], *(_share(row, score) for score in SCORES), _seeds(row)] for row in rows
+        ]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({error})") from error
+    return markdown_table(["arm", "what it is", *SCORES, "seeds"], cells, right=len(SCORES) + 1)
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _command(text: str) -> list[str]:
+    """A command as a block, its lines not too long to read."""
+    lines = textwrap.wrap(text, WIDTH - 6, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return ["```bash", *" \\\n".join(lines).splitlines(), "```"]
 
 
 def _seeds(row: dict[str, str]) -> str:
@@ -161,28 +231,45 @@ def _seeds(row: dict[str, str]) -> str:
     return f"{count} of {count + missing}" if missing else str(count)
 
 
-def section(results: Path) -> str:
-    """What stands between the marks: tables, then a line a page."""
+def summary(results: Path) -> list[str]:
+    """README's part: one table."""
+    path = results / f"{SHOWN}.csv"
+    if not path.is_file():
+        return []
+    text = (
+        f"{TABLES[SHOWN].what} {DATA} Differences with their intervals, single-class steps and what each part gives: "
+    )
+    return [*_wrapped(f"{text}[docs/results.md](docs/results.md)."), "", *short_table(path)]
+
+
+def full(results: Path) -> list[str]:
+    """The part of docs/results.md: every table, then a line for each page of ``benchmarks/results``."""
     parts: list[str] = []
     for name, source in TABLES.items():
         path = results / f"{name}.csv"
         if path.is_file():
-            link = f"[{path.name}](benchmarks/results/{path.name})"
-            made = f"`{source.command}` makes it ({link})."
-            parts += [f"### {source.title}", "", f"{source.what} {made}", "", *table(path), ""]
-            shown = path.read_text(encoding="utf-8")
-            absent = [arm for arm in source.arms if f",{arm}," not in shown]
-            parts += [f"Not run for this table: {', '.join(absent)}.", ""] if absent else []
+            text = f"{source.what} [{path.name}](../benchmarks/results/{path.name}) is made by"
+            parts += [f"## {source.title}", "", *_wrapped(text), "", *_command(source.command), "", *table(path), ""]
+            content = path.read_text(encoding="utf-8")
+            absent = [arm for arm in source.arms if f",{arm}," not in content]
+            parts += [*_wrapped(f"Not run for this table: {', '.join(absent)}."), ""] if absent else []
     if parts:
-        parts = [INTRODUCTION, "", *parts]
+        parts = [*_wrapped(f"{DATA} {BASE_MODEL}"), "", *parts]
     pages = [
-        f"- [{name}](benchmarks/results/{name}): {page.what} ({quoted(results / name, page)})"
+        line
         for name, page in PAGES.items()
         if (results / name).is_file()
+        for line in _wrapped(
+            f"- [{name}](../benchmarks/results/{name}): {page.what} ({quoted(results / name, page)})", indent="  "
+        )
     ]
     if pages:
-        parts += ["### More", "", "Each page says which command made it.", "", *pages, ""]
-    return "\n".join(["", *parts])
+        parts += ["## More measurements", "", "Each page says which command made it.", "", *pages]
+    return parts
+
+
+# Page -> what stands between its marks.
+WRITTEN: dict[str, Callable[[Path], list[str]]] = {"README.md": summary, "docs/results.md": full}
 
 
 def _cells(line: str) -> list[str]:
@@ -190,7 +277,7 @@ def _cells(line: str) -> list[str]:
 
 
 def quoted(path: Path, page: Page) -> str:
-    """The cells of a page that README quotes: ``default: wup: precision 0.960, recall 0.981``.
+    """The cells of a page that docs/results.md quotes: ``default: wup: precision 0.960, recall 0.981``.
 
     Raises:
         UserError: the page has no such row.
@@ -209,39 +296,45 @@ def quoted(path: Path, page: Page) -> str:
     )
 
 
-def rewritten(readme: str, results: Path) -> str:
-    """README's text with its results from the files.
+def rewritten(name: str, text: str, results: Path) -> str:
+    """A page's text with its results from the files.
+
+    Args:
+        name: a key of ``WRITTEN``.
+        text: the page as it is.
+        results: folder of the files.
 
     Raises:
         UserError: the marks are not there, or a file is not what it should be.
     """
-    before, begin, rest = readme.partition(BEGIN)
+    before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise UserError(f"README.md: needs the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{section(results)}\n{END}{after}"
+        raise UserError(f"{name}: needs the marks {BEGIN} and {END}")
+    part = "\n".join(WRITTEN[name](results)).strip("\n")
+    return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}" if part else f"{before}{BEGIN}\n\n{END}{after}"
+
+
+def _write(*, check: bool) -> int:
+    """Rewrite the pages, or see whether they would change; the exit code."""
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in WRITTEN}
+    wanted = {name: rewritten(name, text, RESULTS) for name, text in texts.items()}
+    stale = [name for name in WRITTEN if texts[name] != wanted[name]]
+    if not check:
+        for name in stale:
+            write_whole(ROOT / name, wanted[name])
+    elif stale:
+        print(f"{', '.join(stale)}: results are out of date; run python -m benchmarks.readme", file=sys.stderr)
+        return 1
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rewrite, or check; the exit code."""
+    """The command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit code 1 where README.md is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is out of date")
     given = parser.parse_args(arguments)
-    readme = ROOT / "README.md"
-    try:
-        text = readme.read_text(encoding="utf-8")
-        wanted = rewritten(text, RESULTS)
-        if not given.check:
-            write_whole(readme, wanted)
-    except UserError as error:
-        print(f"benchmarks.readme: {one_line(error)}", file=sys.stderr)
-        return 2
-    if given.check and text != wanted:
-        print("README.md: its results are out of date; run python -m benchmarks.readme", file=sys.stderr)
-        return 1
-    return 0
+    return run(lambda: _write(check=given.check), "benchmarks.readme")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,16 @@ from web.quality import CHANCE_AUC
 from web.selection import SelectionRule
 
 PAGE = ROOT / "docs/method.md"
+# The only form in which code points to the page; on one line.
+REFERENCE = re.compile(r'docs/method\.md, "([^"\n]+)"')
+# Pages that the repository does not have, in the forms in which they were once cited.
+ABSENT = re.compile(r"""(?<!["'])\bMETHOD\b(?!["'])|\b(?:WEB|DATA|HOUSE)(?:,? sections?\b|,? [A-C]?\d\b| says\b)""")
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 NUMBERS = {2: "two", 5: "five", 8: "eight", 10: "Ten"}
 
 
@@ -79,9 +90,115 @@ def test_method_page_explains_every_part_of_the_best_recipe() -> None:
         assert f"`best-{part}`" in improvements
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/architecture.md"])
+def links(page: str) -> list[tuple[str, str]]:
+    """(file, heading) of every link of a page that stays in the repository; a file is empty where it is the page itself."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    return [(path, heading) for path, _, heading in (target.partition("#") for target in targets)]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_files_that_pages_point_to_are_there(page: str) -> None:
-    path = ROOT / page
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
-    own = [link for link in links if "://" not in link]
-    assert own and not [link for link in own if not (path.parent / Path(link)).exists()]
+    own = links(page)
+    assert own or page == "CHANGELOG.md"
+    assert not [path for path, _ in own if not ((ROOT / page).parent / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_that_pages_point_to_are_there(page: str) -> None:
+    for path, heading in links(page):
+        if heading:
+            target = (ROOT / page).parent / path if path else ROOT / page
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in headings}
+            assert heading in anchors, f"{page}: {path}#{heading}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/method.md"])
+def test_files_that_pages_name_are_there(page: str) -> None:
+    """Names in backticks: paths from the root, folders, or the bare name of a file that a path before it has placed."""
+    named = set(re.findall(r"`([\w./]+(?:\.py|\.sh|/))`", (ROOT / page).read_text(encoding="utf-8")))
+    files = {path.relative_to(ROOT).as_posix() for path in code()}
+    bare = {Path(file).name for file in files}
+    known = files | {f"{parent.as_posix()}/" for file in files for parent in Path(file).parents}
+    lost = [name for name in named if name not in known and ("/" in name or name not in bare)]
+    assert named and not [name for name in lost if not (ROOT / name).exists()]
+
+
+def too_long(text: str, width: int, code: bool) -> list[str]:
+    """Lines of a page wider than ``width`` outside its tables and formulas; ``code`` says whether blocks of code count."""
+    wide, block = [], ""
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            block = "" if block else line.strip()
+        elif len(line) > width and not line.startswith("|") and block != "```math" and (code or not block):
+            wide.append(line)
+    return wide
+
+
+def test_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    assert not too_long(text, 110, code=True)
+    assert len(re.findall(r"^!\[", text, re.MULTILINE)) == 1, "one picture"
+    commands = re.findall(r"^bash run\.sh (\w+)", "\n".join(text.splitlines()[:25]), re.MULTILINE)
+    assert commands == ["demo", "test"], "the two commands stand on the first screen"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_prose_has_lines_of_100_characters(page: str) -> None:
+    assert not too_long((ROOT / page).read_text(encoding="utf-8"), 100, code=False)
+
+
+def test_long_lines_are_seen() -> None:
+    wide = "x" * 101
+    page = f"{wide}\n| {wide} |\n```math\n{wide}\n```\n```bash\n{wide}\n```\n{wide}\n"
+    assert too_long(page, 100, code=False) == [wide] * 2 and too_long(page, 100, code=True) == [wide] * 3
+
+
+def code() -> list[Path]:
+    """Python files that mypy checks and shell files beside them, but not this one with its examples."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = [place if "*" in place else f"{place}/**/*.py" for place in project["tool"]["mypy"]["files"]]
+    patterns += [pattern.removesuffix("py") + "sh" for pattern in patterns]
+    return sorted({path for pattern in patterns for path in ROOT.glob(pattern)} - {Path(__file__).resolve()})
+
+
+def test_code_points_to_headings_of_the_method_page() -> None:
+    headings = set(re.findall(r"^#+ (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    pointers = {path: REFERENCE.findall(path.read_text(encoding="utf-8")) for path in code()}
+    assert sum(map(len, pointers.values())) >= 20, "the form of the pointers has changed"
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, names in pointers.items()
+        for name in names
+        if name not in headings
+    ]
+    assert not wrong, f"docs/method.md has no such heading: {wrong}"
+
+
+def test_pointers_to_the_method_page_stand_on_one_line() -> None:
+    wrong = []
+    for path in code():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "docs/method.md," in REFERENCE.sub("", line):
+                wrong.append(f"{path.relative_to(ROOT)}: {line.strip()}")
+    assert not wrong, 'write docs/method.md, "Heading" on one line'
+
+
+def test_nobody_cites_pages_that_are_not_there() -> None:
+    files = [*code(), *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    cited = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in files
+        for match in ABSENT.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not cited
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["METHOD section 4", "(METHOD 4; Araslanov)", "METHOD, section 3", "WEB, section B6", "WEB section C", "WEB says"],
+)
+def test_citations_of_absent_pages_are_seen(text: str) -> None:
+    assert ABSENT.search(text)

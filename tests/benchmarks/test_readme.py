@@ -1,4 +1,4 @@
-"""README's results are what the files say."""
+"""The results of README and docs/results.md are what the files say."""
 
 from __future__ import annotations
 
@@ -7,31 +7,42 @@ from pathlib import Path
 import pytest
 
 from benchmarks import readme
-from benchmarks.readme import BEGIN, END, PAGES, RESULTS, Page, main, quoted, rewritten
+from benchmarks.readme import BEGIN, END, EXPLAINED, PAGES, RESULTS, SHOWN, WRITTEN, Page, main, quoted, rewritten
+from experiments.arms import ARMS, BASE, BASE_ALL, JOINT
 from results.table import main as make_table
 from tests.results.made_rows import logs
 from utils.errors import UserError
 
-README = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+OLD = f"before\n{BEGIN}\nold\n{END}\nafter\n"
 EMPTY = f"before\n{BEGIN}\n\n{END}\nafter\n"
 
 
-def test_readme_is_up_to_date() -> None:
+def pages(folder: Path, text: str) -> list[Path]:
+    """Both pages with a text."""
+    paths = [folder / name for name in WRITTEN]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return paths
+
+
+def test_pages_are_up_to_date() -> None:
     assert main(["--check"]) == 0, "run python -m benchmarks.readme"
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_pages_have_what_is_quoted(name: str) -> None:
     if not (RESULTS / name).is_file():
-        pytest.skip(f"benchmarks/results/{name} is not there, README leaves it out")
+        pytest.skip(f"benchmarks/results/{name} is not there, the page leaves it out")
     assert any(character.isdigit() for character in quoted(RESULTS / name, PAGES[name]))
 
 
 def test_tables_come_from_the_files(tmp_path: Path) -> None:
     table = tmp_path / "animals-4-2.csv"
-    assert rewritten(README, tmp_path) == EMPTY, "without files there is nothing to say"
+    for name in WRITTEN:
+        assert rewritten(name, OLD, tmp_path) == EMPTY, "without files there is nothing to say"
     assert make_table(["--logs", str(logs(tmp_path / "logs")), "--baseline", "WILSON", "--out", str(table)]) == 0
-    found = rewritten(README, tmp_path)
+    found = rewritten("docs/results.md", OLD, tmp_path)
     assert found.startswith(f"before\n{BEGIN}\n") and found.endswith(f"\n{END}\nafter\n")
     assert "| arm | old | new | all | harmonic | all, against WILSON | harmonic, against WILSON | seeds |" in found
     assert "| base | 55.0 ± 0.0 | - | 66.7 ± 0.0 | - | - | - | 3 |" in found
@@ -40,15 +51,35 @@ def test_tables_come_from_the_files(tmp_path: Path) -> None:
     assert f"| ours | 66.7 ± 5.8 | 53.3 ± 5.8 | 69.2 ± 3.8 | 59.2 ± 5.1 | {differences} | 3 |" in found
     joint = next(line for line in found.splitlines() if line.startswith("| joint |"))
     assert "[" not in joint and joint.endswith("| 1 of 3 |"), "one pair has no interval"
-    assert "Not run for this table: fine-tuning, LwF, ILT, MiB, raw-web, discriminator, caption-labels, best." in found
-    assert "95% bootstrap interval, hardly more than their range with so few pairs." in found
-    assert rewritten(found, tmp_path) == found
+    sentences = " ".join(found.split())
+    assert (
+        "Not run for this table: fine-tuning, LwF, ILT, MiB, raw-web, discriminator, caption-labels, best." in sentences
+    )
+    assert "95% bootstrap interval, hardly more than their range with so few pairs." in sentences
+    assert rewritten("docs/results.md", found, tmp_path) == found
+
+
+def test_readme_has_one_table_that_explains_its_arms(tmp_path: Path) -> None:
+    table = tmp_path / f"{SHOWN}.csv"
+    assert make_table(["--logs", str(logs(tmp_path / "logs")), "--baseline", "WILSON", "--out", str(table)]) == 0
+    found = rewritten("README.md", OLD, tmp_path)
+    assert found.count("|---|") == 1 and "| arm | what it is | old | new | all | harmonic | seeds |" in found
+    assert f"| base | {EXPLAINED['base']} | 55.0 ± 0.0 | - | 66.7 ± 0.0 | - | 3 |" in found
+    assert f"| joint | {EXPLAINED['joint']} |" in found and "against" not in found
+    assert rewritten("README.md", found, tmp_path) == found
+    table.write_text(table.read_text().replace(",ours,", ",theirs,"))
+    with pytest.raises(UserError, match=r"EXPLAINED of benchmarks/readme\.py does not say what arm theirs is"):
+        rewritten("README.md", OLD, tmp_path)
+
+
+def test_every_arm_is_explained() -> None:
+    assert set(EXPLAINED) == {BASE, BASE_ALL, *ARMS, JOINT}
 
 
 def test_a_table_without_a_baseline_has_no_differences(tmp_path: Path) -> None:
     made = ["--logs", str(logs(tmp_path / "logs")), "--out", str(tmp_path / "ablation-4-2.csv")]
     assert make_table(made) == 0
-    found = rewritten(README, tmp_path)
+    found = rewritten("docs/results.md", OLD, tmp_path)
     assert "| arm | old | new | all | harmonic | seeds |" in found and "against" not in found
 
 
@@ -67,15 +98,16 @@ def test_a_page_is_quoted(tmp_path: Path) -> None:
 def test_bad_input_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(readme, "ROOT", tmp_path)
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    page = tmp_path / "README.md"
-    page.write_text("no marks")
-    assert main([]) == 2 and "needs the marks" in capsys.readouterr().err
-    page.write_text(README)
-    assert main(["--check"]) == 1 and "out of date" in capsys.readouterr().err
-    assert page.read_text() == README, "a check writes nothing"
+    written = pages(tmp_path, "no marks")
+    assert main([]) == 2 and "README.md: needs the marks" in capsys.readouterr().err
+    pages(tmp_path, OLD)
+    assert main(["--check"]) == 1 and "README.md, docs/results.md: results are out of date" in capsys.readouterr().err
+    assert {page.read_text() for page in written} == {OLD}, "a check writes nothing"
     for text in ("", "a,b\n1,2\n", "\udcff"):
         (tmp_path / "animals-4-2.csv").write_text(text, encoding="utf-8", errors="surrogateescape")
         assert main([]) == 2 and "animals-4-2.csv" in capsys.readouterr().err
-        assert page.read_text() == README
+        assert {page.read_text() for page in written} == {OLD}
     (tmp_path / "animals-4-2.csv").unlink()
-    assert main([]) == 0 and page.read_text() == EMPTY and main(["--check"]) == 0
+    assert main([]) == 0 and {page.read_text() for page in written} == {EMPTY} and main(["--check"]) == 0
+    written[1].write_text(OLD)
+    assert main(["--check"]) == 1 and capsys.readouterr().err.startswith("docs/results.md: results are out of date")
