@@ -76,7 +76,7 @@ class Smooth(nn.BatchNorm2d):
 def make(name):
     return Smooth
 """
-METHOD = """
+SQUARED = """
 from dataclasses import dataclass
 
 from torch.nn import functional
@@ -205,7 +205,7 @@ def test_data_set_backbone_norm_and_method(
     monkeypatch.setitem(tasks.TASKS, "halves", {"both": [[0, 1, 2]]})
     monkeypatch.setitem(BODIES, "two_layers", add("modules.two_layers", BACKBONE))
     monkeypatch.setitem(NORMS, "smooth", add("modules.smooth", NORM))
-    monkeypatch.setitem(METHODS, "squared", f"{add('methods.squared', METHOD)}:Squared")
+    monkeypatch.setitem(METHODS, "squared", f"{add('methods.squared', SQUARED)}:Squared")
     page = argparser.get_argparser().format_help()
     assert all(word in page for word in words.values())
 
