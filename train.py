@@ -1,7 +1,8 @@
-"""The training loop: one step of a task, from its first image to its last. It knows no method by name.
+"""The training loop: one step of a task, from its first image to its last.
 
-Everything random depends only on the seed, the epoch and the iteration, so a run that was killed at any moment and resumed
-ends with the same weights, and several ranks see the batches that one process would.
+It knows no method by name. Everything random depends only on the seed, the epoch and the
+iteration: a run that was killed at any moment and resumed ends with the same weights, and several
+ranks see the batches that one process would.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Trainer:
         runtime: device, precision and ranks.
         logger: where scalars, pictures and sentences go.
 
-    The networks exist once it is made; ``begin`` gives them their weights, the optimiser and the schedule.
+    The networks exist once it is made; ``begin`` gives them weights, optimiser and schedule.
     """
 
     optimisation: Optimisation
@@ -72,13 +73,13 @@ class Trainer:
     # ---- before training ----------------------------------------------------------------------------------------------
 
     def begin(self, train: TrainingView | None) -> None:
-        """Give the run its weights, from wherever the options say, and make it ready to train or test.
+        """Give the run its weights, from wherever the options say: it is then ready to train or test.
 
         Args:
             train: the training images; None for a run that only tests.
 
         Raises:
-            UserError: a checkpoint of another run or network; pretrained weights that cannot be had.
+            UserError: a checkpoint of another run or network, or no pretrained weights.
         """
         optimisation = None if train is None else self.build(len(self.sampler(train)))
         self.progress = self.snapshot.start(weights_origin(self.options), optimisation)
@@ -115,7 +116,7 @@ class Trainer:
     # ---- training -----------------------------------------------------------------------------------------------------
 
     def fit(self, train: TrainingView | None, val: IncrementalView) -> None:
-        """Train to the last epoch, validating and saving on the way; a finished run is left as it is.
+        """Train to the last epoch, validating and saving on the way; a finished run stays as it is.
 
         Args:
             train: the training images; None for a run that only tests, which is not trained.
@@ -147,7 +148,7 @@ class Trainer:
         self.runtime.barrier()
 
     def _epoch(self, loader: DataLoader, epoch: int) -> None:
-        """The iterations of an epoch that are not done yet, their losses logged; stops where it was asked to."""
+        """The iterations of an epoch that are not done yet; stops after the one in which it is asked."""
         options, progress = self.options, self.progress
         self.networks.student.train()
         bar = tqdm(
@@ -196,7 +197,8 @@ class Trainer:
             this rank's value of each loss term, and their sum as ``total``.
 
         Raises:
-            UserError: a term is not finite; names it and the batch's images. The weights are left as they were.
+            UserError: a term is not finite; it and the batch's images are named. The weights are
+                left as they were.
         """
         optimisation, runtime = self.optimisation, self.runtime
         optimisation.optimizer.zero_grad(set_to_none=True)
@@ -212,7 +214,8 @@ class Trainer:
         self._check_finite(values, batch, epoch)
 
         with record_function("part: backward"):
-            # Every parameter takes part, so that weight decay acts and ranks agree before the head has a loss of its own.
+            # Every parameter takes part, so that weight decay acts and ranks agree before the head
+            # has a loss of its own.
             optimisation.scaler.scale(total + 0 * student.logits.mean()).backward()
         with record_function("part: update"):
             optimisation.update()

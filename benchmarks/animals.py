@@ -3,8 +3,8 @@
     python -m experiments animals --data DIR --arms fine-tuning MiB WILSON joint --jobs 2
     python -m benchmarks.animals [--work work/animals-4-2] [--out benchmarks/results/animals.md]
 
-The first command makes the runs, and goes on where it was stopped. The second one trains nothing: it reads what
-the first one left in its work folder.
+The first command makes the runs, and goes on where it was stopped. The second one trains nothing:
+it reads what the first one left in its work folder.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Measurement:
     Attributes:
         scores: of the base step and of ``ARMS``; the base step has no new classes.
         seeds: those that all of them have.
-        commands: arm -> its command line of the first seed; DIR is the folder of data, WORK the work folder.
+        commands: arm -> its command line of the first seed; DIR is the folder of data, WORK the
+            work folder.
     """
 
     scores: Scores

@@ -1,10 +1,11 @@
-"""Which similarity, threshold and choice of images finds the downloads that show what their original image shows.
+"""Which similarity, threshold and choice of images finds the right downloads of an original image.
 
     python -m benchmarks.captions --data DIR [--out benchmarks/results/captions.md]
 
---data: folder with ``captions/web_data_cap_file_NN.zip`` (the published noun lists), ``captions/pascal_classes.txt``
-(the published class words, in which dog and table are swapped) and ``voc-meta/labels.npz``. ``benchmarks/filtering.py``
-measures; a similarity whose package is not installed is left out.
+--data: folder with ``captions/web_data_cap_file_NN.zip`` (the published noun lists),
+``captions/pascal_classes.txt`` (the published class words, in which dog and table are swapped) and
+``voc-meta/labels.npz``. ``benchmarks/filtering.py`` measures; a similarity whose package is not
+installed is left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images per second per core that the data path delivers: decoding, augmentation, masks and labels, as in training.
+"""Images per second of one core: decoding, augmentation, masks and labels, as in training.
 
     python -m benchmarks.data [--dataset shapes --dataset_dir DIR] [--crop_size 128] [--seconds 10]
 
@@ -55,7 +55,15 @@ def rate(call: Callable[[int], object], count: int, seconds: float) -> float:
 
 
 def measure(dataset: str, folder: Path, task_name: str, crop_size: int, seconds: float) -> Measurement:
-    """Load images of step 0 as training does, for ``seconds`` a part; shapes are drawn into a folder that is empty."""
+    """Load images of step 0 as training does, for ``seconds`` a part.
+
+    Args:
+        dataset: name of the data set.
+        folder: its own folder; shapes are drawn into it where it is empty.
+        task_name: the task whose step 0 is loaded.
+        crop_size: side of a training crop, pixels.
+        seconds: time of each measurement.
+    """
     # Imported here, so that --help answers at once.
     import torch
 

@@ -1,7 +1,7 @@
-"""How well a filter of downloads keeps those that show what their original image shows: truth, scores, thresholds.
+"""A filter of downloads against the truth: scores, thresholds, parts of the rule.
 
-The classes of an original are those of its labels; a download is right where its nouns name one of them by the
-hand-checked vocabulary ``benchmarks/noun_truth.json``, which no similarity reads.
+The classes of an original are those of its labels; a download is right where its nouns name one of
+them by the hand-checked vocabulary ``benchmarks/noun_truth.json``, which no similarity reads.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ SWEEP = {
     "lin": [i / 20 for i in range(2, 20)],
     "embedding": [i / 50 for i in range(20, 45)],
 }
-# What wins has more than this precision on the lists, and no recall that is clearly less than the most there is;
-# among those the one that knows kinds best.
+# What wins has more than this precision on the lists, and no recall that is clearly less than the
+# most there is; among those the one that knows kinds best.
 PRECISION = 0.95
 CLEARLY = 0.005
 NEEDED = 0.85
@@ -201,8 +201,7 @@ def published_choice(threshold: float) -> FilterRule:
 
 @dataclass(frozen=True)
 class Kinds:
-    """The classes of ImageNet as a tagger writes them (golden_retriever), and of which of our classes WordNet makes
-    them kinds.
+    """ImageNet's classes as a tagger writes them (golden_retriever), and their classes in WordNet.
 
     Attributes:
         words (K,): first name of each.
@@ -264,7 +263,7 @@ def sweep(task: Task, kinds: Kinds, similarity: Similarity, thresholds: Sequence
 
 
 def winner(points: Curve) -> Point:
-    """The best of those of enough precision and recall; the most precise where none has the precision."""
+    """The best point of enough precision and recall, else the most precise one."""
     good = [point for point in points if point.lists.precision > PRECISION]
     if not good:
         return max(points, key=lambda point: point.lists.precision)
@@ -278,8 +277,9 @@ class Measurement:
 
     Attributes:
         task: lists and truth.
-        curves: similarity -> its scores at each threshold with our rule, and with the published one.
-        published: the published filter with the published class file, in which dog and table are swapped.
+        curves: similarity -> its scores at each threshold by our rule and by the published one.
+        published: the published filter with the published class file, in which dog and table are
+            swapped.
         corrected: the same with the true classes.
         default: ``DEFAULT_SIMILARITY`` with its rule.
         variants: what differs from the default -> the rule's threshold and its score.
@@ -312,7 +312,8 @@ def measure(data: Path, vocabulary: Path) -> Measurement:
     """Try every similarity at every threshold of ``SWEEP``, and the rule without each of its parts.
 
     Args:
-        data: folder of ``read_task``, with ``captions/pascal_classes.txt`` (the published class words) beside the lists.
+        data: folder of ``read_task``, with ``captions/pascal_classes.txt`` (the published class
+            words) beside the lists.
         vocabulary: file of ``read_truth``.
     """
     task, kinds = read_task(data, read_truth(vocabulary)), read_kinds()

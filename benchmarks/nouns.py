@@ -2,9 +2,9 @@
 
     python -m benchmarks.nouns [--out benchmarks/results/nouns.md]
 
-Judged by the hand-checked ``captions/noun_check.tsv`` (one caption of each of 100 photographs, drawn with a fixed seed)
-and ``captions/lemma_check.tsv`` (nouns on -s and irregular plurals of all captions of the same source). What is not
-installed is left out.
+Judged by the hand-checked ``captions/noun_check.tsv`` (one caption of each of 100 photographs,
+drawn with a fixed seed) and ``captions/lemma_check.tsv`` (nouns on -s and irregular plurals of all
+captions of the same source). What is not installed is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Lemmatiser = Callable[[str], str]
 
 @dataclass
 class Score:
-    """Nouns of all captions against the true ones, each caption a multiset; captions whose first noun is right."""
+    """Nouns against the true ones, each caption a multiset; captions whose first noun is right."""
 
     right: int = 0
     extra: int = 0

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from results.table import mean_and_deviation
-from utils.errors import UserError, one_line
+from utils.errors import UserError
+from utils.script import run
 from utils.whole import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,26 +37,19 @@ def make_parser(name: str, description: str | None, page: bool = True) -> argpar
 
 
 def finish(name: str, main: Callable[[], int]) -> None:
-    """Run a benchmark and end with its exit code; 2 for bad input, told in one line, 130 where it was stopped."""
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"benchmarks.{name}: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"benchmarks.{name}: stopped", file=sys.stderr)
-        sys.exit(130)
+    """Run a benchmark and exit with its code: 2 for bad input, told in one line, 130 if stopped."""
+    sys.exit(run(main, f"benchmarks.{name}", stopped="no page was written"))
 
 
 def spread(values: Sequence[float], scale: float = 100.0, digits: int = 1) -> str:
-    """Mean ± standard deviation (n - 1) times ``scale``; the mean alone of one value, a dash where there is none."""
+    """Mean ± standard deviation (n - 1), times ``scale``; of one value the mean, of none a dash."""
     mean = statistics.fmean(values) if values else math.nan
     deviation = statistics.stdev(values) if len(values) > 1 else math.nan
     return mean_and_deviation(mean, deviation, scale, digits)
 
 
 def write_page(path: Path, text: str) -> str:
-    """Write a results page whole; from the heading ``READING`` on an existing page is a person's, and is kept.
+    """Write a results page whole; what a person wrote, from the heading ``READING`` on, is kept.
 
     Args:
         path: Markdown file; its folder is made.
@@ -65,7 +59,8 @@ def write_page(path: Path, text: str) -> str:
         The whole page.
 
     Raises:
-        UserError: the page that is there cannot be read, or the new one not be written; the old one is left as it is.
+        UserError: the page that is there cannot be read, or the new one not be written; the old one
+            is left as it is.
     """
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -1,11 +1,12 @@
-"""Rehearsal judged: is old knowledge kept, do single-class steps learn, and what does it cost the new classes?
+"""Rehearsal judged: is old knowledge kept, do single-class steps learn, what do new classes pay?
 
-    python -m experiments animals --data DIR --task 4-2 --arms caption-labels ours best-no-replay best --jobs 2
-    python -m experiments animals --data DIR --task 4-1 --arms best-no-replay best --jobs 2
+    python -m experiments animals --data DIR --arms caption-labels ours best-no-replay best
+    python -m experiments animals --data DIR --task 4-1 --arms best-no-replay best
     python -m benchmarks.replay --works work/animals-4-2 work/animals-4-1
 
-Each pair of arms differs in rehearsal alone, at equal iterations. This script trains nothing: it reads what those
-commands left, compares, and tells from the truth that the imitated search knows how clean the replay images are.
+Each pair of arms differs in rehearsal alone, at equal iterations. This script trains nothing: it
+reads what those commands left, compares, and tells from the truth that the imitated search knows
+how clean the replay images are.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from utils.errors import UserError
 
 # Recipe -> the arms without and with rehearsal.
 PAIRS = {"paper": ("caption-labels", "ours"), "best": ("best-no-replay", "best")}
-# The better of the two without rehearsal against the better of the two with it; a rate that needs rehearsal is no fair
-# baseline.
+# The better of the two without rehearsal against the better of the two with it; a rate that needs
+# rehearsal is no fair baseline.
 STRONGEST = ("best, against paper without", ("caption-labels", "best"))
 NEW = ("cow", "sheep")
 KEYS = ("old", "new", *NEW, "all", "harmonic")
@@ -99,7 +100,7 @@ class Expectation:
 
 
 def measure_search(history: History) -> Search:
-    """The search's result before and after the caption filter; the search is drawn again, as it was.
+    """The search before and after the caption filter; it is drawn again, as it was.
 
     Raises:
         UserError: there was no search.

@@ -1,9 +1,9 @@
-"""Scoring web images: throughput beside the network's bare forward pass, and memory over a long manifest.
+"""Scoring of web images: speed beside the network's bare forward pass, memory of a long manifest.
 
-    python -m benchmarks.scoring [--web DIR] [--network efficientnet_b0] [--size 224] [--workers 1] [--rows 100000]
+    python -m benchmarks.scoring [--web DIR] [--network efficientnet_b0] [--size 224] [--rows 100000]
 
-Both are timed in turns in one run, with as many threads for the network as select_web.py gives it, and with all of
-them. Without --web the images are drawn.
+Both are timed in turns in one run, with as many threads for the network as select_web.py gives it,
+and with all of them. Without --web the images are drawn.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def time_bare(discriminator: Discriminator, runtime: Runtime, settings: argparse
 
 
 def measure(settings: argparse.Namespace) -> Measurement:
-    """Score in turns with the bare pass, then two manifests of which the second is ten times as long."""
+    """Score in turns with the bare pass; then a manifest of ``rows`` and one of a tenth of it."""
     # Imported here, so that --help answers at once.
     from dataset.shapes import render_web
     from modules.spectrum import Discriminator, Preprocessing

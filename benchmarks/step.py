@@ -1,9 +1,9 @@
 """Time and memory of one training iteration, base and weak, split by part.
 
-    python -m benchmarks.step [--backbone resnet101] [--crop_size 512] [--batch_size 24] [--device cuda] [--precision bf16]
+    python -m benchmarks.step [--backbone resnet101] [--crop_size 512] [--batch_size 24] [--device cuda]
 
-Prints, for each step, seconds per iteration, the share of each part, and peak memory; and the ratio of the weak
-iteration to the base iteration. Weights are random: times do not depend on them.
+Prints, for each step, seconds per iteration, the share of each part, and peak memory; and the ratio
+of the weak iteration to the base iteration. Weights are random: times do not depend on them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ class Measurement:
 def make_trainer(step: int, settings: argparse.Namespace) -> Trainer:
     """A trainer of VOC 15-5 with random weights."""
     # Imported here, so that --help answers at once.
-
     import argparser
     from tasks import load_task
     from train import Trainer
@@ -82,7 +81,7 @@ def make_trainer(step: int, settings: argparse.Namespace) -> Trainer:
 
 
 def make_batch(trainer: Trainer, size: int, count: int) -> Batch:
-    """A batch of noise, of ``count`` images of ``size`` pixels a side, in which the last class is present."""
+    """``count`` images of noise, ``size`` pixels a side, that all show the last class."""
     import torch
 
     from dataset.batch import Batch

@@ -1,12 +1,12 @@
-"""The web half of the method judged on truth: the discriminator's claim, the selection of noisy web images, training on
-what was selected.
+"""The web half of the method judged on truth: discriminator, selection, and training on it.
 
     python -m experiments animals --data DIR --arms WILSON raw-web discriminator --jobs 2
     python -m benchmarks.web [--work work/animals-4-2] [--jobs 2] [--out benchmarks/results/web.md]
 
-The first command makes the base steps, the candidates with known noise and their captions, the discriminators, and two
-of the three rows of training. The second one adds discriminators on pixels, more selections, and training on one of
-them, in the folder ``web-benchmark`` of the same work folder; what is done is not run again.
+The first command makes the base steps, the candidates with known noise and their captions, the
+discriminators, and two of the three rows of training. The second one adds discriminators on pixels,
+more selections, and training on one of them, in the folder ``web-benchmark`` of the same work
+folder; what is done is not run again.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Measurement:
     commands: Sequence[str]
 
 
-# ---- what is run -------------------------------------------------------------------------------------------------------
+# ---- what is run ----
 
 
 def own_folder(experiment: Experiment) -> Path:
@@ -257,7 +257,7 @@ def _training(experiment: Experiment, seed: int, manifest: Path, after: str) -> 
     return Stage(name, command, (after,), (base, *experiment.inputs), (made,), sizes.speed, ranks=True)
 
 
-# ---- what is measured --------------------------------------------------------------------------------------------------
+# ---- what is measured ----
 
 
 def transfer(file: Path, web: Path, photographs: Path) -> dict[str, float]:
@@ -313,9 +313,7 @@ def judge(manifest: Path) -> Judgement:
 
 
 def ratio_quartiles(manifest: Path) -> dict[str, tuple[float, ...]]:
-    """Quartiles of log10(p_ds / p_web): how alike to the training data the discriminator finds what is right, what is
-    wrong and what is drawn.
-    """
+    """Quartiles of log10(p_ds / p_web) of what is right, what is wrong and what is drawn."""
     rows = [row for row in read_table(manifest)[1] if row["ratio"]]
     ratios = np.log10([float(row["ratio"]) for row in rows])
     drawn = np.array([row["domain"] == "drawing" for row in rows])
@@ -370,7 +368,7 @@ def shown_commands(experiment: Experiment, choices: Choices) -> list[str]:
     return [MAKE, *own]
 
 
-# ---- the page ----------------------------------------------------------------------------------------------------------
+# ---- the page ----
 
 
 def page(measurement: Measurement, choices: Choices) -> str:

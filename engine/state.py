@@ -113,7 +113,7 @@ class Description:
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], Description | None]:
-    """The segmenter's weights in a checkpoint, and what it says of itself; None where it is a published one.
+    """The segmenter's weights in a checkpoint, and what it says of itself: None in a published one.
 
     Raises:
         UserError: the file is missing, damaged or no checkpoint.

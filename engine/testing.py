@@ -1,4 +1,4 @@
-"""What a run ends with: the last test, on all seen classes, its row of the results table, and sample predictions."""
+"""What a run ends with: the test on all seen classes, its row of results, sample predictions."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ def test_scores() -> None:
     judged = score(task, kept)
     dog = CLASSES.index("dog")
     assert (judged.kept, judged.precision, judged.recall) == (5, pytest.approx(3 / 5), pytest.approx(3 / 3))
-    # Of a, b and the original named dog, two get two images and one two right ones; more than one cannot.
+    # Of a, b and the original named dog, two get two images and one two right ones; more than one
+    # cannot.
     assert (judged.two[dog], judged.two_right[dog], ceiling(task)[dog]) == (
         pytest.approx(2 / 3),
         pytest.approx(1 / 3),
@@ -72,7 +73,7 @@ def test_winner() -> None:
 
 
 def test_the_page() -> None:
-    """Two originals of every class, with two downloads each: all right but one of each class other than dog."""
+    """Two originals a class, two downloads each: all right but one of each class other than dog."""
     right = {f"{name}{i}": frozenset({"1", "2"} if i or name == "dog" else {"1"}) for name in CLASSES for i in range(2)}
     task = Task(
         lists={original: [("1", ["x"]), ("2", ["x"])] for original in right},

@@ -15,7 +15,7 @@ from experiments.imitation.search import DOWNLOADS
 from tests.benchmarks.work_folder import add, end_stages, row, write_voc
 from utils.errors import UserError
 
-# IoUs of background, the four old classes, cow and sheep at 4-2, step 1; the second seed is a tenth better.
+# IoUs of background, the four old classes, cow and sheep at 4-2, step 1; seed 1 is a tenth better.
 ARMS = {
     "caption-labels": [0.9, 0.5, 0.5, 0.5, 0.5, 0.2, 0.4],
     "ours": [0.9, 0.7, 0.7, 0.7, 0.7, 0.1, 0.1],
@@ -26,7 +26,7 @@ ARMS = {
 
 
 def write_search(work: Path, data: Path) -> None:
-    """Two originals; a pool of cats and dogs that each searches, and what the caption filter has kept."""
+    """Two originals, their search in a pool of cats and dogs, and what the caption filter kept."""
     write_voc(data / "voc-animals", {"one": [8], "two": [12], "three": [17], "four": [8]}, ["four"])
     pool = work / "search/pool"
     pool.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The web benchmark: what it adds to the experiment, and a page that says what the selections and results tables say."""
+"""The web benchmark: what it adds to the experiment, and the numbers of its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny work folder of ``python -m experiments animals``: the records of its run.py commands and rows of its results."""
+"""A tiny work folder of ``python -m experiments animals``: records of stages, rows of results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES = ("cat", "dog", "horse", "person", "cow", "sheep")
 def row(
     name: str, step: int, ious: Sequence[float], time: str = "2026-01-01T00:00:00+00:00", old_classes: int = 4
 ) -> dict[str, object]:
-    """A test with an IoU for background and the first classes of the task; those behind the old ones are new."""
+    """A test: IoUs of background and the first classes; those behind the old ones are new."""
     by_name = dict(zip(("background", *CLASSES), ious, strict=False))
     old = [value for class_name, value in by_name.items() if class_name in CLASSES[:old_classes]]
     new = [value for class_name, value in by_name.items() if class_name in CLASSES[old_classes:]] if step else []
@@ -56,7 +56,7 @@ def end_stages(work: Path, data: Path, arms: Sequence[str], seeds: Sequence[int]
 
 
 def write_voc(folder: Path, shown: Mapping[str, Sequence[int]], val: Sequence[str]) -> None:
-    """A data set in VOC layout: black images of 40 pixels a side, whose masks hold these class ids, a line each."""
+    """A data set in VOC layout: black images of 40 x 40; a mask has one line of each class id."""
     for name in ("JPEGImages", "SegmentationClassAug", "splits"):
         (folder / name).mkdir(parents=True)
     for name, classes in shown.items():

@@ -93,7 +93,7 @@ def test_a_step_starts_from_published_checkpoints(tmp_path: Path) -> None:
     options = argparser.parse(line.split())
     networks = make_networks(options, task, runtime)
     assert networks.localizer is not None and networks.teacher is not None
-    logger = Logger(tmp_path / "log", main=False, name="start", options={})
+    logger = Logger(tmp_path / "log", main=True, name="start", options={}, tensorboard=False)
     names = [str(number) for number in task.seen(1)]
     snapshot = Snapshot(options, task, names, networks, runtime, logger)
     localizer = {f"module.{key}": value + 1 for key, value in networks.localizer.state_dict().items()}
@@ -115,3 +115,4 @@ def test_a_step_starts_from_published_checkpoints(tmp_path: Path) -> None:
         torch.save({"model_state": weights, **content}, donor)
         with pytest.raises(UserError, match=f"--pl_ckpt {donor}: {message}"):
             snapshot.start(weights_origin(options), None)
+    logger.close()
