@@ -5,7 +5,7 @@ Which words are nouns follows the Penn Treebank's guidelines (the published file
 are ``dog``; what has a meaning in the plural alone stays (``clothes``, ``shorts``, ``people``). The longest expression that WordNet
 has, and that ends in a noun, is one noun with ``_`` between its words: ``dining_table``, ``fire_hydrant``, ``young_man``.
 
-``captions/noun_check.tsv`` holds hand-checked captions by these rules, on which ``benchmarks/nouns.py`` compares the taggers.
+``captions/noun_check.tsv`` holds hand-checked captions by these rules, on which ``python -m benchmarks.nouns`` compares the taggers.
 """
 
 from __future__ import annotations
