@@ -36,9 +36,13 @@ def _set_up(main: bool, debug: bool) -> None:
     """Give the project's log one handler: stderr on the main rank, none elsewhere."""
     LOG.propagate = False
     LOG.setLevel(logging.DEBUG if debug else logging.INFO)
-    if any(isinstance(handler, _Stderr | logging.NullHandler) for handler in LOG.handlers):
-        return
-    handler: logging.Handler = _Stderr() if main else logging.NullHandler()
+    kind = _Stderr if main else logging.NullHandler
+    for other in [handler for handler in LOG.handlers if isinstance(handler, _Stderr | logging.NullHandler)]:
+        if type(other) is kind:
+            return
+        # A rank that was silent before may be the main one now, in one process that runs several.
+        LOG.removeHandler(other)
+    handler: logging.Handler = kind()
     handler.setFormatter(_FORMAT)
     LOG.addHandler(handler)
 

@@ -158,3 +158,12 @@ def test_wandb_offline_needs_no_account(tmp_path: Path, monkeypatch: pytest.Monk
     logger.images("samples", np.zeros((1, 4, 4, 3), np.uint8), 1)
     logger.close()
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_main_rank_is_heard_after_a_silent_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One process that runs several ranks one after the other, as tests do."""
+    _make(tmp_path / "none", main=False).info("silent")
+    logger = _make(tmp_path / "run")
+    logger.info("heard")
+    logger.close()
+    assert "heard" in capsys.readouterr().err
