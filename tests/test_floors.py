@@ -25,7 +25,7 @@ FLOORS = {
 # Entry scripts on a lower floor: a user calls ``python -m utils.measure_noun`` by its published name.
 ENTRIES = {"utils.measure_noun", "utils.table"}
 # The engine writes rows of results and studies read them, on machines without torch too.
-LIGHT = ["results.confusion", "results.rows", "results.table", "results.tables"]
+LIGHT = ["results.confusion", "results.page", "results.rows", "results.table", "results.tables"]
 HEAVY = {"torch", "torchvision", "timm"}
 
 
