@@ -8,6 +8,13 @@ class UserError(Exception):
     """
 
 
+def reason(error: BaseException) -> str:
+    """Why something failed, in one line of at most 300 characters, whatever was raised."""
+    text = " ".join(str(error).split()) or "no reason given"
+    name = "" if isinstance(error, UserError | OSError) else f"{type(error).__name__}: "
+    return (name + text)[:300]
+
+
 def one_line(error: UserError) -> str:
     """The message alone, also where a data loading process has wrapped it into the text of its traceback."""
     last = str(error).strip().splitlines()[-1]
