@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 import argparser
 from argparser import Options
 from engine.stopping import Stopped, Stopping, echo_seconds
 from utils.script import run
+
+if TYPE_CHECKING:
+    from utils.distributed import Runtime
+
+# What a signal says that comes before the training.
+NOTHING_DONE = "before the first iteration; nothing was trained"
 
 
 def main(options: Options) -> int:
@@ -26,22 +33,38 @@ def main(options: Options) -> int:
 
 
 def step(options: Options, stopping: Stopping) -> int:
-    """Train and test; the exit code.
+    """One step, which no other run of its name does meanwhile; the exit code.
 
     Raises:
         Stopped: a signal came before the log was open.
     """
-    with stopping.at_once("before the first iteration; nothing was trained"):
+    with stopping.at_once(NOTHING_DONE):
         # Imported here, so that a refused command line answers before torch is loaded.
+        from engine.state import claimed
+        from utils import distributed
+
+        runtime = distributed.start(options.device, options.precision, options.local_rank)
+    try:
+        with claimed(options, main=runtime.main):
+            return train_and_test(options, runtime, stopping)
+    finally:
+        distributed.stop()
+
+
+def train_and_test(options: Options, runtime: Runtime, stopping: Stopping) -> int:
+    """From data to scores; the exit code.
+
+    Raises:
+        Stopped: a signal came before the log was open.
+    """
+    with stopping.at_once(NOTHING_DONE):
         from dataset import class_names, default_folder
         from dataset.views import DataOptions, make_views
         from engine import testing
         from tasks import load_task
         from train import Trainer
-        from utils import distributed
         from utils.logger import Logger
 
-        runtime = distributed.start(options.device, options.precision, options.local_rank)
         folder = default_folder(options.dataset, options.data_root, options.dataset_dir)
         names = class_names(options.dataset, folder)
         task = load_task(options.dataset, options.task, set(names))
@@ -54,7 +77,7 @@ def step(options: Options, stopping: Stopping) -> int:
             debug=options.debug,
         )
     try:
-        with stopping.at_once("before the first iteration; nothing was trained"):
+        with stopping.at_once(NOTHING_DONE):
             trainer = Trainer(options, task, names, runtime, logger, stopping)
             views = make_views(task, options.step, folder, trainer.networks.normalisation, DataOptions.of(options))
             trainer.begin(views.train)
@@ -70,7 +93,6 @@ def step(options: Options, stopping: Stopping) -> int:
         return stopped.exit_code
     finally:
         logger.close()
-        distributed.stop()
     return 0
 
 

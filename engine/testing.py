@@ -85,8 +85,9 @@ def test(trainer: Trained, view: IncrementalView) -> TestResult:
 
 def _write(trainer: Trained, result: Scores, matrix: Tensor) -> None:
     """The numbers to their files: the row of results, then the confusion matrix."""
-    options, task = trainer.options, trainer.task
-    append_results(Path(options.logdir) / "results" / f"{task.dataset}-{task.name}.csv", _row(trainer, result))
+    options = trainer.options
+    table = Path(options.logdir) / "results" / f"{options.data_name}-{trainer.task.name}.csv"
+    append_results(table, _row(trainer, result))
     write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
 
 
@@ -103,7 +104,7 @@ def _row(trainer: Trained, result: Scores) -> dict[str, object]:
         "iterations": progress.epoch * trainer.iters_per_epoch,
         "seconds": round(progress.seconds, 1),
         "memory_mib": round(progress.memory, 1),
-        "dataset": trainer.task.dataset,
+        "dataset": options.data_name,
         "task": trainer.task.name,
         "old_classes": names_cell(trainer.names[1 : trainer.old]),
     }

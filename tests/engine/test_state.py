@@ -72,10 +72,12 @@ def test_what_a_checkpoint_says_of_itself(tmp_path: Path) -> None:
     torch.save({"model_state": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "published.pth")
     found, description = read_model(tmp_path / "published.pth")
     assert found.keys() == weights.keys() and description is None
-    own = {"options": {"step": 0}, "identity": {"classes": [[0, 3]]}, "class_names": ["background", "cow"]}
+    options = argparser.parse("--dataset voc --task 15-5".split()).plain()
+    identity = {"dataset": "voc", "task": "15-5", "protocol": "disjoint", "classes": [[0, 3]]}
+    own = {"options": options, "identity": identity, "class_names": ["background", "cow"]}
     checkpoint.save(tmp_path / "own.pth", {"model_state": weights, **own})
     _, description = read_model(tmp_path / "own.pth")
-    assert description == Description({"step": 0}, [[0, 3]], ["background", "cow"])
+    assert description == Description(options, [[0, 3]], ["background", "cow"])
     with pytest.raises(UserError, match="no such checkpoint"):
         read_model(tmp_path / "nowhere.pth")
 

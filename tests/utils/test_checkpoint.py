@@ -36,7 +36,9 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(
+        UserError, match=r"run_0\.pth: cannot be written \(disk full, \d+ MiB are free\); the old one is left"
+    ):
         checkpoint.save(path, {"model_state": {}, "epoch": 2})
     assert checkpoint.load(path)["epoch"] == 1
     assert list(tmp_path.iterdir()) == [path]
