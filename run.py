@@ -11,7 +11,7 @@ import sys
 
 import argparser
 from argparser import Options
-from engine.stopping import Stopped, Stopping, echo_seconds
+from engine.stopping import Stopped, Stopping, echo_seconds, shielded
 from utils.script import run
 
 
@@ -45,14 +45,16 @@ def step(options: Options, stopping: Stopping) -> int:
         folder = default_folder(options.dataset, options.data_root, options.dataset_dir)
         names = class_names(options.dataset, folder)
         task = load_task(options.dataset, options.task, set(names))
-        logger = Logger(
-            options.log_folder,
-            main=runtime.main,
-            name=f"{options.experiment}_{options.name}",
-            options=options.plain(),
-            wandb_mode=options.wandb,
-            debug=options.debug,
-        )
+        # A signal to the whole group is not for the process that wandb starts.
+        with shielded():
+            logger = Logger(
+                options.log_folder,
+                main=runtime.main,
+                name=f"{options.experiment}_{options.name}",
+                options=options.plain(),
+                wandb_mode=options.wandb,
+                debug=options.debug,
+            )
     try:
         with stopping.at_once("before the first iteration; nothing was trained"):
             trainer = Trainer(options, task, names, runtime, logger, stopping)
