@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import argparser
 from argparser import Options
-from engine.stopping import Stopped, Stopping, echo_seconds
+from engine.stopping import Stopped, Stopping, echo_seconds, shielded
 from utils.script import run
 
 if TYPE_CHECKING:
@@ -68,14 +68,16 @@ def train_and_test(options: Options, runtime: Runtime, stopping: Stopping) -> in
         folder = default_folder(options.dataset, options.data_root, options.dataset_dir)
         names = class_names(options.dataset, folder)
         task = load_task(options.dataset, options.task, set(names))
-        logger = Logger(
-            options.log_folder,
-            main=runtime.main,
-            name=f"{options.experiment}_{options.name}",
-            options=options.plain(),
-            wandb_mode=options.wandb,
-            debug=options.debug,
-        )
+        # A signal to the whole group is not for the process that wandb starts.
+        with shielded():
+            logger = Logger(
+                options.log_folder,
+                main=runtime.main,
+                name=f"{options.experiment}_{options.name}",
+                options=options.plain(),
+                wandb_mode=options.wandb,
+                debug=options.debug,
+            )
     try:
         with stopping.at_once(NOTHING_DONE):
             trainer = Trainer(options, task, names, runtime, logger, stopping)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from argparser import Options
 from dataset.batch import Batch, collate
+from dataset.files import shown
 from dataset.incremental import IncrementalView
 from dataset.replay import WithReplay
 from dataset.sampler import BatchSampler, GlobalBatchSampler, InterleavedBatchSampler
@@ -253,7 +254,13 @@ class Trainer:
         if not self._validates():
             return
         if not len(view):
-            self.logger.info("No validation image for this step")
+            if not self._told_absent:
+                new = shown(self.names[max(self.old, 1) :])
+                self.logger.warning(
+                    f"No validation image holds a class of this step: {new}; validations are left out "
+                    "(--val_list and --val_on_trainset choose others)"
+                )
+                self._told_absent = True
             return
         for tag, result in self.evaluator.validate(view, self.networks.model, self.networks.localizer):
             log_scores(self.logger, tag, result, self.progress.epoch)

@@ -128,5 +128,5 @@ def tell_absent(logger: Logger, images: str, result: Scores) -> None:
     absent = [name for name, iou in scored if math.isnan(iou)]
     if absent:
         every = len(absent) == len(result.names) - 1
-        what = "no class has a score, nor have all together" if every else "they have no score and count in no mean"
+        what = "only background can be scored" if every else "no score speaks of that"
         logger.warning(f"No {images} image holds {len(absent)} of {len(result.names) - 1} classes: {shown(absent)}; {what}")

@@ -75,6 +75,9 @@ class _Board(Protocol):
 
     def close(self) -> None: ...
 
+    def give_up(self) -> None:
+        """Leave nothing behind that would speak up when the process ends; called after a fault."""
+
 
 class _TensorBoard:
     """Event files in the run's folder."""
@@ -104,11 +107,12 @@ class _TensorBoard:
         self._writer.add_text(tag, text, step)
 
     def close(self) -> None:
-        try:
-            self._writer.flush()
-            self._writer.close()
-        finally:
-            threading.excepthook = self._hook
+        self._writer.flush()
+        self._writer.close()
+        self.give_up()
+
+    def give_up(self) -> None:
+        threading.excepthook = self._hook
 
 
 class _Wandb:
@@ -132,21 +136,44 @@ class _Wandb:
 
     def close(self) -> None:
         """Send what is left, as long as patience lasts."""
-        failed: list[BaseException] = []
+        import wandb
 
         def finish() -> None:
-            try:
-                self._run.finish()
-            except BaseException as error:  # in a thread of its own nobody else would see it
-                failed.append(error)
+            self._run.finish()
+            wandb.teardown()
 
-        sending = threading.Thread(target=finish, daemon=True)
-        sending.start()
-        sending.join(WANDB_PATIENCE)
-        if sending.is_alive():
-            raise TimeoutError(f"not done after {WANDB_PATIENCE:.0f} s; wandb sync sends what its folder holds")
-        if failed:
-            raise RuntimeError(reason(failed[0]))
+        _within(WANDB_PATIENCE, finish, "wandb sync sends what its folder holds")
+
+    def give_up(self) -> None:
+        import wandb
+
+        # The first thing that it does is to take back what wandb wants to do, and wait for, when the process ends.
+        with suppress(Exception):
+            _within(2.0, wandb.teardown, "")
+
+
+def _within(seconds: float, act: Callable[[], Any], cure: str) -> None:
+    """Do something that may hang.
+
+    Raises:
+        TimeoutError: it takes longer, and goes on as long as the process.
+        RuntimeError: it failed.
+    """
+    failed: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            act()
+        except BaseException as error:  # nobody else would see it
+            failed.append(error)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"not done after {seconds:g} s; {cure}")
+    if failed:
+        raise RuntimeError(reason(failed[0])) from failed[0]
 
 
 def _start_wandb(folder: Path, name: str, options: Mapping[str, Any], mode: str) -> _Wandb:
@@ -257,6 +284,7 @@ class Logger:
             except Exception as error:
                 self._boards.remove(board)
                 self._left_out(board.name, error)
+                board.give_up()
 
     def debug(self, message: str) -> None:
         """A message that ``--debug`` shows."""
