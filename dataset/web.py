@@ -27,7 +27,6 @@ from tasks import BACKGROUND, IGNORE, Task
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
 from utils.manifest import Manifest, Row, is_kept, open_manifest
-from utils.spelling import on_disk
 
 LOG = logging.getLogger("webwilss")
 
@@ -83,7 +82,7 @@ class WebView(EpochDataset[Sample]):
             if own not in named:
                 passed["whose caption does not name their class"] += 1
                 continue
-            file = on_disk(source.file(row))
+            file = source.file(row)
             try:
                 load_image(file)
             except DecodeError as error:

@@ -7,9 +7,12 @@ words, then that anything does. Signs count (``HER2+`` is not ``HER2-``, ``C`` n
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 # Ways to write a hyphen, a minus, an apostrophe, and the Greek letter that has two numbers.
@@ -66,7 +69,21 @@ def fits(name: str, known: Iterable[str]) -> tuple[str, ...]:
 
 def on_disk(path: Path) -> Path:
     """``path``, or the only entry of its folder whose name is the same but for Unicode's form, where nothing lies at ``path``."""
-    if path.name.isascii() or path.exists() or not path.parent.is_dir():
+    if path.name.isascii() or os.path.exists(path) or not os.path.isdir(path.parent):
         return path
-    same = [entry for entry in path.parent.iterdir() if nfc(entry.name) == nfc(path.name)]
-    return same[0] if len(same) == 1 else path
+    same = _entries(path.parent, path.parent.stat().st_mtime_ns).get(nfc(path.name), [])
+    return path.with_name(same[0]) if len(same) == 1 else path
+
+
+@lru_cache(maxsize=64)
+def _entries(folder: Path, changed: int) -> dict[str, list[str]]:
+    """Names in a folder that was last ``changed`` then, by their form of ``nfc``."""
+    names = defaultdict(list)
+    for name in os.listdir(folder):
+        names[nfc(name)].append(name)
+    return dict(names)
+
+
+def slashed(root: Path, name: str) -> str:
+    """A relative or whole path with ``/`` for ``\\``, as Windows writes it, but where a file lies under the name as it is."""
+    return name if "\\" not in name or os.path.exists(root / name) else name.replace("\\", "/")
