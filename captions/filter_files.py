@@ -14,6 +14,7 @@ from tqdm import tqdm
 from captions.filters import generate_NN
 from captions.formats import by_original, parse_nouns, read_captions, read_nouns, write_nouns
 from utils.errors import UserError
+from utils.whole import claimed
 
 SUFFIX = ".txt"
 
@@ -116,7 +117,8 @@ def read_kept(folder: Path) -> dict[str, list[str]]:
     kept: dict[str, list[str]] = {}
     for path in _texts(folder, "lists of kept images"):
         try:
-            names = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+            # Nothing but a line's end parts names: others of Unicode's line breaks may stand in one.
+            names = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
         wrong = next((name for name in names if Path(name).name != name or name in (".", "..") or "\0" in name), None)
@@ -140,7 +142,7 @@ def generate_noun_files(captions: Path, out: Path, make_tagger: Callable[[], Cal
         Number of captions whose nouns were found now.
 
     Raises:
-        UserError: a file is missing, no text or cannot be written.
+        UserError: a file is missing, no text or cannot be written, or another run is writing into the folder.
     """
     one = not captions.is_dir()
     if one and out.is_dir():
@@ -150,6 +152,18 @@ def generate_noun_files(captions: Path, out: Path, make_tagger: Callable[[], Cal
     if captions.resolve() == out.resolve():
         raise UserError(f"{out}: would replace the captions; name another")
     paths = {captions: out} if one else {path: out / path.name for path in _texts(captions, "caption files")}
+    if one:
+        return _generate(paths, make_tagger)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    with claimed(out, "finding nouns"):
+        return _generate(paths, make_tagger)
+
+
+def _generate(paths: Mapping[Path, Path], make_tagger: Callable[[], Callable[[str], list[str]]]) -> int:
+    """Noun files of caption files, path -> path, where they are not done; the number of captions whose nouns were found."""
     rows = {path: read_captions(path) for path in paths}
     todo = [path for path in paths if not _is_done(path, paths[path], [name for name, _ in rows[path]])]
     if not todo:

@@ -129,6 +129,8 @@ def shielded() -> Iterator[None]:
 
 def _kill_workers() -> None:
     """At the end of this process: multiprocessing would ask shielded workers by SIGTERM to end, and wait for ever."""
+    # Torch's handler takes a worker that is killed for a fault.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,24 @@ class Runtime:
         value = torch.tensor(number)
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
+
+    def on_main(self, work: Callable[[], None]) -> None:
+        """Have the main rank do ``work`` while the others wait; what it refuses ends all ranks.
+
+        Raises:
+            UserError: ``work`` raised it.
+        """
+        refused: UserError | None = None
+        if self.main:
+            try:
+                work()
+            except UserError as error:
+                refused = error
+        count = self.sum(torch.tensor(int(refused is not None), device=self.device))
+        if refused is not None:
+            raise refused
+        if count.item():
+            raise UserError("rank 0 cannot go on; its own line says why")
 
     def barrier(self) -> None:
         if self.world > 1:

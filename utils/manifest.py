@@ -7,15 +7,19 @@ web data lie, is read as a manifest of these two columns.
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from utils.errors import UserError
+from utils.spelling import on_disk, slashed
 from utils.whole import cut_half_line, whole_file
 
+LOG = logging.getLogger("webwilss")
 Row = dict[str, str]
 FILE = "manifest.csv"
 # What a collected image has; later scripts add scores and labels behind these.
@@ -64,6 +68,7 @@ class Manifest:
             yield from _folder_rows(self.path)
             return
         try:
+            turned = 0
             with self.path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file, strict=True)
                 for row in reader:
@@ -72,13 +77,21 @@ class Manifest:
                         raise UserError(f"{where}: has not {len(self.columns)} columns; repair or remove this line")
                     if not row["path"] or not row["class"]:
                         raise UserError(f"{where}: path or class is empty; repair or remove this line")
+                    turned += self._turned(row)
                     yield row
+                _tell_turned(self.path, turned)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{self.path}: cannot be read as a manifest ({error})") from error
 
+    def _turned(self, row: Row) -> bool:
+        """Write a path as it is written here, where Windows wrote it; whether it was."""
+        given = row["path"]
+        row["path"] = slashed(self.root, given)
+        return row["path"] != given
+
     def file(self, row: Mapping[str, str]) -> Path:
-        """The image file of a row."""
-        return self.root / row["path"]
+        """The image file of a row, whose accents may be written in another way there."""
+        return on_disk(self.root / row["path"])
 
     def kept(self) -> Iterator[tuple[int, Row]]:
         """Number, from 0 among all rows, and row of what a selection kept; every row where there was none."""
@@ -101,6 +114,13 @@ def is_image(path: Path) -> bool:
 def is_kept(row: Mapping[str, str]) -> bool:
     """Whether a selection kept a row; also where there was none."""
     return row.get("kept", "1") == "1"
+
+
+@cache
+def _tell_turned(path: Path, count: int) -> None:
+    """Say once how many paths of a manifest were written by Windows."""
+    if count:
+        LOG.info("%s: %d paths are written with \\ and read with /", path, count)
 
 
 def _folder_rows(folder: Path) -> Iterator[Row]:

@@ -126,24 +126,32 @@ def move_with_filtered_caption(images: Path, kept: Path, out: Path, mode: str = 
     return _report_placed(done, images, out, mode)
 
 
-def move_web_images(web: Path, classes: Sequence[str], out: Path, mode: str = "copy") -> int:
-    """Copy or link the web images of classes that an earlier step learned into a replay tree. Returns 1 where some are missing.
+def move_web_images(web: Path, classes: Sequence[str], out: Path, mode: str = "copy", anywhere: bool = False) -> int:
+    """Copy or link the web images of classes that an earlier step learned into a replay tree. Returns 1 where some are left out.
 
-    Later steps rehearse these classes then, too; the papers rehearse those of step 0 alone.
+    Later steps rehearse these classes then, too; the papers rehearse those of step 0 alone. ``anywhere``: also files that lie
+    neither in the manifest's folder nor in one named for their class.
 
     Raises:
         UserError: bad input; names it.
     """
     from dataset.replay_placing import place_web
 
-    return _report_placed(place_web(web, classes, out, mode), web, out, mode)
+    return _report_placed(place_web(web, classes, out, mode, anywhere=anywhere), web, out, mode)
 
 
 def _report_placed(done: Placed, source: Path, out: Path, mode: str) -> int:
+    from dataset.files import shown
+
     LOG.info("%s: %d images placed (%s), %d were there before", out, done.placed, mode, done.before)
     if done.missing:
         LOG.error("%s: %d kept images are missing (%s ...)", source, len(done.missing), ", ".join(done.missing[:3]))
-    return 1 if done.missing else 0
+    if done.outside:
+        LOG.error(
+            "%s: %d rows name files that lie neither in its folder nor in one named for their class, and are left out (%s); "
+            "--anywhere takes them, too", source, len(done.outside), shown(done.outside),
+        )  # fmt: skip
+    return 1 if done.missing or done.outside else 0
 
 
 def _report(out: Path, kept: dict[str, list[str]], lists: dict[str, list[Any]], rule: str) -> None:
@@ -212,6 +220,10 @@ def get_argparser() -> argparse.ArgumentParser:
     web.add_argument("--classes", nargs="+", required=True, help="its classes")
     web.add_argument("--out", type=Path, required=True, help="the tree: CLASS-NUMBER/image/NAME")
     web.add_argument("--mode", choices=("copy", "hardlink", "symlink"), default="copy")
+    web.add_argument(
+        "--anywhere", action="store_true",
+        help="also files that lie neither in the manifest's folder nor in one named for their class",
+    )  # fmt: skip
     return parser
 
 
@@ -221,7 +233,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "move_with_filtered_caption":
         return move_with_filtered_caption(given.images, given.kept, given.out, given.mode, given.flat)
     if given.command == "move_web_images":
-        return move_web_images(given.web_path, given.classes, given.out, given.mode)
+        return move_web_images(given.web_path, given.classes, given.out, given.mode, given.anywhere)
     choices = {name: getattr(given, name) for name in ("threshold", "first_nouns", "most", "rivals")}
     choices = {name: value for name, value in choices.items() if value is not None}
     if given.order is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captions.vocabulary import Vocabulary, match_class
+from captions.vocabulary import Vocabulary, class_fits
 from utils import manifest
 from utils.distributed import Runtime
 from utils.manifest import Manifest
@@ -117,7 +117,7 @@ def troubles(
         shown = "; ".join(f"{decision.image.path}: {decision.fault}" for decision in unusable[:TOLD])
         said.append(f"{len(unusable)} of {len(decisions)} images cannot be used ({shown} ...)")
     have = [count.name for count in counts]
-    said += [f"no candidate for {name}" for name in wanted if match_class(name, have) is None]
+    said += [f"no candidate for {name}" for name in wanted if not class_fits(name, have)]
     topped_up = Counter(decision.image.class_name for decision in decisions if decision.topped_up)
     for name, total, kept, _ in counts:
         if kept == 0:
