@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from captions.formats import split_line
 from dataset.files import by_stem, need_folder, read_lines
 from utils.errors import UserError
 from utils.manifest import IMAGE_SUFFIXES, is_image
-from utils.whole import claimed, write_whole
+from utils.whole import claimed, clear_leftovers_in, write_whole
 
 MARKER = "labels.json"
 TRAIN_FILE = "train_fullPath.txt"
@@ -145,9 +145,14 @@ def write_marker(tree: Path, marker: Marker) -> None:
     write_whole(tree / MARKER, json.dumps(asdict(marker), indent=1) + "\n")
 
 
-def claimed_tree(tree: Path) -> AbstractContextManager[None]:
-    """Keep other runs out of a tree while this one places, labels or lists its images."""
-    return claimed(tree, "placing, labelling or listing images")
+@contextmanager
+def claimed_tree(tree: Path) -> Iterator[None]:
+    """Keep other runs out of a tree while this one places, labels or lists its images; what killed ones left half written goes."""
+    with claimed(tree, "placing, labelling or listing images"):
+        for folder in (tree, *(path for path in tree.iterdir() if path.is_dir())):
+            for place in (folder, folder / IMAGES, folder / LABELS):
+                clear_leftovers_in(place)
+        yield
 
 
 def sign(tree: Path, marker: Marker, *, relabel: bool) -> None:

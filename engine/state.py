@@ -79,6 +79,8 @@ def claimed(options: Options, *, main: bool) -> Iterator[None]:
             LOG.warning("%s: no locks here, so that a second run of this name is not noticed", path.parent)
         for end in ("", FINISHED, UNFINISHED):
             clear_leftovers(path.with_name(path.name + end))
+        for name in ("confusion_{}.csv", "report_{}.html"):
+            clear_leftovers(options.log_folder / name.format(options.step))
         yield
 
 

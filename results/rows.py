@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.whole import locked, whole_file
+from utils.whole import clear_leftovers, locked, whole_file
 
 # Name of a score -> column of the results table (docs/method.md, "The task").
 SCORES = {"old": "old_iou", "new": "new_iou", "all": "all_iou", "harmonic": "harmonic"}
@@ -91,6 +91,7 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
         with locked(path.with_name(f".{path.name}.lock"), wait=True):
             columns, rows = read_table(path) if path.exists() else ([], [])
             columns = list(dict.fromkeys([*columns, *row]))
+            clear_leftovers(path)
             with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as handle:
                 writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
                 writer.writeheader()

@@ -62,16 +62,25 @@ def clear_leftovers(path: Path) -> None:
 
     Only for files that one process of this machine writes at a time: elsewhere the number of a process says nothing.
     """
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d{1,10})\.tmp")
+    _clear(path.parent, re.escape(path.name))
+
+
+def clear_leftovers_in(folder: Path) -> None:
+    """The same for all files of a folder."""
+    _clear(folder, ".+")
+
+
+def _clear(folder: Path, name: str) -> None:
+    pattern = re.compile(rf"\.{name}\.(\d{{1,10}})\.tmp")
     try:
-        names = [entry.name for entry in path.parent.iterdir()]
+        names = [entry.name for entry in folder.iterdir()]
     except OSError:  # Nothing is there yet.
         return
     for name in names:
         match = pattern.fullmatch(name)
         if match and not _lives(int(match[1])):
             with suppress(OSError):
-                (path.parent / name).unlink()
+                (folder / name).unlink()
 
 
 def _lives(process: int) -> bool:

@@ -14,6 +14,7 @@ from captions.vocabulary import Vocabulary, class_fits
 from utils import manifest
 from utils.distributed import Runtime
 from utils.manifest import Manifest
+from utils.whole import clear_leftovers, clear_leftovers_in
 from web.discriminator import Saved
 from web.scoring import DomainScores, key_of, score
 from web.selection import (
@@ -96,6 +97,8 @@ def select(
     # Relative paths start from the manifest's own folder.
     if out.parent.resolve() != source.root.resolve():
         rows = (row | {"path": str(source.file(row).resolve())} for row in rows)
+    clear_leftovers(out)
+    clear_leftovers_in(out.parent / "sheets")
     manifest.write(out, [*columns, *added], rows)
     sheets = [] if saved is None else write_sheets(out.parent / "sheets", decisions, rule.log_ratio)
     counts = summary(decisions)

@@ -15,7 +15,17 @@ import pytest
 
 from tests.conftest import ROOT
 from utils.errors import UserError
-from utils.whole import InUse, claimed, clear_leftovers, cut_half_line, locked, replacing, whole_file, write_whole
+from utils.whole import (
+    InUse,
+    claimed,
+    clear_leftovers,
+    clear_leftovers_in,
+    cut_half_line,
+    locked,
+    replacing,
+    whole_file,
+    write_whole,
+)
 
 
 def _temporary(path: Path) -> Path:
@@ -213,6 +223,9 @@ def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
         path.touch()
     clear_leftovers(tmp_path / "run_0.pth")
     assert sorted(tmp_path.iterdir()) == sorted(stays)
+    clear_leftovers_in(tmp_path)
+    others = {tmp_path / f".{name}.{dead.pid}.tmp" for name in ("run_1.pth", "other_run_0.pth")}
+    assert others <= {*stays} - {*tmp_path.iterdir()} <= {*others, tmp_path / ".runX0Xpth.7.tmp"}
     clear_leftovers(tmp_path / "nowhere/run_0.pth")
 
 
