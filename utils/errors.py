@@ -1,11 +1,39 @@
 """The one exception a user may meet: bad input, told in one line."""
 
+from __future__ import annotations
+
+import unicodedata
+
+# Controls, halves of pairs, ends of lines: a terminal would obey them, or could not write them.
+_NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
+# Turn the direction of writing, so that a name looks like another.
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# How Python begins the text of an error that came out of a data loading process.
+_WRAPPED = "Caught "
+
 
 class UserError(Exception):
     """Input that the program cannot work with: a missing file, a contradictory option, an unreadable image.
 
-    The message names the file, option or value and says what to do. Entry scripts print it alone and exit with 2.
+    The message names the file, option or value and says what to do. Entry scripts print it alone and exit with 2. It is one line that
+    any terminal can show, whatever names and values it cites.
     """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if text.startswith(_WRAPPED) else printable(text)
+
+
+def printable(text: str) -> str:
+    """A text in which line breaks and what else moves a terminal's cursor stand as escapes (``\\n``, ``\\x1b``)."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    hidden = letter in _TURNS or unicodedata.category(letter) in _NOT_SHOWN
+    return letter.encode("unicode_escape").decode() if hidden else letter
 
 
 def one_line(error: UserError) -> str:
