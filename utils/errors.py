@@ -10,6 +10,8 @@ _NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # How Python begins the text of an error that came out of a data loading process.
 _WRAPPED = "Caught "
+# Characters of a message: ninety names of classes find room.
+LONGEST = 1800
 
 
 class UserError(Exception):
@@ -21,7 +23,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
-        return text if text.startswith(_WRAPPED) else printable(text)
+        return text if text.startswith(_WRAPPED) else _short(printable(text))
 
 
 def printable(text: str) -> str:
@@ -29,6 +31,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(_escaped(letter) for letter in text)
+
+
+def _short(text: str) -> str:
+    """A text without its middle where it is longer than a screen: a value that it cites is what is long, not the advice."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
 
 
 def _escaped(letter: str) -> str:
