@@ -20,6 +20,7 @@ from tqdm import tqdm
 from dataset import SOURCES, coco, default_folder, make_source, voc
 from dataset import folder as own_data
 from dataset.files import Files, by_stem
+from dataset.overlap import refuse_shared
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
 from utils.errors import UserError
@@ -202,6 +203,7 @@ def check(dataset: str, folder: Path, sample: int | None = 200) -> Findings:
         check_tree(part or dataset, folder / part, findings)
         if dataset in ("folder", "shapes") and not (folder / "classes.txt").is_file():
             findings.missing.append(f"file {folder / 'classes.txt'}")
+        sources = []
         for split in SPLITS:
             try:
                 # Drawn data are read as any folder: the check must not draw what is missing.
@@ -214,6 +216,12 @@ def check(dataset: str, folder: Path, sample: int | None = 200) -> Findings:
             if dataset == "shapes":
                 check_number_drawn(folder, split, len(source), findings)
             check_pictures(source, f"{part} {split}".strip(), sample, findings)
+            sources.append(source)
+        if len(sources) == len(SPLITS):
+            try:
+                refuse_shared(sources[0], sources[1])
+            except UserError as error:
+                findings.wrong.append(str(error))
     return findings
 
 
