@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dataset import SOURCES, coco, default_folder, make_source, voc
 from dataset import folder as own_data
-from dataset.files import Files, by_stem
+from dataset.files import Files, by_key
 from dataset.overlap import refuse_shared
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
@@ -84,7 +84,7 @@ def few(names: Iterable[str], what: str) -> list[str]:
 def _stems(folder: Path, findings: Findings) -> set[str]:
     left: list[str] = []
     try:
-        return set(by_stem(folder, left))
+        return set(by_key(folder, left))
     except UserError as error:
         findings.wrong.append(str(error))
         return set()
@@ -99,7 +99,7 @@ def check_list(folder: Path, layout: Layout, findings: Findings) -> None:
         findings.there.append(f"{layout.list_file} is absent (optional: the list is made from the files)")
         return
     try:
-        listing = Files(folder, by_stem(folder / layout.images), by_stem(folder / layout.masks)).read(path)
+        listing = Files(folder, by_key(folder / layout.images), by_key(folder / layout.masks)).read(path)
     except UserError as error:
         findings.wrong.append(str(error))
         return

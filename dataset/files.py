@@ -23,7 +23,6 @@ from utils.texts import composed, printable, read_text
 LOG = logging.getLogger("webwilss")
 SHOWN = 3
 SPLITS = ("train", "val")
-# What systems and tools leave in every folder, and nobody takes for an image.
 _NOISE = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 _GAP = re.compile(r"\s*[,;]\s*|\s+")
 
@@ -56,38 +55,62 @@ def key(name: str) -> str:
 
 
 def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
-    """Image files of ``folder`` by ``key``, in the order of their names.
-
-    What is no image by its name, no regular file, or has a name that is no UTF-8 is left out.
+    """Image files of ``folder``, which is not searched deeper, by name without suffix, in the order of their names.
 
     Args:
-        folder: it is not searched deeper.
-        left_out: gets the names of what is left out; without it they are told, once.
+        folder: where they are.
+        left_out: gets the names of all else: what is no image by its name, or no regular file.
 
     Raises:
         UserError: the folder cannot be read, or two images share a name.
     """
     files: dict[str, Path] = {}
-    left: list[str] = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
     for entry in entries:
-        name = entry.name
-        if (name.startswith(".") and not is_image(name.lstrip("."))) or name.lower() in _NOISE:
-            continue
-        if not is_image(name) or not _is_utf8(name) or not _is_file(entry):
-            left.append(name)
-            continue
-        path = files.setdefault(key(name), folder / name)
-        if path.name != name:
-            raise UserError(f"{folder / printable(name)}: {printable(path.name)} has the same name; rename one of them")
+        if is_image(entry.name) and _is_file(entry):
+            _add(files, image_stem(entry.name), folder / entry.name)
+        elif left_out is not None and not _is_noise(entry.name):
+            left_out.append(entry.name)
+    return files
+
+
+def by_key(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
+    """Image files of a data set's ``folder`` by ``key``; those whose names are no UTF-8 are left out, too.
+
+    Args:
+        folder: where they are.
+        left_out: gets the names of what is left out; without it they are told, once.
+
+    Raises:
+        UserError: as for ``by_stem``; names that differ in their Unicode form alone are the same.
+    """
+    files: dict[str, Path] = {}
+    left: list[str] = []
+    for path in by_stem(folder, left).values():
+        if _is_utf8(path.name):
+            _add(files, key(path.name), path)
+        else:
+            left.append(path.name)
     if left_out is not None:
         left_out += left
     elif left:
         tell(f"{folder}: {len(left)} left out, no image by name or no file that can be read: {shown(left)}")
     return files
+
+
+def _add(files: dict[str, Path], name: str, path: Path) -> None:
+    other = files.setdefault(name, path)
+    if other != path:
+        where = path.with_name(printable(path.name))
+        raise UserError(f"{where}: {printable(other.name)} has the same name; rename one of them")
+
+
+def _is_noise(name: str) -> bool:
+    """Whether systems and tools leave a file of this name in a folder, and nobody takes it for an image."""
+    return name.lower() in _NOISE or (name.startswith(".") and not is_image(name.lstrip(".")))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

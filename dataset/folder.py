@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dataset.classes import read_classes
-from dataset.files import SPLITS, Files, Pair, by_stem, need_folder, shown, split_pairs, tell
+from dataset.files import SPLITS, Files, Pair, by_key, need_folder, shown, split_pairs, tell
 from dataset.source import Source
 from utils.errors import UserError
 from utils.suffixes import image_stem
@@ -60,8 +60,8 @@ def make(folder: Path, split: str, step: int = 0) -> Source:
 def _own_folder(folder: Path, split: str) -> list[Pair]:
     """A split in folders of its own, or what lies beside those of the other split."""
     place = subfolders(folder)[split]
-    images = by_stem(folder / f"images{place}", None if place else [])
-    beside = len(by_stem(folder / "images", [])) if place else 0
+    images = by_key(folder / f"images{place}", None if place else [])
+    beside = len(by_key(folder / "images", [])) if place else 0
     if not place and not images:
         raise UserError(f"{folder / 'images' / split}: the images are missing (no such folder); {CURE}")
     if not place:
@@ -71,7 +71,7 @@ def _own_folder(folder: Path, split: str) -> list[Pair]:
     unread = [list_file(name) for name in SPLITS if (folder / list_file(name)).is_file()]
     if unread:
         tell(f"{folder}: {' and '.join(unread)} not read, because images lie in folders of the splits")
-    masks = by_stem(need_folder(folder / f"masks{place}", "the masks", CURE), None if place else [])
+    masks = by_key(need_folder(folder / f"masks{place}", "the masks", CURE), None if place else [])
     files = Files(folder, images, masks)
     _need_masks(files, folder / "masks")
     return list(files.all())
@@ -79,7 +79,7 @@ def _own_folder(folder: Path, split: str) -> list[Pair]:
 
 def _listed(folder: Path, split: str) -> list[Pair]:
     """A split of images that all lie in one folder."""
-    files = Files(folder, by_stem(folder / "images"), by_stem(folder / "masks"))
+    files = Files(folder, by_key(folder / "images"), by_key(folder / "masks"))
     lists = {name: folder / list_file(name) for name in SPLITS}
     listed = files.split_lists(lists, split)
     if len(listed) < len(SPLITS):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset.files import Files, Pair, by_stem, key, need_folder, read_names, shown, split_pairs, tell
+from dataset.files import Files, Pair, by_key, key, need_folder, read_names, shown, split_pairs, tell
 from dataset.source import Source
 from utils.errors import UserError
 from utils.suffixes import image_stem
@@ -43,7 +43,7 @@ def pairs(folder: Path, split: str) -> list[Pair]:
     """
     images = need_folder(folder / IMAGES, "the images", CURE)
     masks = need_folder(folder / MASKS, "the masks", CURE)
-    files = Files(folder, by_stem(images), by_stem(masks))
+    files = Files(folder, by_key(images), by_key(masks))
     lists = {name: folder / path for name, path in LISTS.items()}
     listed = files.split_lists(lists, split)
     everything = list(files.all())
