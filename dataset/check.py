@@ -24,6 +24,7 @@ from dataset.overlap import refuse_shared
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
 from utils.errors import UserError
+from utils.texts import printable
 
 SPLITS = ("train", "val")
 SHOWN = 5
@@ -78,7 +79,7 @@ def few(names: Iterable[str], what: str) -> list[str]:
     if not ordered:
         return []
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
-    return [f"{len(ordered)} {what}: {', '.join(ordered[:SHOWN])}{more}"]
+    return [f"{len(ordered)} {what}: {', '.join(map(printable, ordered[:SHOWN]))}{more}"]
 
 
 def _stems(folder: Path, findings: Findings) -> set[str]:

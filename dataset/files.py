@@ -186,17 +186,19 @@ class Files:
         whole = {(image, mask) for image, mask in halves if image and mask}
         if len(whole) > 1:
             raise UserError(
-                f"{printable(text)}: can be cut into an image and a mask in several ways; put a tab between"
+                f"{printable(text)}: can be cut into an image and a mask in several ways; write their paths"
             )
         if whole:
             return whole.pop()
-        half = [cut[1] if image else cut[0] for cut, (image, mask) in zip(cuts, halves, strict=True) if image or mask]
-        return half[:1] or (list(cuts[0]) if len(cuts) == 1 else [text])
+        # Where one column is a file as it is written, the other is what is missing.
+        exact = [(self._exact(left, self.images), self._exact(right, self.masks)) for left, right in cuts]
+        half = [cut[1] if image else cut[0] for cut, (image, mask) in zip(cuts, exact, strict=True) if image or mask]
+        return half[:1] or (list(cuts[0]) if len(cuts) == 1 and "/" in text else [text])
 
     def _halves(self, left: str, right: str) -> tuple[Path | None, Path | None]:
         """The image and the mask of two columns; those of different names only where both are files as they are written."""
         image, mask = self._exact(left, self.images), self._exact(right, self.masks)
-        if image and mask:
+        if image and mask and self.images.get(key(mask.name)) != mask:
             return image, mask
         image, mask = image or self._by_name(left, self.images), mask or self._by_name(right, self.masks)
         return image, mask if image is None or mask is None or key(image.name) == key(mask.name) else None
