@@ -57,6 +57,7 @@ class Source:
         self._known = np.zeros(256, dtype=bool)
         self._known[[0, IGNORE, *self.class_names]] = True
         self._survey: Survey | None = None
+        self._faults: list[tuple[int, str]] = []
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -112,17 +113,20 @@ class Source:
         if self._survey is None:
             path = cache_folder() / f"labels-{self._key()}.npz"
             columns = max(self.class_names, default=0)
-            found = _read_cache(path, len(self), columns)
-            if found is None:
-                caught: list[tuple[int, str]] | None = None if faults is None else []
-                found = survey(self._look, len(self), columns, f"Image labels of {self.name}", caught)
-                if caught and faults is not None:
-                    faults += caught
-                    return found
+            self._survey = _read_cache(path, len(self), columns)
+            if self._survey is None:
+                strict = faults is None
+                found = survey(
+                    self._look, len(self), columns, f"Image labels of {self.name}", None if strict else self._faults
+                )
                 # What cannot be read today may be readable tomorrow, the file as it was.
-                if not found.unread.any():
+                if not self._faults and not found.unread.any():
                     _write_cache(path, found)
-            self._survey = found
+                self._survey = found
+        if self._faults:
+            if faults is None:
+                raise DecodeError(self._faults[0][1])
+            faults += self._faults
         return self._survey
 
     def _look(self, index: int) -> Pair:
@@ -162,7 +166,7 @@ def refuse_clashes(sources: Sequence[Source]) -> None:
     clashing: list[Path] = []
     first = ""
     for source in sources:
-        found = source.survey()
+        found = source.survey([])
         for colour, index, image in found.meanings.tolist():
             before = meant.setdefault(colour, (index, source.pairs[image][1]))
             if before[0] != index:

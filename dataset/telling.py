@@ -20,8 +20,8 @@ from tasks import BACKGROUND, Task, label_column
 from utils.images import FEW_LEVELS, DecodeError
 
 LOG = logging.getLogger("webwilss")
-# A class is told to live along edges from this share of its images on.
-OFTEN = 0.25
+# Classes that live along edges are told from this share of the masks on; real objects that thin are rarer.
+OFTEN = 0.01
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,12 @@ class Suspicion:
     """Something that looks wrong.
 
     Attributes:
+        short: what, in a few words.
         text: what, in how many files, the first few names, and what to do.
         images: (M,) positions of these files in the source.
     """
 
+    short: str
     text: str
     images: NDArray[np.int64]
 
@@ -49,7 +51,7 @@ def foreground(source: Source) -> list[int]:
 
 def images_of(source: Source, indices: NDArray[np.int64] | None = None) -> dict[int, int]:
     """Class id -> how many images of the source, or of those of ``indices``, hold it."""
-    labels = source.survey().labels
+    labels = source.survey([]).labels
     counts = (labels if indices is None else labels[indices]).sum(axis=0)
     return {i: int(counts[label_column(i)]) for i in foreground(source)}
 
@@ -66,61 +68,61 @@ def without_images(source: Source, empty: Iterable[int]) -> str:
     if not names:
         return ""
     text = f"no image of {source.name} holds {shown(names)}"
-    whiter = int((source.survey().ignored > 0).sum())
+    whiter = int((source.survey([]).ignored > 0).sum())
     if whiter:
         text += f"; {whiter} of {len(source)} masks hold 255, which is ignore: if it means a class, give it the class's number"
     return text
 
 
-def _some(source: Source, chosen: NDArray[np.bool_], text: str) -> list[Suspicion]:
+def _some(source: Source, chosen: NDArray[np.bool_], short: str, text: str) -> list[Suspicion]:
     images = np.flatnonzero(chosen)
     if not len(images):
         return []
     names = shown(source.ids[i] for i in images)
-    return [Suspicion(f"{len(images)} of {len(source)} {text} ({names})", images)]
+    return [Suspicion(short, f"{len(images)} of {len(source)} {text} ({names})", images)]
 
 
 def _edges(source: Source) -> list[Suspicion]:
-    found = source.survey()
-    often = [
-        (i, int(edges), int(held))
-        for i in foreground(source)
-        for edges, held in [(found.edges[:, label_column(i)].sum(), found.labels[:, label_column(i)].sum())]
-        if edges and edges >= OFTEN * held
-    ]
-    if not often:
+    found = source.survey([])
+    images = np.flatnonzero(found.edges.any(axis=1))
+    if not len(images) or len(images) < OFTEN * len(source):
         return []
-    names = shown(f"{label(source, i)} (in {edges} of the {held} images that hold it)" for i, edges, held in often)
-    images = np.flatnonzero(found.edges[:, [label_column(i) for i, *_ in often]].any(axis=1))
-    text = f"classes that live only along the edges of others: {names}; were the masks resized with interpolation, or saved in a"
-    files = shown(source.ids[i] for i in images)
-    return [
-        Suspicion(
-            f"{text} lossy format, once? make them anew with nearest neighbour, from the annotation ({files})", images
-        )
-    ]
+    edges, held = found.edges.sum(axis=0), found.labels.sum(axis=0)
+    thin = [i for i in foreground(source) if edges[label_column(i)]]
+    thin.sort(key=lambda i: -edges[label_column(i)] / held[label_column(i)])
+    columns = [(label(source, i), edges[label_column(i)], held[label_column(i)]) for i in thin]
+    classes = shown(f"{name} (in {few} of the {all_} images that hold it)" for name, few, all_ in columns)
+    text = (
+        f"{len(images)} of {len(source)} masks hold classes only along the edges of others: {classes}; were the masks resized with"
+        " interpolation, or saved in a lossy format, once? make them anew with nearest neighbour, from the annotation"
+        f" ({shown(source.ids[i] for i in images)})"
+    )
+    return [Suspicion("classes along edges alone", text, images)]
 
 
 def suspicions(source: Source) -> list[Suspicion]:
     """What looks wrong in the files of a source, gravest first."""
-    found = source.survey()
+    found = source.survey([])
     return [
         *_edges(source),
         *_some(
             source,
             found.recoloured,
+            "a palette of its own",
             "masks have palettes in which an index has another colour than in others: class numbers must not depend on the file",
         ),
-        *_some(source, found.ignored == 1, "masks are 255 (ignore) everywhere and teach nothing"),
+        *_some(source, found.ignored == 1, "all ignore", "masks are 255 (ignore) everywhere and teach nothing"),
         *_some(
             source,
             found.turned,
+            "turned by an EXIF tag",
             "images are turned by an EXIF tag that their masks lack: the masks must show the turned image, and the size of"
             f" {int((found.turned & ~found.unsure).sum())} says so",
         ),
         *_some(
             source,
             found.dim,
+            "hardly any grey levels",
             f"images of more than 8 bits have fewer than {FEW_LEVELS} grey levels once they have 8: their white is not their"
             " format's (65535 for whole numbers, 1 for floats), and they are scaled by no other",
         ),
@@ -129,7 +131,7 @@ def suspicions(source: Source) -> list[Suspicion]:
 
 def _refuse_bad_pairs(view: IncrementalView) -> None:
     """Raise what training or test would meet after hours: an image that cannot be read or does not fit its mask."""
-    found = view.source.survey()
+    found = view.source.survey([])
     chosen = view.indices[(found.unread | found.unfit)[view.indices]]
     for index in chosen:
         try:

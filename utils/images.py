@@ -263,6 +263,12 @@ def levels(image: Image.Image) -> int:
     return int((counts > 0).sum(axis=1).max())
 
 
+def brightest(image: Image.Image) -> int:
+    """The highest value in any band of an RGB image."""
+    counts = np.array(image.histogram()).reshape(-1, 256).sum(axis=0)
+    return int(np.flatnonzero(counts).max(initial=0))
+
+
 @dataclass(frozen=True)
 class Mask:
     """A mask file.
