@@ -276,7 +276,8 @@ def check(dataset: str, folder: Path, sample: int | None = 200) -> Findings:
 def write_page(path: Path, title: str, findings: Findings) -> None:
     """Write the page, or say in one line why not: what was found does not depend on it."""
     try:
-        text = page(title, findings.headed(), findings.looked)
+        there, *others = findings.headed()
+        text = page(title, [*others, there], findings.looked)
         # Names of files that are no UTF-8 stand in it as escapes.
         write_whole(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
     # Whatever goes wrong with a picture must not hide the findings.

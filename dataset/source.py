@@ -177,8 +177,8 @@ def refuse_clashes(sources: Sequence[Source]) -> None:
             first = first or _clash(colour, meant[colour], (index, clashing[-1]))
     if clashing:
         raise DecodeError(
-            f"{first}: {len(set(clashing))} masks have palettes that contradict others, so their indices are no class"
-            " numbers; save all masks with one palette, or as grey PNGs of class numbers"
+            f"{first}; at least {len(set(clashing))} palettes contradict others, so indices are no class numbers here: save all"
+            " masks with one palette, or as grey PNGs of class numbers"
         )
 
 

@@ -116,8 +116,8 @@ def suspicions(source: Source) -> list[Suspicion]:
             source,
             found.turned,
             "turned by an EXIF tag",
-            "images are turned by an EXIF tag that their masks lack: the masks must show the turned image, and the size of"
-            f" {int((found.turned & ~found.unsure).sum())} says so",
+            "images are turned by an EXIF tag that their masks lack: the masks must show the turned image;"
+            f" {int((found.turned & ~found.unsure & ~found.unfit).sum())} of them do by their size",
         ),
         *_some(
             source,
