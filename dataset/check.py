@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +20,15 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset import SOURCES, coco, default_folder, make_source, voc
+from dataset import folder as own_data
 from dataset.check_page import Looked, page
-from dataset.files import shown
+from dataset.files import Files, by_key, shown
+from dataset.overlap import refuse_shared
 from dataset.source import Source, refuse_clashes
 from dataset.telling import Suspicion, images_of, label, suspicions, without_images
 from utils.errors import UserError
 from utils.images import brightest
-from utils.manifest import is_image
+from utils.texts import printable
 from utils.whole import write_whole
 
 SPLITS = ("train", "val")
@@ -56,7 +57,7 @@ class Findings:
         """The lines under their headings."""
         lines = []
         for heading, entries in self.headed():
-            lines += [heading, *(f"  {entry}" for entry in entries or ["nothing"])]
+            lines += [heading, *(f"  {printable(entry)}" for entry in entries or ["nothing"])]
         return "\n".join(lines)
 
     def headed(self) -> list[tuple[str, list[str]]]:
@@ -80,8 +81,10 @@ def layouts(dataset: str, folder: Path) -> dict[str, Layout]:
         return {split: Layout(voc.IMAGES, voc.MASKS, voc.LISTS[split]) for split in SPLITS}
     if dataset == "coco":
         return {split: Layout(*coco.folders(split)) for split in SPLITS}
-    if dataset == "folder" and (folder / "images").is_dir() and not (folder / "images" / "train").is_dir():
-        return {split: Layout("images", "masks", f"splits/{split}.txt") for split in SPLITS}
+    if dataset == "folder" and (folder / "images").is_dir():
+        places, listed = own_data.subfolders(folder), own_data.list_file
+        flat = not any(places.values())
+        return {s: Layout(f"images{p}", f"masks{p}", listed(s) if flat else None) for s, p in places.items()}
     return {split: Layout(f"images/{split}", f"masks/{split}") for split in SPLITS}
 
 
@@ -91,30 +94,35 @@ def few(names: Iterable[str], what: str) -> list[str]:
     if not ordered:
         return []
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
-    return [f"{len(ordered)} {what}: {', '.join(ordered[:SHOWN])}{more}"]
+    return [f"{len(ordered)} {what}: {', '.join(map(printable, ordered[:SHOWN]))}{more}"]
 
 
-def _stems(folder: Path) -> set[str]:
-    return {path.stem for path in folder.iterdir() if is_image(path)}
+def _stems(folder: Path, findings: Findings) -> set[str]:
+    left: list[str] = []
+    try:
+        return set(by_key(folder, left))
+    except UserError as error:
+        findings.wrong.append(str(error))
+        return set()
+    finally:
+        findings.there += few((name for name in left if name not in SPLITS), f"left out of {folder}, no image files")
 
 
-def check_list(folder: Path, layout: Layout, stems: set[str], findings: Findings) -> None:
-    """Every line of a split's list must name files that exist: by path from ``folder`` or by name out of ``stems``."""
+def check_list(folder: Path, layout: Layout, findings: Findings) -> None:
+    """Every line of a split's list must name an image and a mask that exist."""
     path = folder / str(layout.list_file)
     if not path.is_file():
         findings.there.append(f"{layout.list_file} is absent (optional: the list is made from the files)")
         return
     try:
-        lines = [tuple(line.split()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        findings.wrong.append(f"{layout.list_file}: cannot be read ({error})")
+        listing = Files(folder, by_key(folder / layout.images), by_key(folder / layout.masks)).read(path)
+    except UserError as error:
+        findings.wrong.append(str(error))
         return
-    named = {name for line in lines for name in line}
-    absent = (n for n in named if not ((folder / n.lstrip("/")).is_file() if "/" in n else Path(n).stem in stems))
-    findings.missing += few(absent, f"files that {layout.list_file} names")
-    repeated = (line[0] for line, count in Counter(lines).items() if count > 1)
-    findings.wrong += few(repeated, f"lines that {layout.list_file} holds more than once")
-    findings.there.append(f"{layout.list_file}: {len(lines)} lines")
+    findings.missing += few(set(listing.missing), f"files that {layout.list_file} names")
+    findings.wrong += few(listing.twice, f"images that several lines of {layout.list_file} name")
+    findings.wrong += few(listing.repeated, f"lines that {layout.list_file} holds more than once")
+    findings.there.append(f"{layout.list_file}: {listing.lines} lines")
 
 
 def check_tree(dataset: str, folder: Path, findings: Findings) -> None:
@@ -123,7 +131,7 @@ def check_tree(dataset: str, folder: Path, findings: Findings) -> None:
     wanted = dict.fromkeys(name for layout in plan.values() for name in (layout.images, layout.masks))
     absent = [name for name in wanted if not (folder / name).is_dir()]
     findings.missing += [f"folder {folder / name}" for name in absent]
-    stems = {name: _stems(folder / name) for name in wanted if name not in absent}
+    stems = {name: _stems(folder / name, findings) for name in wanted if name not in absent}
     for images, masks in dict.fromkeys((layout.images, layout.masks) for layout in plan.values()):
         if images in absent or masks in absent:
             continue
@@ -134,7 +142,7 @@ def check_tree(dataset: str, folder: Path, findings: Findings) -> None:
             findings.missing += few(stems[images] - stems[masks], f"masks to images in {images}")
     for layout in plan.values():
         if layout.list_file is not None and layout.images not in absent and layout.masks not in absent:
-            check_list(folder, layout, stems[layout.images] & stems[layout.masks], findings)
+            check_list(folder, layout, findings)
 
 
 def check_number_drawn(folder: Path, split: str, count: int, findings: Findings) -> None:
@@ -262,13 +270,18 @@ def check(dataset: str, folder: Path, sample: int | None = 200) -> Findings:
                 source = make_source("folder" if dataset == "shapes" else dataset, folder, split, step)
             except UserError as error:
                 # What is missing has been said already, unless the loader alone knows it.
-                if len(findings.missing) == before:
+                if len(findings.missing) == before and str(error) not in findings.wrong:
                     findings.wrong.append(str(error))
                 continue
             if dataset == "shapes":
                 check_number_drawn(folder, split, len(source), findings)
             looked.append(check_pictures(source, f"{part} {split}".strip(), sample, findings))
         check_classes(dataset, looked, findings)
+        if len(looked) == len(SPLITS):
+            try:
+                refuse_shared(looked[0].source, looked[1].source)
+            except UserError as error:
+                findings.wrong.append(str(error))
         findings.looked += looked
     return findings
 

@@ -16,6 +16,7 @@ from dataset.transform import Transform, transformed
 from tasks import Task, label_columns
 from utils.errors import UserError
 from utils.images import check_pair, load_mask
+from utils.texts import composed
 
 
 class IncrementalView(EpochDataset[Sample]):
@@ -56,7 +57,8 @@ class IncrementalView(EpochDataset[Sample]):
         self.lookup = np.array(task.lookup(step, train=train, mask_old=mask_old, unknown=unknown), dtype=np.uint8)
         self.pseudo = pseudo
         if pseudo is not None:
-            missing = [source.ids[i] for i in self.indices if not (pseudo / f"{source.ids[i]}.png").is_file()]
+            self.pseudo_labels = {composed(path.stem): path for path in sorted(pseudo.glob("*.png"))}
+            missing = [source.ids[i] for i in self.indices if composed(source.ids[i]) not in self.pseudo_labels]
             if missing:
                 raise UserError(f"--pseudo {pseudo}: no pseudo-label for {len(missing)} images: {missing[0]}.png ...")
         shown = np.array(task.image_label_mask(step, mask_old=mask_old), dtype=np.float32)
@@ -74,7 +76,7 @@ class IncrementalView(EpochDataset[Sample]):
         """Image and mask or pseudo-label ``index`` of the source; DecodeError where one cannot be read or they do not fit."""
         if self.pseudo is None:
             return self.source.pair(index)
-        image, path = self.source.image(index), self.pseudo / f"{self.source.ids[index]}.png"
+        image, path = self.source.image(index), self.pseudo_labels[composed(self.source.ids[index])]
         mask = load_mask(path)
         check_pair(image.size, mask, self.source.image_path(index), path)
         return image, mask

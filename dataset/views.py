@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dataset import make_source
 from dataset.incremental import IncrementalView
+from dataset.overlap import refuse_shared
 from dataset.protocol import load_index_list, select, validation_indices
 from dataset.replay import ReplayView, WithReplay
 from dataset.source import Source
@@ -169,6 +170,7 @@ def _own_images(
             f"{folder}: no training image for step {step} of task {task.name} ({options.protocol})"
             + (f"; {reason}" if reason else "")
         )
+    refuse_shared(source, tested, None if options.train_list is None else chosen)
     return IncrementalView(
         source,
         task,

@@ -24,6 +24,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.texts import printable
 
 LOG = logging.getLogger("webwilss")
 # What Pillow may try: formats that hold pictures. PostScript would start Ghostscript, metafiles and containers other programs.
@@ -59,13 +60,8 @@ class DecodeError(UserError):
     """A file that cannot be used as an image or mask; the message is ``PATH: fault``, one line without control characters."""
 
 
-def _plain(text: str) -> str:
-    """``text`` with whatever a terminal or a log would not print written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def _fail(path: Path | str, fault: str) -> DecodeError:
-    return DecodeError(_plain(f"{path}: {fault}"))
+    return DecodeError(printable(f"{path}: {fault}"))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from utils.errors import UserError
+from utils.suffixes import is_image
 from utils.whole import cut_half_line, whole_file
 
 Row = dict[str, str]
@@ -35,7 +36,6 @@ COLUMNS = (
     "caption",
 )
 NEEDED = ("path", "class")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 # A caption longer than this is a page of text, and no manifest of ours.
 csv.field_size_limit(1 << 20)
 
@@ -91,11 +91,6 @@ class Manifest:
             match: class of a row -> the reader's name of it, or None where it is none of the reader's.
         """
         return ((match(row["class"]), row) for row in self)
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file's name ends as an image's does, and is not hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def is_kept(row: Mapping[str, str]) -> bool:
