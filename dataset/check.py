@@ -1,15 +1,17 @@
-"""Says of a data set on disk what is there, what is missing and what is wrong.
+"""Says of a data set on disk what is there, what is missing, what is wrong and what a person should look at.
 
-``python -m dataset.check --dataset voc [--data_root data] [--dataset_dir DIR] [--sample N|--all]``.
-Exit code 0: fine; 1: something is missing or wrong; 2: bad arguments.
+``python -m dataset.check --dataset voc [--data_root data] [--dataset_dir DIR] [--sample N|--all] [--page [FILE]]``.
+Exit code 0: fine, or doubtful at most; 1: something is missing or wrong; 2: bad arguments.
+
+All masks are read, once; the first run finds what was seen in its cache. Of the images a sample is opened.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +21,21 @@ from tqdm import tqdm
 
 from dataset import SOURCES, coco, default_folder, make_source, voc
 from dataset import folder as own_data
-from dataset.files import Files, by_key
+from dataset.check_page import Looked, page
+from dataset.files import Files, by_key, shown
 from dataset.overlap import refuse_shared
-from dataset.source import Source
-from tasks import BACKGROUND, IGNORE
+from dataset.source import Source, refuse_clashes
+from dataset.telling import Suspicion, images_of, label, suspicions, without_images
 from utils.errors import UserError
+from utils.images import brightest
 from utils.texts import printable
+from utils.whole import write_whole
 
 SPLITS = ("train", "val")
 SHOWN = 5
+PAGE = "check.html"
+# Images whose brightest value is below this are nearly black.
+DARK = 16
 
 
 @dataclass
@@ -37,6 +45,8 @@ class Findings:
     there: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
+    looked: list[Looked] = field(default_factory=list)
 
     @property
     def fine(self) -> bool:
@@ -46,9 +56,14 @@ class Findings:
     def text(self) -> str:
         """The lines under their headings."""
         lines = []
-        for heading, entries in (("there", self.there), ("missing", self.missing), ("wrong", self.wrong)):
-            lines += [heading, *(f"  {entry}" for entry in entries or ["nothing"])]
+        for heading, entries in self.headed():
+            lines += [heading, *(f"  {printable(entry)}" for entry in entries or ["nothing"])]
         return "\n".join(lines)
+
+    def headed(self) -> list[tuple[str, list[str]]]:
+        """The headings and what stands under them."""
+        doubtful = [("doubtful", self.doubtful)] if self.doubtful else []
+        return [("there", self.there), ("missing", self.missing), ("wrong", self.wrong), *doubtful]
 
 
 @dataclass(frozen=True)
@@ -150,27 +165,70 @@ def sampled(count: int, sample: int | None) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, sample)})
 
 
-def check_pictures(source: Source, title: str, sample: int | None, findings: Findings) -> None:
-    """Open images and masks: are they readable, of one size, and do the masks hold known classes only."""
-    holds: Counter[int] = Counter()
+def check_pictures(source: Source, title: str, sample: int | None, findings: Findings) -> Looked:
+    """Read all masks and open images: are they readable, of one size, with known classes only, and what they say they are."""
+    broken: list[tuple[int, str]] = []
+    found = source.survey(broken)
+    faults = dict(broken)
     sizes: set[tuple[int, int]] = set()
-    faults: list[str] = []
+    dark: list[int] = []
     chosen = sampled(len(source), sample)
-    for i in tqdm(chosen, title, disable=None):
+    suspect = np.flatnonzero(found.unread | found.unfit).tolist()
+    for i in tqdm(sorted({*chosen, *suspect} - faults.keys()), title, disable=None):
         try:
-            image, mask = source.pair(i)
+            image, _ = source.pair(i)
         except UserError as error:
-            faults.append(str(error))
+            faults[i] = str(error)
             continue
         sizes.add(image.size)
-        values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-        holds.update(int(value) for value in values if value not in (BACKGROUND, IGNORE))
-    shown = faults[:SHOWN] + ([f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else [])
-    findings.wrong += [f"{title}: {fault}" for fault in shown]
+        if brightest(image) < DARK:
+            dark.append(i)
+    told = [text for _, text in sorted(faults.items())]
+    shown_faults = told[:SHOWN] + ([f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else [])
+    findings.wrong += [f"{title}: {fault}" for fault in shown_faults]
     opened = "all opened" if len(chosen) == len(source) else f"{len(chosen)} opened, --all opens all"
     findings.there.append(f"{title}: {len(source)} images ({opened}){_span(sizes)}")
-    labels = ", ".join(f"{name} {holds[i]}" for i, name in sorted(source.class_names.items()) if i != BACKGROUND)
+    counts = images_of(source)
+    labels = ", ".join(f"{source.class_names[i]} {count}" for i, count in counts.items())
     findings.there.append(f"{title}: images that hold a class: {labels}")
+    looked = Looked(title, source, suspicions(source), set(faults))
+    dim = set(np.flatnonzero(found.dim).tolist())
+    black = [i for i in dark if i not in dim]
+    if black:
+        text = (
+            f"{len(black)} of {len(chosen)} images opened are nearly black: were values of 0 to 1 saved as whole numbers?"
+            f" ({shown(source.ids[i] for i in black)})"
+        )
+        looked.suspicions.append(Suspicion("nearly black", text, np.array(black)))
+    findings.doubtful += [f"{title}: {suspicion.text}" for suspicion in looked.suspicions]
+    return looked
+
+
+def check_classes(dataset: str, looked: Sequence[Looked], findings: Findings) -> None:
+    """Classes that no image holds, and those that only one of the splits shows."""
+    counts = {split.title: images_of(split.source) for split in looked}
+    for split in looked:
+        source, held = split.source, counts[split.title]
+        if split.broken:
+            # What the masks hold that cannot be read is not known.
+            continue
+        empty = [i for i, count in held.items() if not count]
+        if len(empty) == len(held):
+            findings.wrong.append(f"{split.title}: {without_images(source, empty)}")
+        elif empty and split is looked[0] and dataset == "folder":
+            # Their user named these classes; published data sets are used in parts.
+            findings.missing.append(f"{split.title}: {without_images(source, empty)}")
+        elif empty:
+            findings.doubtful.append(f"{split.title}: {without_images(source, empty)}")
+    for one, other in itertools.permutations(looked, 2):
+        alone = [i for i, count in counts[one.title].items() if count and not counts[other.title].get(i)]
+        if alone:
+            names = shown(label(one.source, i) for i in alone)
+            findings.doubtful.append(f"{one.title} shows {len(alone)} classes that {other.title} does not: {names}")
+    try:
+        refuse_clashes([split.source for split in looked])
+    except UserError as error:
+        findings.wrong.append(str(error))
 
 
 def _span(sizes: set[tuple[int, int]]) -> str:
@@ -188,10 +246,11 @@ def check(dataset: str, folder: Path, sample: int | None = 200) -> Findings:
     Args:
         dataset: a key of ``dataset.SOURCES``.
         folder: its folder.
-        sample: how many images of each split to open; None for all.
+        sample: how many images of each split to open; None for all. Masks are all read.
 
     Returns:
-        What is there, missing and wrong. Nothing is written: missing ``shapes`` are reported, not drawn.
+        What is there, missing, wrong and doubtful. Nothing is written but the cache of the labels: missing ``shapes`` are
+        reported, not drawn.
     """
     findings = Findings()
     # coco-voc is made of two trees: step 0 reads the first, later steps the second.
@@ -201,10 +260,10 @@ def check(dataset: str, folder: Path, sample: int | None = 200) -> Findings:
             findings.missing.append(f"folder {folder / part}")
             continue
         before = len(findings.missing)
+        looked: list[Looked] = []
         check_tree(part or dataset, folder / part, findings)
         if dataset in ("folder", "shapes") and not (folder / "classes.txt").is_file():
             findings.missing.append(f"file {folder / 'classes.txt'}")
-        sources = []
         for split in SPLITS:
             try:
                 # Drawn data are read as any folder: the check must not draw what is missing.
@@ -216,14 +275,29 @@ def check(dataset: str, folder: Path, sample: int | None = 200) -> Findings:
                 continue
             if dataset == "shapes":
                 check_number_drawn(folder, split, len(source), findings)
-            check_pictures(source, f"{part} {split}".strip(), sample, findings)
-            sources.append(source)
-        if len(sources) == len(SPLITS):
+            looked.append(check_pictures(source, f"{part} {split}".strip(), sample, findings))
+        check_classes(dataset, looked, findings)
+        if len(looked) == len(SPLITS):
             try:
-                refuse_shared(sources[0], sources[1])
+                refuse_shared(looked[0].source, looked[1].source)
             except UserError as error:
                 findings.wrong.append(str(error))
+        findings.looked += looked
     return findings
+
+
+def write_page(path: Path, title: str, findings: Findings) -> None:
+    """Write the page, or say in one line why not: what was found does not depend on it."""
+    try:
+        there, *others = findings.headed()
+        text = page(title, [*others, there], findings.looked)
+        # Names of files that are no UTF-8 stand in it as escapes.
+        write_whole(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    # Whatever goes wrong with a picture must not hide the findings.
+    except Exception as error:
+        print(f"the page was not written: {error}", file=sys.stderr)
+    else:
+        print(f"page: {path}")
 
 
 def _positive(text: str) -> int:
@@ -240,11 +314,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset_dir", help="folder of this data set, wherever it is")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--sample", type=_positive, default=200, metavar="N", help="images to open per split [200]")
-    amount.add_argument("--all", action="store_true", help="open every image and mask")
+    amount.add_argument("--all", action="store_true", help="open every image")
+    parser.add_argument(
+        "--page",
+        nargs="?",
+        const=PAGE,
+        metavar="FILE",
+        help=f"write a page of images under their masks, ten a class, suspects first [none; --page alone: {PAGE}]",
+    )
     options = parser.parse_args(arguments)
     folder = default_folder(options.dataset, options.data_root, options.dataset_dir)
     findings = check(options.dataset, folder, None if options.all else options.sample)
-    print(f"{options.dataset} in {folder}\n{findings.text()}")
+    title = f"{options.dataset} in {folder}"
+    print(f"{title}\n{findings.text()}")
+    if options.page:
+        write_page(Path(options.page), title, findings)
     return 0 if findings.fine else 1
 
 

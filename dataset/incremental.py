@@ -53,6 +53,7 @@ class IncrementalView(EpochDataset[Sample]):
         pseudo: Path | None = None,
     ) -> None:
         self.source, self.indices, self.transform, self.seed = source, np.asarray(indices), transform, seed
+        self.train = train
         self.lookup = np.array(task.lookup(step, train=train, mask_old=mask_old, unknown=unknown), dtype=np.uint8)
         self.pseudo = pseudo
         if pseudo is not None:
@@ -71,7 +72,8 @@ class IncrementalView(EpochDataset[Sample]):
         """Positions of the images that hold one of the foreground ``classes`` (ids)."""
         return np.flatnonzero(self.source.image_labels()[self.indices][:, label_columns(classes)].any(axis=1))
 
-    def _pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+    def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image and mask or pseudo-label ``index`` of the source; DecodeError where one cannot be read or they do not fit."""
         if self.pseudo is None:
             return self.source.pair(index)
         image, path = self.source.image(index), self.pseudo_labels[composed(self.source.ids[index])]
@@ -82,7 +84,7 @@ class IncrementalView(EpochDataset[Sample]):
     def at(self, epoch: int, position: int) -> Sample:
         """The sample at a position, as ``epoch`` sees it."""
         index = int(self.indices[position])
-        image, mask = self._pair(index)
+        image, mask = self.pair(index)
         pixels, labels = transformed(self.transform, image, self.lookup[mask], sample_seed(self.seed, epoch, index))
         return Sample(
             image=pixels,
