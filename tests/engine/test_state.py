@@ -271,7 +271,8 @@ DEEP: tuple[tuple[str, Any], ...] = (
     ("optimizer_state/param_groups/0/params", [0]), ("optimizer_state/param_groups/0", 3), ("optimizer_state/state", [1]),
     ("optimizer_state/state/0/momentum_buffer", torch.ones(1)), ("optimizer_state/state/0/momentum_buffer", "x"),
     ("optimizer_state/state/0", 3), ("optimizer_state/state/9999", {}), ("optimizer_state/state/a", {}),
-    ("random_states/torch", torch.ones(3)), ("random_states/torch", torch.ones(3, dtype=torch.uint8)), ("scheduler_state/last_epoch", "x"), ("scheduler_state/last_epoch", None),
+    ("random_states/torch", torch.ones(3)), ("random_states/torch", torch.ones(3, dtype=torch.uint8)),
+    ("scheduler_state/last_epoch", "x"), ("scheduler_state/last_epoch", None),
 )  # fmt: skip
 
 
