@@ -7,25 +7,40 @@ tests alike.
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import argparser
 from argparser import Options
 from utils.script import run
 
+if TYPE_CHECKING:
+    from utils.distributed import Runtime
+
 
 def main(options: Options) -> int:
     """Run what the options ask for; the exit code."""
     # Imported here, so that a refused command line answers before torch is loaded.
+    from engine.state import claimed
+    from utils import distributed
+
+    runtime = distributed.start(options.device, options.precision, options.local_rank)
+    try:
+        with claimed(options, main=runtime.main):
+            return train_and_test(options, runtime)
+    finally:
+        distributed.stop()
+
+
+def train_and_test(options: Options, runtime: Runtime) -> int:
+    """One step, from its data to its scores; the exit code."""
     from dataset import class_names, default_folder
     from dataset.views import DataOptions, make_views
     from engine import testing
     from engine.stopping import Stopped
     from tasks import load_task
     from train import Trainer
-    from utils import distributed
     from utils.logger import Logger
 
-    runtime = distributed.start(options.device, options.precision, options.local_rank)
     folder = default_folder(options.dataset, options.data_root, options.dataset_dir)
     names = class_names(options.dataset, folder)
     task = load_task(options.dataset, options.task, set(names))
@@ -49,7 +64,6 @@ def main(options: Options) -> int:
         return stopped.exit_code
     finally:
         logger.close()
-        distributed.stop()
     return 0
 
 

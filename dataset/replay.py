@@ -24,6 +24,7 @@ from dataset.replay_tree import TRAIN_FILE, ReplayImage, originals, read_marker,
 from dataset.transform import Transform, transformed
 from dataset.web import WebView
 from tasks import BACKGROUND, IGNORE, Task, label_column
+from utils.checks import other_class
 from utils.errors import UserError
 from utils.images import DecodeError, check_pair, load_image, load_mask
 
@@ -165,7 +166,13 @@ def _check_marker(path: Path, old: Mapping[int, str]) -> None:
     if marker is None:
         LOG.warning("%s: nothing says who labelled it; its values are read as class ids of the data set", path)
         return
-    foreign = [f"{name} ({number})" for number, name in marker.classes if old.get(number) != name]
+    other = other_class(dict(marker.classes), old)
+    if other:
+        raise UserError(
+            f"--replay_path {path}: labelled by {marker.origin}: {other}; label it by a checkpoint of this data set "
+            "(generate_label.py --relabel)"
+        )
+    foreign = [f"{name} ({number})" for number, name in marker.classes if number not in old]
     if foreign:
         raise UserError(
             f"--replay_path {path}: labelled by {marker.origin}, whose {shown(foreign)} is no old class of this step; "

@@ -66,7 +66,7 @@ def test(trainer: Trained, view: IncrementalView) -> TestResult:
         trainer.logger.figure("test/confusion", figure, options.step)
         write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
         append_results(
-            Path(options.logdir) / "results" / f"{trainer.task.dataset}-{trainer.task.name}.csv", _row(trainer, after)
+            Path(options.logdir) / "results" / f"{options.data_name}-{trainer.task.name}.csv", _row(trainer, after)
         )
     return TestResult(after, before)
 
@@ -84,7 +84,7 @@ def _row(trainer: Trained, result: Scores) -> dict[str, object]:
         "iterations": progress.epoch * trainer.iters_per_epoch,
         "seconds": round(progress.seconds, 1),
         "memory_mib": round(progress.memory, 1),
-        "dataset": trainer.task.dataset,
+        "dataset": options.data_name,
         "task": trainer.task.name,
         "old_classes": names_cell(trainer.names[1 : trainer.old]),
     }

@@ -48,3 +48,9 @@ def one_line(error: UserError) -> str:
     last = str(error).strip().splitlines()[-1]
     head, colon, rest = last.partition("Error: ")
     return rest if colon and " " not in head else last
+
+
+def printable(text: str, most: int = 100) -> str:
+    """``text`` from a file or a stranger for a message of one line: no control characters, no more than ``most`` characters."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return shown if len(shown) <= most else shown[:most] + "..."

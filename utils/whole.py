@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,6 +53,35 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text)
 
 
+def clear_leftovers(path: Path) -> None:
+    """Delete what killed processes left of ``path`` under temporary names; those of processes that live stay.
+
+    Only for files that one process of this machine writes at a time: elsewhere the number of a process says nothing.
+    """
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d{1,10})\.tmp")
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:  # Nothing is there yet.
+        return
+    for name in names:
+        match = pattern.fullmatch(name)
+        if match and not _lives(int(match[1])):
+            with suppress(OSError):
+                (path.parent / name).unlink()
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":  # Elsewhere asking ends the process.
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # It is somebody else's.
+        return True
+    return True
+
+
 def cut_half_line(path: Path) -> None:
     """Cut off what a killed process left behind the last line's end; makes the file where there is none.
 
@@ -70,7 +100,7 @@ class InUse(Exception):
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
+def locked(path: Path, *, wait: bool, forked: bool = True) -> Iterator[int | None]:
     """Keep other processes that lock ``path`` out of the block, where the system has file locks.
 
     The lock ends with the block, or with the process; a process that inherits the handle keeps it.
@@ -78,6 +108,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
     Args:
         path: a folder, or a file, which is made where there is none and whose content is left alone.
         wait: whether to wait while another process has the lock.
+        forked: whether processes that this one forks keep the lock too; loading processes outlive a killed run by seconds.
 
     Yields:
         The handle of the lock; None where the system has no file locks, and nobody is kept out.
@@ -92,6 +123,8 @@ def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
         yield None
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    if not forked:
+        _OWN.add(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,4 +132,19 @@ def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
             raise InUse(f"{path}: another process has the lock") from None
         yield handle
     finally:
-        os.close(handle)
+        if forked or handle in _OWN:
+            _OWN.discard(handle)
+            os.close(handle)
+
+
+# Handles of locks that end with this process, whatever it has forked.
+_OWN: set[int] = set()
+
+
+def _close_own() -> None:
+    while _OWN:
+        os.close(_OWN.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_own)

@@ -112,7 +112,8 @@ def test_trees_of_other_classes(tmp_path: Path) -> None:
     assert len(view(tree, task="offline", step=1)) == 4
     renamed = tuple((number, name.upper()) for number, name in marker([0, 1]).classes)
     write_marker(tree, marker([0]).__class__("c", "folder", "mine", 0, renamed, {}))
-    with pytest.raises(UserError, match="CIRCLE"):
+    other = r"labelled by step 0 of folder mine .*: class 1 is CIRCLE there and circle here"
+    with pytest.raises(UserError, match=other):
         view(tree)
 
 

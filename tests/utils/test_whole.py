@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 from utils.errors import UserError
-from utils.whole import InUse, cut_half_line, locked, replacing, whole_file, write_whole
+from utils.whole import InUse, clear_leftovers, cut_half_line, locked, replacing, whole_file, write_whole
 
 
 def _temporary(path: Path) -> Path:
@@ -160,6 +161,57 @@ def test_a_process_that_inherits_the_handle_keeps_the_lock(tmp_path: Path) -> No
         pytest.fail("the child has the lock")
     with locked(tmp_path / ".lock", wait=True):
         pass
+
+
+def test_a_lock_may_end_with_its_process_though_a_fork_lives_on(tmp_path: Path) -> None:
+    """Loading processes outlive a killed run by seconds, and the same command is given again at once."""
+    pytest.importorskip("fcntl")
+    path = tmp_path / ".lock"
+    program = (
+        "import os, time\nfrom pathlib import Path\nfrom utils.whole import locked\n"
+        f"with locked(Path({str(path)!r}), wait=False, forked=False):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n        time.sleep(60)\n        os._exit(0)\n"
+        "    print(child, flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        with pytest.raises(InUse), locked(path, wait=False):
+            pytest.fail("the process has the lock")
+        process.kill()
+        process.wait()
+        os.kill(child, 0)
+        with locked(path, wait=False, forked=False):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    gone = [tmp_path / f".run_0.pth.{number}.tmp" for number in (dead.pid, 2**22 + 7)]
+    stays = [
+        tmp_path / name
+        for name in (
+            f".run_0.pth.{os.getpid()}.tmp",  # of a process that lives
+            ".run_0.pth.1.tmp",
+            f".run_1.pth.{dead.pid}.tmp",  # of another name
+            f".other_run_0.pth.{dead.pid}.tmp",
+            f"run_0.pth.{dead.pid}.tmp",
+            ".run_0.pth.x.tmp",
+            ".run_0.pth.tmp",
+            ".runX0Xpth.7.tmp",
+            "run_0.pth",
+        )
+    ]
+    for path in [*gone, *stays]:
+        path.touch()
+    clear_leftovers(tmp_path / "run_0.pth")
+    assert sorted(tmp_path.iterdir()) == sorted(stays)
+    clear_leftovers(tmp_path / "nowhere/run_0.pth")
 
 
 def test_a_lock_leaves_a_file_alone_and_ends_with_its_block(tmp_path: Path) -> None:
