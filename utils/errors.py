@@ -1,4 +1,16 @@
-"""The one exception a user may meet: bad input, told in one line."""
+"""The one exception a user may meet: bad input, told in one line; and text of others, made fit for a terminal."""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+
+# Control characters, bytes that are no UTF-8, line and paragraph separators; and what turns the direction of writing.
+UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
+TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+# How a data loading process wraps an error, and where the error's own message begins in its traceback.
+WRAPPED, OWN_MESSAGE = "Caught ", re.compile(r"^[\w.]*Error: ", re.MULTILINE)
 
 
 class UserError(Exception):
@@ -8,8 +20,35 @@ class UserError(Exception):
     """
 
 
+def shown_text(text: object) -> str:
+    r"""Text that came from anywhere, in one line, as a terminal may show it: what would steer the terminal is written out (``\x1b``).
+
+    Blanks and letters of all scripts stay. Line breaks and tabs become blanks.
+    """
+    written = str(text)
+    if written.isprintable():
+        return written
+    return "".join(map(_shown, written))
+
+
+def _shown(letter: str) -> str:
+    if letter in "\n\r\t":
+        return " "
+    if unicodedata.category(letter) not in UNSHOWN and letter not in TURNING:
+        return letter
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+class PlainFormatter(logging.Formatter):
+    """Log lines whose text cannot steer a terminal; tracebacks and line breaks of the program's own stay."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line or lines of a record."""
+        return "\n".join(map(shown_text, super().format(record).split("\n")))
+
+
 def one_line(error: UserError) -> str:
     """The message alone, also where a data loading process has wrapped it into the text of its traceback."""
-    last = str(error).strip().splitlines()[-1]
-    head, colon, rest = last.partition("Error: ")
-    return rest if colon and " " not in head else last
+    text = str(error).strip()
+    starts = [match.end() for match in OWN_MESSAGE.finditer(text)] if text.startswith(WRAPPED) else []
+    return shown_text(text[starts[-1] :] if starts else text)

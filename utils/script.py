@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from utils.errors import UserError, one_line
+from utils.errors import PlainFormatter, UserError, one_line
 
 BAD_INPUT, STOPPED = 2, 130
 # What a user who stopped a script has to know, of most scripts.
@@ -23,7 +23,9 @@ def run(main: Callable[[], int | None], name: str, *, stopped: str = "", level: 
         level: messages of the log from this level on go to stderr, bare; None leaves the log as it is.
     """
     if level is not None:
-        logging.basicConfig(level=level, format="%(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(PlainFormatter("%(message)s"))
+        logging.basicConfig(level=level, handlers=[handler])
     try:
         return main() or 0
     except UserError as error:
