@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES
+from utils.suffixes import IMAGE_SUFFIXES, image_stem
 from utils.whole import whole_file
 
 NOTHING = "bg"
@@ -147,7 +147,7 @@ def by_original(path: Path | str, rows: Iterable[tuple[str, list[str]]]) -> dict
     """
     words_of: dict[str, list[str]] = {}
     for name, words in rows:
-        key = name.removesuffix(Path(name).suffix) if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
+        key = image_stem(name)
         if key in words_of:
             raise UserError(f"{path}: {key} stands twice; remove one of its lines")
         words_of[key] = words

@@ -21,7 +21,7 @@ from dataset import SOURCES, coco, default_folder, make_source, voc
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
 from utils.errors import UserError
-from utils.manifest import is_image
+from utils.suffixes import image_stem, is_image
 
 SPLITS = ("train", "val")
 SHOWN = 5
@@ -78,7 +78,7 @@ def few(names: Iterable[str], what: str) -> list[str]:
 
 
 def _stems(folder: Path) -> set[str]:
-    return {path.stem for path in folder.iterdir() if is_image(path)}
+    return {image_stem(path.name) for path in folder.iterdir() if is_image(path)}
 
 
 def check_list(folder: Path, layout: Layout, stems: set[str], findings: Findings) -> None:

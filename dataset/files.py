@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.manifest import is_image
+from utils.suffixes import is_image
 
 SHOWN = 3
 

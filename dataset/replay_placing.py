@@ -13,7 +13,8 @@ from tqdm import tqdm
 from captions.vocabulary import match_class
 from dataset.replay_tree import IMAGES
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES, open_manifest
+from utils.manifest import open_manifest
+from utils.suffixes import IMAGE_SUFFIXES
 from utils.whole import replacing
 
 MODES = ("copy", "hardlink", "symlink")

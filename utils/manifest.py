@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from utils.cells import read_csv
 from utils.errors import UserError, shown_text
+from utils.suffixes import is_image
 from utils.whole import cut_half_line, whole_file
 
 LOG = logging.getLogger("webwilss")
@@ -48,7 +49,6 @@ SPELLINGS = "1, true, yes or x where an image is kept, and 0, false, no or nothi
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 # Names that are told one by one.
 TOLD = 3
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ class Manifest:
             yield row
 
     def _is_row(self, cells: Sequence[str]) -> bool:
-        path = cells[self.columns.index("path")] if len(cells) == len(self.columns) else ""
-        return Path(path).suffix.lower() in IMAGE_SUFFIXES
+        return is_image(cells[self.columns.index("path")])
 
     def file(self, row: Mapping[str, str]) -> Path:
         """The image file of a row."""
@@ -115,11 +114,6 @@ class Manifest:
             match: class of a row -> the reader's name of it, or None where it is none of the reader's.
         """
         return ((match(row["class"]), row) for row in self)
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file's name ends as an image's does, and is not hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def kept_cell(text: str) -> bool | None:
@@ -149,7 +143,11 @@ def _lost_in_csv(path: str) -> str:
     """Why a path would not come back from a manifest; empty where it would."""
     if len(path.splitlines()) > 1:
         return f"{shown_text(path)[:80]} holds a line break"
-    return "" if path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path) else f"{shown_text(path)[:80]} is no UTF-8"
+    return (
+        ""
+        if path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
+        else f"{shown_text(path)[:80]} is no UTF-8"
+    )
 
 
 def path_fault(path: str) -> str:
@@ -275,7 +273,9 @@ class Writer:
             cut_half_line(path)
             kept = path.stat().st_size
             if 0 < kept < size:
-                LOG.warning("%s: %d bytes behind its last line's end, half a row of a stopped run, are cut", path, size - kept)
+                LOG.warning(
+                    "%s: %d bytes behind its last line's end, half a row of a stopped run, are cut", path, size - kept
+                )
             fresh = kept == 0
             self.file: IO[str] = path.open("a", newline="", encoding="utf-8")
         except OSError as error:

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
-from utils.manifest import IMAGE_SUFFIXES, Writer
+from utils.manifest import Writer
+from utils.suffixes import IMAGE_SUFFIXES
 from web.crew import Crew
 from web.duplicates import Fingerprint, fingerprint, from_row
 

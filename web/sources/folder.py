@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.manifest import is_image
+from utils.suffixes import is_image
 from web.candidate import LONGEST_TEXT, Candidate, Query, clean
 from web.download import Client
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES
+from utils.suffixes import IMAGE_SUFFIXES
 from web.candidate import Candidate, Query, clean
 from web.download import Client
 
