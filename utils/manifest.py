@@ -141,13 +141,9 @@ def is_kept(row: Mapping[str, str]) -> bool:
 
 def _lost_in_csv(path: str) -> str:
     """Why a path would not come back from a manifest; empty where it would."""
-    if len(path.splitlines()) > 1:
+    if "\n" in path or "\r" in path:
         return f"{shown_text(path)[:80]} holds a line break"
-    return (
-        ""
-        if path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
-        else f"{shown_text(path)[:80]} is no UTF-8"
-    )
+    return f"{shown_text(path)[:80]} is no UTF-8" if path.encode("utf-8", "replace").decode() != path else ""
 
 
 def path_fault(path: str) -> str:
@@ -160,34 +156,42 @@ def path_fault(path: str) -> str:
     return _lost_in_csv(path)
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _listed(folder: Path) -> list[Path]:
+    """What a folder holds and does not hide, by name; UserError where it cannot be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def _class_files(folder: Path) -> Iterator[tuple[str, Path, bool]]:
+    """Path in a folder of class folders, file, and whether it is an image by its name and kind."""
+    for place in _listed(folder):
+        for path in _listed(place) if place.is_dir() else []:
+            yield f"{place.name}/{path.name}", path, is_image(path) and os.path.isfile(path)
 
 
 def _folder_rows(folder: Path) -> Iterator[Row]:
-    for place in _class_folders(folder):
-        for path in sorted(place.iterdir()):
-            if is_image(path) and os.path.isfile(path):
-                fault = path_fault(f"{place.name}/{path.name}")
-                if fault:
-                    raise UserError(f"{folder}: the name {fault}; rename the file")
-                yield {"path": f"{place.name}/{path.name}", "class": place.name}
+    for name, path, image in _class_files(folder):
+        if image and (fault := path_fault(name)):
+            raise UserError(f"{folder}: the name {fault}; rename the file")
+        if image:
+            yield {"path": name, "class": path.parent.name}
 
 
 def _tell_left_out(folder: Path) -> None:
-    """Log what class folders hold besides images, once a folder is opened as a manifest."""
-    others = [
-        f"{place.name}/{path.name}"
-        for place in _class_folders(folder)
-        for path in sorted(place.iterdir())
-        if not path.name.startswith(".") and not (is_image(path) and os.path.isfile(path))
-    ]
+    """Log what class folders hold besides images, once, where a folder is opened as a manifest."""
+    others = [name for name, _, image in _class_files(folder) if not image]
     if others:
         more = f" and {len(others) - TOLD} more" if len(others) > TOLD else ""
+        shown = ", ".join(map(shown_text, others[:TOLD]))
         LOG.warning(
-            "%s: %d things in its class folders are no image files by their names and are left out: %s%s",
-            folder, len(others), ", ".join(map(shown_text, others[:TOLD])), more,
-        )  # fmt: skip
+            "%s: %d things in its class folders are no image files by name and are left out: %s%s",
+            folder,
+            len(others),
+            shown,
+            more,
+        )
 
 
 def open_manifest(path: Path | str) -> Manifest:
