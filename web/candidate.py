@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 import warnings
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from utils.errors import UserError
+from utils.errors import TURNING, UserError
 from utils.images import MAX_PIXELS, DecodeError, load_image
+from utils.suffixes import IMAGE_SUFFIXES
 
 # Pillow's names of the formats that are taken, and the suffix each is stored under.
 SUFFIXES = {
@@ -22,24 +24,26 @@ SUFFIXES = {
     "GIF": ".gif",
     "BMP": ".bmp",
     "TIFF": ".tif",
-}
+} | ({"AVIF": ".avif"} if ".avif" in IMAGE_SUFFIXES else {})
 LONGEST_SLUG = 100
 LONGEST_TEXT = 2000
-# Control characters would reach the terminal of whoever reads a message.
-CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
+TOO_MANY_PIXELS = "too many pixels"
+# Control characters, and those that turn the direction of writing, would reach the terminal of whoever reads a message.
+CONTROL = dict.fromkeys([*range(32), *range(127, 160), *map(ord, TURNING)], " ")
 
 
 class Refused(Exception):
     """An image, or an answer of a search, that is not taken.
 
     Attributes:
-        reason: a few fixed words, then perhaps ``: `` and what is particular to this one; counted by the fixed words.
+        reason: a few fixed words, then perhaps ``: `` and what is particular to this one, in one line that any file and terminal takes;
+            counted by the fixed words.
         status: the HTTP status, where that is the reason.
     """
 
     def __init__(self, reason: str, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.status = reason, status
+        self.reason, self.status = clean(reason), status
+        super().__init__(self.reason)
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,33 @@ class ExaminedImage:
     suffix: str
 
 
+# What files are opened as; MPO is read as JPEG.
+FORMATS = [name for name in SUFFIXES if name != "MPO"]
+
+
+def holds_image(path: Path) -> bool:
+    """Whether a file begins as an image that is taken, whatever its name; a pipe or a device is never opened."""
+    try:
+        return os.path.isfile(path) and bool(_header(path))
+    except Refused as refused:
+        return refused.reason == TOO_MANY_PIXELS
+    except OSError:
+        return False
+
+
+def _header(path: Path) -> tuple[int, int, str]:
+    """Width, height and format of an image file, of which only the beginning is read; Refused where it is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as header:
+                return *header.size, header.format or ""
+    except Image.DecompressionBombError as error:
+        raise Refused(TOO_MANY_PIXELS) from error
+    except Exception as error:  # Pillow meets hostile headers with errors of many kinds.
+        raise Refused("no image") from error
+
+
 def examine(path: Path, limits: Limits) -> ExaminedImage:
     """Read an image that came from anywhere; its size is checked before it is decoded.
 
@@ -176,20 +207,16 @@ def examine(path: Path, limits: Limits) -> ExaminedImage:
     with path.open("rb") as file:
         if file.read(512).lstrip(b"\xef\xbb\xbf\t\r\n ").startswith(b"<"):
             raise Refused("web page")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=[name for name in SUFFIXES if name != "MPO"]) as header:
-                (width, height), suffix = header.size, SUFFIXES[header.format or ""]
-    except Image.DecompressionBombError as error:
-        raise Refused("too many pixels") from error
-    except Exception as error:  # Pillow meets hostile headers with errors of many kinds.
-        raise Refused("no image") from error
+    width, height, kind = _header(path)
     if width * height > limits.max_pixels:
-        raise Refused(f"too many pixels: {width} x {height}")
+        raise Refused(f"{TOO_MANY_PIXELS}: {width} x {height}")
     if min(width, height) < limits.min_side:
         raise Refused(f"too small: {width} x {height}")
     try:
-        return ExaminedImage(load_image(path), suffix)
+        return ExaminedImage(load_image(path), SUFFIXES[kind])
     except DecodeError as error:
         raise Refused(f"damaged: {str(error).removeprefix(f'{path}: ')}") from error
+    except (
+        Exception
+    ) as error:  # Whatever a decoder raises is the fault of this image, which no further run should meet again.
+        raise Refused(f"damaged: {type(error).__name__} {error}") from error

@@ -183,7 +183,11 @@ class Collector:
         with self._decoding:
             picture = examine(part, self.client.limits)
             width, height = picture.image.size
-            return Taken(part, picture.suffix, len(content), width, height, fingerprint(content, picture.image))
+            try:
+                print_ = fingerprint(content, picture.image)
+            except Exception as error:  # As in ``examine``.
+                raise Refused(f"damaged: {type(error).__name__} {error}") from error
+            return Taken(part, picture.suffix, len(content), width, height, print_)
 
     def _content(self, candidate: Candidate) -> bytes:
         most = self.client.limits.max_bytes
