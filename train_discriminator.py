@@ -13,7 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, shown_text
 from utils.script import run
 
 
@@ -87,11 +87,14 @@ def main(given: argparse.Namespace) -> int:
     positives = dataset_examples(state, given.data_root, given.dataset_dir)
     negatives, others = web_examples(open_manifest(given.web_path), base)
     if others:
-        print(f"Left out, no classes of step 0: {', '.join(others)}")
+        print(f"Left out, no classes of step 0: {shown_text(', '.join(others))}")
     counts = count_by_class(negatives)
     without = [name for name in base if name not in counts]
     for name in without:
-        print(f"train_discriminator.py: {given.web_path} has no web image of {name}; going on without", file=sys.stderr)
+        print(
+            f"train_discriminator.py: {given.web_path} has no web image of {shown_text(name)}; going on without",
+            file=sys.stderr,
+        )
 
     path = given.out or discriminator_path(given.step_ckpt)
     saved = train(
@@ -103,7 +106,7 @@ def main(given: argparse.Namespace) -> int:
         path,
         state,
     )
-    print(report(saved))
+    print(*map(shown_text, report(saved).splitlines()), sep="\n")
     print(f"Written to {path}")
     if at_chance(saved.scores):
         print(

@@ -201,14 +201,14 @@ def open_manifest(path: Path | str) -> Manifest:
         UserError: nothing of the kind is there, or columns are missing.
     """
     path = Path(path)
-    if path.is_dir() and (path / FILE).is_file():
+    if os.path.isdir(path) and os.path.isfile(path / FILE):
         path = path / FILE
-    if path.is_dir():
+    if os.path.isdir(path):
         if next(_folder_rows(path), None) is None:
             raise UserError(f"{path}: holds neither {FILE} nor one folder of images for each class")
         _tell_left_out(path)
         return Manifest(path, path, NEEDED)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such manifest or folder")
     columns = read_columns(path)
     for name in columns:

@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ SUFFIXES = {
 } | ({"AVIF": ".avif"} if ".avif" in IMAGE_SUFFIXES else {})
 LONGEST_SLUG = 100
 LONGEST_TEXT = 2000
+# Names that are told one by one.
+TOLD = 3
 TOO_MANY_PIXELS = "too many pixels"
 # Control characters, and those that turn the direction of writing, would reach the terminal of whoever reads a message.
 CONTROL = dict.fromkeys([*range(32), *range(127, 160), *map(ord, TURNING)], " ")
@@ -87,10 +90,12 @@ class Query:
     Attributes:
         name: the class.
         troubles: sentences that the source adds to, one for each thing that went wrong though the rest goes on.
+        notes: sentences likewise, for what was left out and is no fault.
     """
 
     name: str
     troubles: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -131,6 +136,12 @@ def clean(text: object) -> str:
         return ""
     written = str(text).encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
     return " ".join(written[: 2 * LONGEST_TEXT].split())[:LONGEST_TEXT]
+
+
+def shown(names: Sequence[object]) -> str:
+    """The first few names, and the number of the others."""
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return ", ".join(clean(name) for name in names[:TOLD]) + more
 
 
 def plain_name(name: str) -> str:

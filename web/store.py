@@ -184,7 +184,7 @@ class Store:
 
     def _count(self, row: Mapping[str, str]) -> None:
         self.kept[row["class"]] += 1
-        self.total += int(row["size"]) if row["size"].isdecimal() else 0
+        self.total += int(row["size"][:18]) if row["size"].isdecimal() else 0
         self._tried.setdefault(row["url"], set()).add(row["class"])
 
     def _note(self, name: str, url: str, reason: str) -> None:
