@@ -69,6 +69,7 @@ def main(given: argparse.Namespace) -> int:
     from modules.spectrum import Preprocessing
     from utils import distributed
     from utils.manifest import open_manifest
+    from web.candidate import shown
     from web.discriminator import discriminator_path, make, read_step_checkpoint
     from web.examples import count_by_class, dataset_examples, web_examples
     from web.fitting import Recipe, train
@@ -87,7 +88,7 @@ def main(given: argparse.Namespace) -> int:
     positives = dataset_examples(state, given.data_root, given.dataset_dir)
     negatives, others = web_examples(open_manifest(given.web_path), base)
     if others:
-        print(f"Left out, no classes of step 0: {shown_text(', '.join(others))}")
+        print(f"Left out, no classes of step 0: {shown(others)}")
     counts = count_by_class(negatives)
     without = [name for name in base if name not in counts]
     for name in without:

@@ -103,8 +103,8 @@ class Query:
         return self.name.replace("_", " ")
 
     def names(self, other: str) -> bool:
-        """Whether ``other`` is a spelling of this class: case, spaces and signs do not count."""
-        return bool(plain_name(other)) and plain_name(other) == plain_name(self.name)
+        """Whether ``other`` is a spelling of this class: case, accents, and what stands between words, do not count; other signs do."""
+        return bool(plain_name(other)) and spelling(other) == spelling(self.name)
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,15 @@ def shown(names: Sequence[object]) -> str:
     """The first few names, and the number of the others."""
     more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
     return ", ".join(clean(name) for name in names[:TOLD]) + more
+
+
+def spelling(name: str) -> str:
+    """A name in the form in which its spellings meet: those of ``Potted Plant`` and ``potted-plant`` do, C and C++, or HER2+ and HER2-,
+    do not.
+    """
+    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"(?<=[a-z0-9])-(?=[a-z0-9])", "_", re.sub(r"[\s_]+", "_", ascii_only))
+    return re.sub(r"(?<![a-z0-9])_|_(?![a-z0-9])", "", words)
 
 
 def plain_name(name: str) -> str:

@@ -149,11 +149,16 @@ class Collector:
 
     def _learn(self, index: Index, files: list[tuple[str, Path]], title: str) -> None:
         prints = self.prints.of_files(files, self.crew)
+        faults = []
         for name, print_ in tqdm(prints, desc=title, total=len(files), disable=None if files else True, leave=False):
             if isinstance(print_, DecodeError):
-                self.troubles.append(f"{print_}; whether a candidate shows it cannot be told")
+                faults.append(print_)
             else:
                 index.add(print_, name)
+        if faults:
+            self.troubles.append(
+                f"{title}: {len(faults)} of {len(files)} cannot be read ({shown(faults)}); whether a candidate shows them cannot be told"
+            )
 
     def _fill(self, name: str) -> None:
         """Collect one class."""

@@ -671,6 +671,12 @@ def test_commons_that_goes_on_without_end(server: LyingServer, monkeypatch: pyte
     assert len(search(f"commons:{server.url}/")) == 5
 
 
+def test_a_text_of_open_tags_takes_no_hours(server: LyingServer) -> None:
+    extra = {"ImageDescription": {"value": "<" * 2_000_000}}
+    server.routes["/"] = as_json({"query": {"pages": [{"imageinfo": [{"url": "http://c/1", "extmetadata": extra}]}]}})
+    assert urls(search(f"commons:{server.url}/")) == ["http://c/1"]
+
+
 def test_commons_wants_a_contact() -> None:
     with pytest.raises(UserError, match="--contact"):
         sources.check("commons", make_client(""))
