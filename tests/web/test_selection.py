@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils import manifest
+from captions.vocabulary import make_vocabulary
+from utils import distributed, manifest
 from utils.errors import UserError
+from web.pipeline import select
 from web.scoring import DomainScores
 from web.selection import (
     Decision,
@@ -163,3 +165,25 @@ def test_no_two_classes_share_a_sheet(tmp_path: Path) -> None:
     assert len(set(pages)) == len(classes)
     for name, page in zip(classes, pages, strict=True):
         assert f"<h1>Web images of {name}</h1>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("place", ["", "other"])
+def test_names_with_blanks_survive_a_selection(tmp_path: Path, place: str) -> None:
+    names = ["dog  1.jpg", " a.jpg", "b.v2.jpg"]
+    for name in names:
+        Image.new("RGB", (80, 80)).save(tmp_path / name)
+    columns = ("path", "class", "caption")
+    manifest.write(tmp_path / "m.csv", columns, ({"path": n, "class": "dog", "caption": "a  dog"} for n in names))
+    out = tmp_path / place / "selected.csv"
+    runtime = distributed.start("cpu", "fp32")
+    selected = select(
+        manifest.open_manifest(tmp_path / "m.csv"),
+        None,
+        SelectionRule(),
+        out,
+        runtime,
+        vocabulary=make_vocabulary(["dog"]),
+    )
+    assert selected.troubles == [] and selected.counts == [("dog", 3, 3, 0)]
+    written = manifest.open_manifest(out)
+    assert [written.file(row).resolve() for row in written] == [tmp_path / name for name in names]
