@@ -181,6 +181,16 @@ def test_parquet_texts_that_are_no_utf_8(tmp_path: Path) -> None:
         ]
 
 
+def test_parquet_columns_that_hold_no_texts(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"url": [["http://a/1"]], "class": ["cow"]}), path)
+    refuse(f"list:{path}", "the column url holds lists or records")
+    pq.write_table(pa.table({"url": [b"http://a/1"], "class": [7]}), path)
+    assert urls(search(f"list:{path}", "7")) == ["http://a/1"]
+
+
 def test_a_parquet_file_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")

@@ -113,6 +113,11 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, str]]:
             names = file.schema_arrow.names
             columns = _columns(path, names)
             chosen = {name: names[position] for name, position in columns.items()}
+            for position in columns.values():
+                if pyarrow.types.is_nested(file.schema_arrow.types[position]):
+                    raise UserError(
+                        f"{path}: the column {names[position]} holds lists or records; one text a row is needed"
+                    )
         # Texts stay in their dictionaries, so that how much they are is known before they are written out.
         with pyarrow.parquet.ParquetFile(path, read_dictionary=list(chosen.values())) as file:
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(chosen.values())):
