@@ -52,8 +52,12 @@ def read_csv(
             if head.read(2) in UTF_16:
                 raise UserError(f"{path}: cannot be read as {what}: it is UTF-16; {SAVE}")
         with path.open(newline="", encoding="utf-8-sig", errors=errors) as file:
-            quoting = csv.QUOTE_NONE if between == TABS else csv.QUOTE_MINIMAL
-            reader = csv.reader(file, delimiter=between, quoting=quoting, strict=True)
+            reader = csv.reader(
+                file,
+                delimiter=between,
+                quoting=csv.QUOTE_NONE if between == TABS else csv.QUOTE_MINIMAL,
+                strict=True,
+            )
             for cells in reader:
                 first, last = last + 1, reader.line_num
                 if not cells:

@@ -270,7 +270,7 @@ def hours(monkeypatch: pytest.MonkeyPatch) -> Hours:
 
 def patient(hours: Hours, patience: float) -> Client:
     client = Client("me", make_client(tries=4).limits, rate=2000, api_rate=2000, allow_private=True, patience=patience)
-    client._stop = client._limiter.stop = hours  # type: ignore[assignment]
+    client._stop = client._limiter.stop = hours
     return client
 
 
@@ -323,7 +323,7 @@ def test_answers_win_patience_back(server: LyingServer, hours: Hours) -> None:
 
 
 def test_time_is_counted_once_however_many_wait(hours: Hours) -> None:
-    limiter = Limiter(hours, 100)  # type: ignore[arg-type]
+    limiter = Limiter(hours, 100)
     for start in (0, 10, 20, 30):
         limiter.count("host", start, start + 60)
     limiter.wait("host", 1)
