@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import PlainFormatter, UserError
 from utils.whole import cut_half_line
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("webwilss")
 WANDB_MODES = ("off", "offline", "online")
-_FORMAT = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
+_FORMAT = PlainFormatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
 
 
 class _Stderr(logging.StreamHandler):

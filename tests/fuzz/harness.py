@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from utils.errors import UserError, one_line, printable
+from utils.errors import UserError, one_line, shown_text
+from utils.texts import printable
 
 T = TypeVar("T")
 LONG = os.environ.get("FUZZ") == "long"
@@ -124,7 +125,7 @@ def check_message(error: UserError, *names: Path | str) -> None:
     assert text.splitlines() == [text], f"not one line: {text!r}"
     said = one_line(error)
     assert not control_characters(said), f"control characters: {said!r}"
-    assert any(printable(str(name)) in said for name in names), (
+    assert any(shape(str(name)) in said for name in names for shape in (shown_text, printable)), (
         f"names none of {[str(name) for name in names]}: {said!r}"
     )
     assert len(said) < 2000, f"{len(said)} characters: {said[:200]!r}"
