@@ -55,13 +55,17 @@ def _write(path: Path | str, lines: Iterable[str]) -> None:
 
 
 def _line(name: str, rest: str) -> str:
+    line = f"{name} {rest}\n"
     try:
-        name.encode()
+        line.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{name!r}: the name is no UTF-8, and no caption file can hold it; rename the image") from None
-    if split_line(f"{name} {rest}") != (name, rest) or "\n" in name or "\r" in name:
+        raise UserError(
+            f"{name!r}: its name or words are no UTF-8, and no caption file can hold them; rename it"
+        ) from None
+    # A file that begins with U+FEFF is read without it.
+    if list(_split([line])) != [(name, rest)] or not {"\n", "\r"}.isdisjoint(name) or name.startswith("\ufeff"):
         raise UserError(f"{name!r}: a caption file cannot hold this name; rename the image to one without blanks")
-    return f"{name} {rest}\n"
+    return line
 
 
 def caption_line(name: str, caption: str) -> str:
