@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -24,6 +25,9 @@ def run(main: Callable[[], int | None], name: str, *, stopped: str = "", level: 
     """
     if level is not None:
         logging.basicConfig(level=level, format="%(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name need not be text; that it cannot be printed must not end a script.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return main() or 0
     except UserError as error:

@@ -49,3 +49,9 @@ def test_messages_of_the_log_are_bare_and_torch_is_not_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "hello\n")
+
+
+def test_names_that_are_no_text_are_printed_in_escapes() -> None:
+    code = "from utils.script import run; run(lambda: print('a\\udcff.jpg'), 'x.py')"
+    done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.stdout == b"a\\udcff.jpg\n" and done.stderr == b""
