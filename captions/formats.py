@@ -55,18 +55,26 @@ def _write(path: Path | str, lines: Iterable[str]) -> None:
 
 
 def _line(name: str, rest: str) -> str:
-    if split_line(f"{name} {rest}") != (name, rest) or "\n" in name or "\r" in name:
+    line = f"{name} {rest}\n"
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{name!r}: its name or words are no UTF-8, and no caption file can hold them; rename it"
+        ) from None
+    # A file that begins with U+FEFF is read without it.
+    if list(_split([line])) != [(name, rest)] or not {"\n", "\r"}.isdisjoint(name) or name.startswith("\ufeff"):
         raise UserError(f"{name!r}: a caption file cannot hold this name; rename the image to one without blanks")
-    return f"{name} {rest}\n"
+    return line
 
 
 def caption_line(name: str, caption: str) -> str:
-    """A line of a caption file with its end; line breaks of the caption become blanks.
+    """A line of a caption file with its end; line breaks of the caption become blanks, halves of characters question marks.
 
     Raises:
         UserError: the name could not be told from the caption when it is read again.
     """
-    return _line(name, re.sub(r"[\r\n]+", " ", caption))
+    return _line(name, re.sub(r"[\r\n]+", " ", caption).encode("utf-8", "replace").decode())
 
 
 def noun_line(name: str, nouns: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,24 @@ class Runtime:
     def average(self, value: Tensor) -> Tensor:
         """Mean of ``value`` over the ranks (no gradient)."""
         return self.sum(value) / self.world
+
+    def on_main(self, work: Callable[[], None]) -> None:
+        """Have the main rank do ``work`` while the others wait; what it refuses ends all ranks.
+
+        Raises:
+            UserError: ``work`` raised it.
+        """
+        refused: UserError | None = None
+        if self.main:
+            try:
+                work()
+            except UserError as error:
+                refused = error
+        count = self.sum(torch.tensor(int(refused is not None), device=self.device))
+        if refused is not None:
+            raise refused
+        if count.item():
+            raise UserError("rank 0 cannot go on; its own line says why")
 
     def barrier(self) -> None:
         if self.world > 1:

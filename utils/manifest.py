@@ -11,12 +11,14 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from utils.cells import read_csv
 from utils.errors import UserError, shown_text
+from utils.spelling import on_disk, slashed
 from utils.suffixes import is_image
 from utils.whole import cut_half_line, whole_file
 
@@ -77,6 +79,7 @@ class Manifest:
             return
         lines = read_csv(self.path, "a manifest", is_row=self._is_row)
         next(lines, None)
+        turned = 0
         for line, cells in lines:
             where = f"{self.path} line {line}"
             if len(cells) != len(self.columns):
@@ -89,14 +92,22 @@ class Manifest:
                 raise UserError(f"{where}: its path {fault}; repair or remove this line")
             if kept_cell(row.get("kept", "1")) is None:
                 raise UserError(f"{where}: kept is {row['kept']!r}; write {SPELLINGS}")
+            turned += self._turned(row)
             yield row
+        _tell_turned(self.path, turned)
 
     def _is_row(self, cells: Sequence[str]) -> bool:
         return is_image(cells[self.columns.index("path")])
 
+    def _turned(self, row: Row) -> bool:
+        """Write a path as it is written here, where Windows wrote it; whether it was."""
+        given = row["path"]
+        row["path"] = slashed(self.root, given)
+        return row["path"] != given
+
     def file(self, row: Mapping[str, str]) -> Path:
-        """The image file of a row."""
-        return self.root / row["path"]
+        """The image file of a row, whose accents may be written in another way there."""
+        return on_disk(self.root / row["path"])
 
     def inside(self, row: Mapping[str, str]) -> bool:
         """Whether a row's file lies in the manifest's folder or below, links followed; a file that is not there may lie there, too."""
@@ -169,6 +180,13 @@ def _class_files(folder: Path) -> Iterator[tuple[str, Path, bool]]:
     for place in _listed(folder):
         for path in _listed(place) if place.is_dir() else []:
             yield f"{place.name}/{path.name}", path, is_image(path) and os.path.isfile(path)
+
+
+@cache
+def _tell_turned(path: Path, count: int) -> None:
+    """Say once how many paths of a manifest were written by Windows."""
+    if count:
+        LOG.info("%s: %d paths are written with \\ and read with /", path, count)
 
 
 def _folder_rows(folder: Path) -> Iterator[Row]:

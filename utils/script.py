@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -29,6 +30,9 @@ def run(main: Callable[[], int | None], name: str, *, stopped: str = "", level: 
         handler = logging.StreamHandler()
         handler.setFormatter(PlainFormatter("%(message)s"))
         logging.basicConfig(level=level, handlers=[handler])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name need not be text; that it cannot be printed must not end a script.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return main() or 0
     except UserError as error:

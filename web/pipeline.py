@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captions.vocabulary import Vocabulary, match_class
+from captions.vocabulary import Vocabulary, class_fits
 from utils import manifest
 from utils.distributed import Runtime
 from utils.manifest import Manifest
@@ -119,7 +119,7 @@ def troubles(
         more = "; ..." if len(unusable) > TOLD else ""
         said.append(f"{len(unusable)} of {len(decisions)} images cannot be used ({told}{more})")
     have = [count.name for count in counts]
-    said += [f"no candidate for {name}" for name in wanted if match_class(name, have) is None]
+    said += [f"no candidate for {name}" for name in wanted if not class_fits(name, have)]
     topped_up = Counter(decision.image.class_name for decision in decisions if decision.topped_up)
     for name, total, kept, _ in counts:
         if kept == 0:
