@@ -20,7 +20,8 @@ from tqdm import tqdm
 from captions.captioners.base import Captioner
 from captions.formats import caption_line, read_captions
 from utils.errors import UserError
-from utils.manifest import Manifest, Row, Writer, is_image, open_manifest
+from utils.manifest import Manifest, Row, Writer, open_manifest
+from utils.suffixes import is_image
 from utils.whole import claimed, cut_half_line
 
 T = TypeVar("T")

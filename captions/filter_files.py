@@ -17,6 +17,8 @@ from utils.errors import UserError
 from utils.whole import claimed
 
 SUFFIX = ".txt"
+# Names in an archive may be of any length; a message shows so many letters.
+LONGEST_SHOWN = 100
 
 
 def _texts(folder: Path, what: str) -> list[Path]:
@@ -41,6 +43,7 @@ def read_lists(source: Path) -> dict[str, list[tuple[str, list[str]]]]:
 
 def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
     seen: set[str] = set()
+    name = PurePosixPath("its list of files")
     try:
         with zipfile.ZipFile(path) as archive:
             for item in archive.infolist():
@@ -48,7 +51,7 @@ def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
                 if item.is_dir() or name.suffix != SUFFIX or name.name.startswith("."):
                     continue
                 if name.stem in seen:
-                    raise UserError(f"{path}: holds two files {name.name}")
+                    raise UserError(f"{path}: holds two files {name.name[:LONGEST_SHOWN]}")
                 seen.add(name.stem)
                 yield name.stem, parse_nouns(archive.read(item).decode("utf-8"))
     except FileNotFoundError:
@@ -56,7 +59,9 @@ def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path}: is damaged or no zip archive of noun files ({error})") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: {name.name} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise UserError(
+            f"{path}: {name.name[:LONGEST_SHOWN]} is no text in UTF-8 ({error.reason} at byte {error.start})"
+        ) from error
     if not seen:
         raise UserError(f"{path}: holds no noun files ({SUFFIX})")
 
@@ -76,8 +81,11 @@ def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
     All are written to a temporary folder that then takes the place of ``out``, so that old and new lists are never mixed.
 
     Raises:
-        UserError: the folder holds anything but lists of the same names, or cannot be written.
+        UserError: the folder holds anything but lists of the same names, cannot be written, or a name cannot stand in a list.
     """
+    for image in (image for names in kept.values() for image in names):
+        if image != image.encode("utf-8", "replace").decode() or not image or not {"\n", "\r"}.isdisjoint(image):
+            raise UserError(f"{out}: the name {image!r} cannot stand in a list; rename the image")
     files = {f"{name}{SUFFIX}": "".join(f"{image}\n" for image in names) for name, names in kept.items()}
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
     try:

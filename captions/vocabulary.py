@@ -289,7 +289,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_twins)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no JSON file as captions.vocabulary writes it ({error})") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: holds no class; captions.vocabulary writes one part a class")

@@ -17,8 +17,9 @@ from captions.vocabulary import match_class
 from dataset.files import shown
 from dataset.replay_tree import IMAGES, claimed_tree
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES, is_image, open_manifest
+from utils.manifest import open_manifest
 from utils.spelling import fits, on_disk
+from utils.suffixes import IMAGE_SUFFIXES, is_image
 from utils.whole import replacing
 
 LOG = logging.getLogger("webwilss")

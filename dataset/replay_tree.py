@@ -15,6 +15,7 @@ Names that a line cannot hold (line breaks, bytes that are no UTF-8) are left ou
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -132,12 +133,20 @@ def read_marker(tree: Path) -> Marker | None:
     path = tree / MARKER
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        classes = tuple((int(number), str(name)) for number, name in fields.pop("classes"))
-        return Marker(classes=classes, **fields)
+        classes = tuple((number, name) for number, name in fields.pop("classes"))
+        marker = Marker(classes=classes, **fields)
+        sound = (
+            all(isinstance(text, str) for text in (marker.checkpoint, marker.dataset, marker.task))
+            and all(type(number) is int and isinstance(name, str) for number, name in (*classes, (marker.step, "")))
+            and isinstance(marker.settings, dict)
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: damaged; label the tree again (generate_label.py --relabel)") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path}: damaged; label the tree again (generate_label.py --relabel)")
+    return marker
 
 
 def write_marker(tree: Path, marker: Marker) -> None:
@@ -260,7 +269,7 @@ def read_train_file(folder: Path) -> list[ReplayImage]:
         image, label = (folder / part for part in _cut(line))
         if label == folder:
             raise UserError(f"{path}: line {number} is not `image label`; write it again with generate_train_file.py")
-        if not image.exists():
+        if not os.path.exists(image):
             inside = folder / IMAGES if image.parent.name == IMAGES else folder
             image, label = inside / image.name, folder / LABELS / label.name
         pairs.append(ReplayImage(image, label))

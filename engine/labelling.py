@@ -35,7 +35,7 @@ from tasks import BACKGROUND, IGNORE, load_task
 from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
-from utils.images import DecodeError, load_image
+from utils.images import DecodeError, load_image, read_head
 from utils.normalisation import Normalisation
 from utils.spelling import nfc
 from utils.visualise import palette
@@ -258,14 +258,13 @@ def _pixels(image: Image.Image, max_side: int) -> Tensor:
 
 
 def _stated_size(pair: ReplayImage) -> tuple[int, int]:
-    """The size that an image file's head states; decoding may turn the image, or find the file damaged."""
+    """The size that an image file's head states; decoding may find the file damaged."""
     if not pair.image.is_file():
         return 0, 0
     try:
-        with Image.open(pair.image) as image:
-            return image.size
-    except Exception:
-        # Whatever is wrong with the file, load_image will say it.
+        return read_head(pair.image).size
+    except DecodeError:
+        # load_image will say it.
         return 0, 0
 
 

@@ -233,11 +233,11 @@ def _fitting_optimizer(saved: dict[str, Any], optimizer: Any) -> bool:
     if not _alike(saved.get("param_groups"), optimizer.state_dict()["param_groups"]):
         return False
     kept, parameters = saved.get("state"), [p for group in optimizer.param_groups for p in group["params"]]
-    if not isinstance(kept, dict) or not all(number in range(len(parameters)) for number in kept):
+    if not isinstance(kept, dict) or not all(isinstance(one, dict) for one in kept.values()):
         return False
-    tensors = [
-        (value, parameters[number]) for number, one in kept.items() for value in one.values() if value is not None
-    ]
+    if not all(type(number) is int and 0 <= number < len(parameters) for number in kept):
+        return False
+    tensors = [(v, parameters[number]) for number, one in kept.items() for v in one.values() if v is not None]
     return all(isinstance(v, Tensor) and v.shape == p.shape and bool(v.isfinite().all()) for v, p in tensors)
 
 
@@ -377,6 +377,10 @@ class Snapshot:
             raise UserError(
                 f"{path}: cannot go on with other settings: {', '.join(changed)}; change them back or give another --name"
             )
+        if "last_epoch" not in state["scheduler_state"]:
+            self._refuse_state(path, "scheduler_state")
+        if state["scaler"].keys() != optimisation.scaler.state_dict().keys():
+            self._refuse_state(path, "scaler")
         if not _fitting_optimizer(state["optimizer_state"], optimisation.optimizer):
             self._refuse_state(path, "optimizer_state")
         for name, part in parts.items():
@@ -385,7 +389,7 @@ class Snapshot:
             self._refuse_state(path, "iteration")
         try:
             checkpoint.restore_random_states(state["random_states"])
-        except (RuntimeError, TypeError):
+        except (KeyError, RuntimeError, TypeError):
             self._refuse_state(path, "random_states")
         self.logger.info(f"Restored from {path}: epoch {state['epoch']}, iteration {state['iteration']}")
         return Progress(

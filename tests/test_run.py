@@ -18,7 +18,9 @@ import argparser
 import run
 from dataset import shapes
 from dataset.protocol import select
+from engine.state import claimed
 from results.confusion import read_confusion
+from results.rows import read_runs
 from tasks import load_task
 from tests.conftest import ROOT
 from tests.replay_trees import labelled
@@ -325,6 +327,107 @@ def own_data(folder: Path) -> Path:
             Image.fromarray(picture).save(folder / "images" / split / f"{i}.jpg")
             Image.fromarray(mask).save(folder / "masks" / split / f"{i}.png")
     return folder
+
+
+def own_line(folder: Path, data: Path, words: str) -> str:
+    return (
+        f"--dataset folder --dataset_dir {data} --task {folder}/mine.json --backbone timm:resnet10t --crop_size 32 --crop_size_val 32 "
+        f"--batch_size 2 --epochs 1 --iters_per_epoch 1 --num_workers 0 --device cpu --sample_num 0 --bce --checkpoints {folder}/c "
+        f"--logdir {folder}/l {words}"
+    )
+
+
+def test_runs_of_two_data_sets_do_not_meet(tmp_path: Path) -> None:
+    """Same task file, same run's name: each data set has its folders, and where the folders are of one name, the classes tell."""
+    (tmp_path / "mine.json").write_text('{"0": [1, 2], "1": [3]}')
+    farm, tools, twin = (own_data(tmp_path / name) for name in ("farm", "tools", "elsewhere/farm"))
+    for data in (tools, twin):
+        (data / "classes.txt").write_text("hammer\nsaw\ndrill\n")
+    fresh = "--step 0 --no_pretrained"
+    assert execute(own_line(tmp_path, farm, fresh)) == 0
+    path = tmp_path / "c/step/folder-farm-mine/Experiment_0.pth"
+    content = path.read_bytes()
+    with pytest.raises(UserError, match=r"folder-tools-mine/Experiment_0\.pth: no such checkpoint"):
+        execute(own_line(tmp_path, tools, "--step 0 --test"))
+    with pytest.raises(UserError, match=r"folder-tools-mine/Experiment_0\.pth: no checkpoint of step 0"):
+        execute(own_line(tmp_path, tools, "--step 1"))
+    for words in ("--step 0 --test", f"{fresh} --resume auto", "--step 1"):
+        with pytest.raises(UserError, match=f"{path}: class 1 is cow there and hammer here: it is of another data set"):
+            execute(own_line(tmp_path, twin, words))
+    (farm / "classes.txt").write_text("sheep\ncow\ngoat\n")
+    for words in ("--step 0 --test", "--step 1"):
+        with pytest.raises(UserError, match=f"{path}: class 1 is cow there and sheep here: .* numbered anew"):
+            execute(own_line(tmp_path, farm, words))
+    assert path.read_bytes() == content and not path.with_name("Experiment_0.pth.bak").exists()
+
+    assert execute(own_line(tmp_path, tools, f"{fresh} --resume auto")) == 0
+    assert checkpoint.load(tmp_path / "c/step/folder-tools-mine/Experiment_0.pth")["class_names"] == [
+        "background",
+        "hammer",
+        "saw",
+    ]
+    assert {path.name for path in (tmp_path / "l/results").glob("*.csv")} == {
+        "folder-farm-mine.csv",
+        "folder-tools-mine.csv",
+    }
+    assert {(run.experiment, run.dataset) for run in read_runs([tmp_path / "l"])} == {
+        ("folder-farm-mine", "folder-farm"),
+        ("folder-tools-mine", "folder-tools"),
+    }
+
+
+def test_checkpoints_of_an_earlier_version_are_found_in_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"0": [1, 2], "1": [3]}')
+    farm, tools = (own_data(tmp_path / name) for name in ("farm", "tools"))
+    assert execute(own_line(tmp_path, farm, "--step 0 --no_pretrained")) == 0
+    (tmp_path / "c/step/folder-farm-mine").rename(tmp_path / "c/step/folder-mine")
+    earlier = tmp_path / "c/step/folder-mine/Experiment_0.pth"
+    content = earlier.read_bytes()
+    assert execute(own_line(tmp_path, farm, "--step 0 --test")) == 0
+    assert execute(own_line(tmp_path, farm, "--step 1")) == 0
+    text = (tmp_path / "l/folder-farm-mine/Experiment/log.txt").read_text()
+    assert text.count(f"{earlier}: of version 0.1.0, whose folders had not the data folder's name") == 2
+    assert (tmp_path / "c/step/folder-farm-mine/Experiment_1.pth").is_file() and earlier.read_bytes() == content
+    (tools / "classes.txt").write_text("hammer\nsaw\ndrill\n")
+    with pytest.raises(UserError, match=f"{earlier}: class 1 is cow there and hammer here"):
+        execute(own_line(tmp_path, tools, "--step 0 --test"))
+
+
+def test_a_run_whose_name_another_one_has_leaves_nothing(base: Path, small_shapes: Path) -> None:
+    pytest.importorskip("fcntl")
+    line = f"{common(base, small_shapes)} --name twice --step 0 --bce --no_pretrained"
+    with claimed(argparser.parse(line.split()), main=True):
+        done = subprocess.run(
+            [sys.executable, "run.py", *line.split()], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2 and done.stdout == ""
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("run.py: --name twice: another run of this name is training step 0")
+    )
+    assert not path_of(base, "twice", 0).exists() and not (base / "logs" / EXPERIMENT / "twice").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_old_state_stays(base: Path, small_shapes: Path) -> None:
+    """The limit on the size of a file does to the checkpoint what a full disk does."""
+    pytest.importorskip("resource")
+    line = f"{common(base, small_shapes)} --name full --step 0 --bce --no_pretrained"
+    assert execute(line) == 0
+    path = path_of(base, "full", 0)
+    content = path.read_bytes()
+    program = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (2**22, 2**22))\n"
+        f"sys.argv = ['run.py', *{line.split()!r}]\nimport runpy\nrunpy.run_path('run.py', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"run.py: {path}: cannot be written (File too large, ") and last.endswith(
+        "the old one is left as it was"
+    )
+    assert path.read_bytes() == content and not path.with_suffix(".pth.bak").exists()
+    assert not list(path.parent.glob(".full_0.pth.*.tmp"))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

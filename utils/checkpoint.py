@@ -294,7 +294,7 @@ def _identity(value: Any) -> bool:
 
 # Fields of checkpoints, discriminators and half-trained discriminators: what each is, in code and in words.
 FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "format": (lambda value: value == FORMAT and type(value) is int, f"{FORMAT}; a later version may have written it"),
+    "format": (lambda value: type(value) is int and value == FORMAT, f"{FORMAT}; a later version may have written it"),
     "kind": (_text, "a text"),
     "identity": (_identity, "data set, task, protocol and classes"),
     "class_names": (_list_of(_text), "a list of texts"),
@@ -396,6 +396,5 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Put back what ``random_states`` gave."""
-    if "torch" in states:
-        torch.set_rng_state(states["torch"])
+    """Put back what ``random_states`` gave; KeyError, RuntimeError or TypeError where it is something else."""
+    torch.set_rng_state(states["torch"])

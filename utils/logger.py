@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from utils.errors import UserError, reason
+from utils.errors import PlainFormatter, UserError, reason
 from utils.visualise import drawn
 from utils.whole import cut_half_line
 
@@ -27,7 +27,7 @@ LOG = logging.getLogger("webwilss")
 WANDB_MODES = ("off", "offline", "online")
 # Seconds that wandb may take to send what is left.
 WANDB_PATIENCE = 120.0
-_FORMAT = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
+_FORMAT = PlainFormatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
 
 
 class _Stderr(logging.StreamHandler):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from utils.errors import UserError
 from utils.script import GOES_ON, run
 
 if TYPE_CHECKING:
+    from captions.similarity import Similarity
     from dataset.replay_placing import Placed
 
 LOG = logging.getLogger("webwilss")
@@ -80,6 +82,7 @@ def filter_replay_with_NN(
     else:
         raise UserError("either the class words or the captions' nouns of the originals are needed")
     lists = read_lists(nouns)
+    _tell_unknown(measure, [word for words in wanted.values() for word in words])
     kept = filters.filter_replay_with_NN(lists, wanted, measure, rule)
     write_kept(out, kept)
     _report(out, kept, lists, f"{name}, {rule}")
@@ -106,6 +109,7 @@ def filter_webnew_with_cls(nouns: Path, out: Path, similarity: str | None = None
     measure = make_similarity(name)
     rule = replace(filters.new_class_rule(name), **choices)
     lists = read_lists(nouns)
+    _tell_unknown(measure, list(lists))
     kept = filters.filter_webnew_with_cls(lists, measure, rule)
     write_kept(out, kept)
     _report(out, kept, lists, f"{name}, {rule}")
@@ -138,6 +142,15 @@ def move_web_images(web: Path, classes: Sequence[str], out: Path, mode: str = "c
     from dataset.replay_placing import place_web
 
     return _report_placed(place_web(web, classes, out, mode, anywhere=anywhere), web, out, mode)
+
+
+def _tell_unknown(measure: Similarity, words: Sequence[str]) -> None:
+    """Say which wanted words no noun can be similar to."""
+    from dataset.files import shown
+
+    unknown = [word for word in dict.fromkeys(words) if math.isnan(measure.matrix([word], [word])[0, 0])]
+    if unknown:
+        LOG.warning("%d wanted words are no noun of the measure, and keep no image: %s", len(unknown), shown(unknown))
 
 
 def _report_placed(done: Placed, source: Path, out: Path, mode: str) -> int:

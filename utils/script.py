@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import sys
 from collections.abc import Callable
 
-from utils.errors import UserError, one_line, printable
+from utils.errors import PlainFormatter, UserError, one_line, printable
 
 BAD_INPUT, STOPPED = 2, 130
 # What a disk answers that is full, read-only, broken or somebody else's; the user can put it right.
@@ -26,7 +27,12 @@ def run(main: Callable[[], int | None], name: str, *, stopped: str = "", level: 
         level: messages of the log from this level on go to stderr, bare; None leaves the log as it is.
     """
     if level is not None:
-        logging.basicConfig(level=level, format="%(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(PlainFormatter("%(message)s"))
+        logging.basicConfig(level=level, handlers=[handler])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name need not be text; that it cannot be printed must not end a script.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return main() or 0
     except UserError as error:

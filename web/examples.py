@@ -74,7 +74,7 @@ class ExampleBatch:
 def is_held_out(example: Example) -> bool:
     """Whether an example is kept for the test of the discriminator: the same on every machine."""
     name = f"{example.class_name}/{example.path.name}"
-    return hashlib.sha256(name.encode()).digest()[0] % HELD_OUT == 0
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[0] % HELD_OUT == 0
 
 
 def square(image: Image.Image, size: int, generator: np.random.Generator | None = None) -> Tensor:

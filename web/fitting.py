@@ -211,6 +211,7 @@ def fit(fitting: Fitting, path: Path, key: str) -> None:
         if state.get("key") == key:
             checkpoint.need(state, part, "optimizer", "scheduler", "epoch")
             try:
+                checkpoint.need(state["scheduler"], part, "last_epoch")
                 fitting.load_state(state)
             except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(f"{part}: damaged: does not fit this training; delete it") from error

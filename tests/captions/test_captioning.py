@@ -286,3 +286,25 @@ def test_two_at_once(kind: str, request: pytest.FixtureRequest, tmp_path: Path) 
     assert tried and not done.faults
     marker = out / "captioner.json" if kind == "tree" else out.with_name(f"{out.name}.captioner.json")
     assert "widths" in marker.read_text() and caption_images(images, out, Widths()).captioned == 0
+
+
+def test_the_command_with_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for name in ("a.png", "b\udcff.png"):
+        draw(folder / name, 7)
+    (tmp_path / "captions.json").write_text('[{"image": "a.png", "caption": "a dog"}]')
+    out = os.fsencode(tmp_path) + b"/out\xff.txt"
+    line: list[str | bytes | Path] = [
+        sys.executable,
+        "generate_caption.py",
+        folder,
+        out,
+        "--captioner",
+        "file",
+        "--captions",
+    ]
+    done = subprocess.run([*line, tmp_path / "captions.json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "2 images: 1 captioned" in done.stdout and "1 images without caption" in done.stderr
+    with open(out) as file:
+        assert file.read() == "a.png a dog\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,3 +142,12 @@ def test_nouns_of_captions() -> None:
 def test_rules_that_make_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="is needed"):
         FilterRule(**wrong)
+
+
+def test_an_archive_whose_list_of_files_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "nouns.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ä.txt", "a.jpg dog \n")
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
+    with pytest.raises(UserError, match=r"nouns\.zip: its list of files is no text in UTF-8"):
+        read_lists(path)

@@ -263,6 +263,7 @@ def test_an_edited_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("content", "said"),
     [
         ("{", "no JSON"),
+        ("[" * 100_000, "no JSON"),
         ("[]", "holds no class"),
         ("{}", "holds no class"),
         ('{"dog": ["dog"]}', "class dog: needs a part"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -148,6 +149,29 @@ def test_a_tree_that_nobody_signed(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert len(view(tree)) == 4
     assert "nothing says who labelled it" in caplog.text
     (tree / "labels.json").write_text("{")
+    with pytest.raises(UserError, match=r"labels\.json: damaged"):
+        view(tree)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"settings": [""]},
+        {"step": "0"},
+        {"classes": [[1]]},
+        {"classes": [["1", "circle"]]},
+        {"classes": {"1": 2}},
+        {"task": None},
+        {"more": 1},
+    ],
+)
+def test_markers_of_another_shape(changed: dict[str, object], tmp_path: Path) -> None:
+    tree = labelled(tmp_path / "tree")
+    content = json.loads((tree / "labels.json").read_text())
+    (tree / "labels.json").write_text(json.dumps(content | changed))
+    with pytest.raises(UserError, match=r"labels\.json: damaged"):
+        view(tree)
+    (tree / "labels.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match=r"labels\.json: damaged"):
         view(tree)
 

@@ -262,6 +262,16 @@ def test_one_run_at_a_time(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert not list((folder / "tree").iterdir())
 
 
+def test_words_that_no_noun_is_similar_to_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """HER2+ is not taken for another word; its list keeps nothing."""
+    for name in ("HER2+", "dog+", "cow"):
+        (folder / "web").mkdir(exist_ok=True)
+        (folder / "web" / f"{name}.txt").write_text("a.jpg her2 dog cow \n")
+    assert run(folder, "filter_webnew_with_cls --nouns ./web --out ./kept") == 0
+    assert kept(folder) == {"HER2+": [], "cow": ["a.jpg"], "dog+": []}
+    assert "2 wanted words are no noun of the measure, and keep no image: HER2+, dog+" in caplog.text
+
+
 def test_names_in_another_form_of_unicode(folder: Path) -> None:
     """Class words, lists and downloads meet, whichever way each of them writes an accent."""
     whole, apart = "kühe", unicodedata.normalize("NFD", "kühe")
@@ -289,6 +299,7 @@ BAD = {
     "both": ("", f"{REPLAY} --caption_nouns ./classes.txt", "--against classes needs --classes FILE and takes no --caption_nouns"),
     "other lists": ("kept/x.txt=", REPLAY, "kept: holds 1 other files (x.txt ...)"),
     "binary": ("nouns/x.txt=\udcff\udcfe", REPLAY, "x.txt: is no text in UTF-8"),
+    "name of an archive": ("x.zip=PK\udcff", REPLAY.replace("./nouns", "./x.zip"), "x.zip: is damaged or no zip archive"),
     "no lists": ("", MOVE, "kept: no such folder"),
     "way out": ("kept/2008_000001.txt=../../x.jpg\n", MOVE, "'../../x.jpg' is no name of an image file"),
     "no images": ("kept/a.txt=1.jpg\n", MOVE.replace("./images", "./none"), "none: no such folder"),

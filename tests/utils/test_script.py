@@ -70,3 +70,9 @@ def test_other_errors_of_the_system_pass() -> None:
 
     with pytest.raises(ConnectionResetError):
         run(main, "run.py")
+
+
+def test_names_that_are_no_text_are_printed_in_escapes() -> None:
+    code = "from utils.script import run; run(lambda: print('a\\udcff.jpg'), 'x.py')"
+    done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.stdout == b"a\\udcff.jpg\n" and done.stderr == b""
