@@ -19,10 +19,9 @@ from tqdm import tqdm
 
 from captions.captioners.base import Captioner
 from captions.formats import caption_line, read_captions
-from utils.claims import claimed
 from utils.errors import UserError
 from utils.manifest import Manifest, Row, Writer, is_image, open_manifest
-from utils.whole import cut_half_line
+from utils.whole import claimed, cut_half_line
 
 T = TypeVar("T")
 

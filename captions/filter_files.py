@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from captions.filters import generate_NN
 from captions.formats import by_original, parse_nouns, read_captions, read_nouns, write_nouns
-from utils.claims import claimed
 from utils.errors import UserError
+from utils.whole import claimed
 
 LOG = logging.getLogger("webwilss")
 SUFFIX = ".txt"

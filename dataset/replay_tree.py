@@ -25,10 +25,9 @@ from typing import Any
 
 from captions.formats import split_line
 from dataset.files import by_stem, need_folder, read_lines
-from utils.claims import claimed
 from utils.errors import UserError
 from utils.manifest import IMAGE_SUFFIXES, is_image
-from utils.whole import write_whole
+from utils.whole import claimed, write_whole
 
 MARKER = "labels.json"
 TRAIN_FILE = "train_fullPath.txt"
