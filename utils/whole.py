@@ -74,7 +74,7 @@ class InUse(Exception):
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
+def locked(path: Path, *, wait: bool, forked: bool = True) -> Iterator[int | None]:
     """Keep other processes that lock ``path`` out of the block, where the system has file locks.
 
     The lock ends with the block, or with the process; a process that inherits the handle keeps it.
@@ -82,6 +82,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
     Args:
         path: a folder, or a file, which is made where there is none and whose content is left alone.
         wait: whether to wait while another process has the lock.
+        forked: whether processes that this one forks keep the lock too; loading processes outlive a killed run by seconds.
 
     Yields:
         The handle of the lock; None where the system has no file locks, and nobody is kept out.
@@ -96,6 +97,8 @@ def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
         yield None
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    if not forked:
+        _OWN.add(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,23 +106,26 @@ def locked(path: Path, *, wait: bool) -> Iterator[int | None]:
             raise InUse(f"{path}: another process has the lock") from None
         yield handle
     finally:
-        os.close(handle)
+        if forked or handle in _OWN:
+            _OWN.discard(handle)
+            os.close(handle)
+
+
+# Handles of locks that end with this process, whatever it has forked.
+_OWN: set[int] = set()
+
+
+def _close_own() -> None:
+    while _OWN:
+        os.close(_OWN.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_own)
 
 
 # What a file system without locks answers.
 LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
-# Handles of this process's claims; a forked child lets go of them, else it would hold them after this process was killed.
-_CLAIMS: set[int] = set()
-
-
-def _let_go() -> None:
-    for handle in _CLAIMS:
-        os.close(handle)
-    _CLAIMS.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -137,15 +143,11 @@ def claimed(path: Path, work: str) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            handle = stack.enter_context(locked(path, wait=False))
+            stack.enter_context(locked(path, wait=False, forked=False))
         except InUse:
             raise UserError(f"{path}: another run is at work on it ({work}); wait for it or stop it") from None
         except OSError as error:
             if error.errno not in LOCKLESS:
                 raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
             LOG.warning("%s: cannot be locked (%s); let no other run write to it meanwhile", path, error.strerror)
-            handle = None
-        if handle is not None:
-            _CLAIMS.add(handle)
-            stack.callback(_CLAIMS.discard, handle)
         yield
