@@ -133,4 +133,6 @@ def test_classes_without_a_pixel_are_told(tmp_path: Path) -> None:
         "No test image holds 3 of 3 classes: red, green, blue; only background can be scored",
         "No validation image holds 1 of 3 classes: green; no score speaks of that",
     ]
-    assert math.isnan(alone.all_iou) and alone.by_name()["background"] == pytest.approx(1), "background alone is no score"
+    assert math.isnan(alone.all_iou) and alone.by_name()["background"] == pytest.approx(1), (
+        "background alone is no score"
+    )

@@ -66,12 +66,12 @@ def test_an_echo_is_the_same_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_nothing_has_to_be_saved_the_first_signal_ends_it() -> None:
     with Stopping() as stopping:
-        with pytest.raises(Stopped, match=r"^stopped by signal 15 before the start$") as stopped:
-            with stopping.at_once("before the start"):
-                try:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                except Exception:
-                    pytest.fail("whoever guards against faults lets it pass")
+        asked = pytest.raises(Stopped, match=r"^stopped by signal 15 before the start$")
+        with asked as stopped, stopping.at_once("before the start"):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except Exception:
+                pytest.fail("whoever guards against faults lets it pass")
         assert stopped.value.exit_code == 143
     with Stopping() as stopping:
         with stopping.at_once("before the start"):

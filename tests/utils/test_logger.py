@@ -304,7 +304,11 @@ def test_a_full_disk_ends_no_training(tmp_path: Path, files: bool) -> None:
     assert done.returncode == 0 and done.stdout == "ended\n", done.stderr[-2000:]
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     assert done.stderr.count("TensorBoard is left out from here on (") == 1
-    assert done.stderr.count("log.txt: left out from here on (") == done.stderr.count("numbers are missing there (") == files
+    assert (
+        done.stderr.count("log.txt: left out from here on (")
+        == done.stderr.count("numbers are missing there (")
+        == files
+    )
     written = (tmp_path / "scalars.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in written[:30]] == list(range(30))
 
