@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import multiprocessing.util  # Its exit handler comes before ours, and so runs after it.
 import os
 import signal
 import sys
@@ -109,7 +112,7 @@ def shielded() -> Iterator[None]:
     """Processes and threads that start in the block never get SIGTERM or Ctrl-C; signals to this one wait for its end.
 
     For the workers of a loader: a signal to the whole group would end them before the state is saved. Torch's
-    workers end by themselves where their parent is gone.
+    workers end by themselves where their parent is gone, and are killed where it ends by an error.
     """
     mask = getattr(signal, "pthread_sigmask", None)
     if mask is None:  # Windows
@@ -120,3 +123,12 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         mask(signal.SIG_SETMASK, before)
+        atexit.unregister(_kill_workers)
+        atexit.register(_kill_workers)
+
+
+def _kill_workers() -> None:
+    """At the end of this process: multiprocessing would ask shielded workers by SIGTERM to end, and wait for ever."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
