@@ -129,4 +129,6 @@ def tell_absent(logger: Logger, images: str, result: Scores) -> None:
     if absent:
         every = len(absent) == len(result.names) - 1
         what = "only background can be scored" if every else "no score speaks of that"
-        logger.warning(f"No {images} image holds {len(absent)} of {len(result.names) - 1} classes: {shown(absent)}; {what}")
+        logger.warning(
+            f"No {images} image holds {len(absent)} of {len(result.names) - 1} classes: {shown(absent)}; {what}"
+        )

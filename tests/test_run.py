@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import argparser
 import run
 from dataset import shapes
 from dataset.protocol import select
+from engine import testing
 from engine.state import claimed
 from results.confusion import read_confusion
 from results.rows import read_runs
@@ -499,3 +501,123 @@ def test_dry_run_prints_the_lines(line: str, gpus: str, runs: int, tmp_path: Pat
         ["bash", "run.sh", "voc"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert refused.returncode == 2 and "TASK" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "logs/results/shapes-5-3.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["name"] == name]
+
+
+def test_no_ornament_takes_a_result_with_it(
+    base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figure, sample pictures and page fail; the numbers are there, and the exit code is 0."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no room")
+
+    for name in ("confusion_figure", "panel", "write_report"):
+        monkeypatch.setattr(testing, name, fails)
+    line = f"{common(base, small_shapes)} --name plain --step 0 --bce --no_pretrained --test --report --ckpt {path_of(base, 'run', 0)}"
+    assert execute(line) == 0
+    said = capsys.readouterr()
+    for what in ("The confusion matrix's figure", "The picture of sample predictions", "The page "):
+        assert said.err.count(what) == 1 and f"{what}" in said.err
+    assert said.err.count("(RuntimeError: no room); the numbers are written") == 3
+    assert "harmonic" in said.out and "Page with predictions" not in said.out
+    assert len(rows_of(base, "plain")) == 1 and read_confusion(base / "logs" / EXPERIMENT / "plain/confusion_0.csv")
+
+
+def test_a_table_that_cannot_be_written_leaves_the_scores_in_the_log(
+    base: Path, small_shapes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "l/results/shapes-5-3.csv").mkdir(parents=True)
+    line = f"{common(base, small_shapes)} --name full --step 0 --bce --no_pretrained --test --ckpt {path_of(base, 'run', 0)}"
+    with pytest.raises(UserError, match=r"shapes-5-3\.csv"):
+        execute(line.replace(f"--logdir {base}/logs", f"--logdir {tmp_path}/l"))
+    assert " test: overall_acc" in (tmp_path / "l" / EXPERIMENT / "full/log.txt").read_text()
+
+
+def test_wandb_offline_as_a_user_runs_it(base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(base))
+    line = (
+        f"run.py {common(base, small_shapes)} --name board --step 0 --bce --no_pretrained --test --report --wandb offline "
+        f"--ckpt {path_of(base, 'run', 0)}"
+    )
+    done = subprocess.run([sys.executable, *line.split()], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "left out" not in done.stderr and len(rows_of(base, "board")) == 1
+    pictures = base / "logs" / EXPERIMENT / "board/wandb"
+    assert len(list(pictures.glob("offline-run-*/files/media/images/test/confusion_*.png"))) == 1
+    assert len(list(pictures.glob("offline-run-*/files/media/images/test/samples_*.png"))) == 1
+
+
+SIGNS = ("$5 and $10_{note}", 'bill $\\frac$ <b>x</b>, "y"', "a/b 100% \u732b")
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images whose classes have names of signs that drawing, tables and pages could read."""
+    data = own_data(tmp_path_factory.mktemp("signs"))
+    (data / "classes.txt").write_text("\n".join(SIGNS) + "\n", encoding="utf-8")
+    return data
+
+
+def own_line(data: Path, folder: Path) -> str:
+    return (
+        f"--dataset folder --dataset_dir {data} --task offline --backbone timm:resnet10t --no_pretrained --crop_size 32 "
+        f"--crop_size_val 32 --batch_size 2 --epochs 1 --iters_per_epoch 1 --num_workers 0 --device cpu --sample_num 1 "
+        f"--checkpoints {folder}/c --logdir {folder}/l --bce"
+    )
+
+
+def test_class_names_are_shown_as_they_are(signed: Path, tmp_path: Path) -> None:
+    assert execute(f"{own_line(signed, tmp_path)} --report --name signs") == 0
+    folder = tmp_path / "l/folder-offline/signs"
+    assert "left out" not in (folder / "log.txt").read_text()
+    assert read_confusion(folder / "confusion_0.csv")[1] == ["background", *SIGNS]
+    tags = {json.loads(text)["tag"] for text in (folder / "scalars.jsonl").read_text().splitlines()}
+    assert {f"test/class_iou/{name}" for name in SIGNS} <= tags
+    page = (folder / "report_0.html").read_text(encoding="utf-8")
+    assert all(escape(name) in page for name in SIGNS) and "<b>x</b>" not in page
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    assert "test/confusion" in board.Tags()["images"]
+
+
+def test_a_test_without_a_class_is_no_full_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Background alone would score 100; that no validation image holds a class is told once, not at each validation."""
+    data = own_data(tmp_path / "mine")
+    for mask in (data / "masks/val").iterdir():
+        Image.fromarray(np.zeros((50, 60), np.uint8)).save(mask)
+    line = own_line(data, tmp_path).replace("--epochs 1", "--epochs 2")
+    assert execute(f"{line} --val_interval 1 --name none") == 0
+    said = capsys.readouterr()
+    assert said.err.count("No test image holds 3 of 3 classes: cow, sheep, goat; only background can be scored") == 1
+    assert said.err.count("No validation image holds a class of this step: cow, sheep, goat; ") == 1
+    assert said.out.splitlines()[1].split() == ["after", "-", "-", "-", "-"]
+
+
+def test_a_batch_too_small_for_its_norms_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    line = own_line(own_data(tmp_path / "mine"), tmp_path).replace("--batch_size 2", "--batch_size 1")
+    checkpoint_of_before = tmp_path / "c/step/folder-offline/one_0.pth"
+    checkpoint_of_before.parent.mkdir(parents=True)
+    checkpoint_of_before.write_bytes(b"finished")
+    for crop in (16, 32):
+        with pytest.raises(UserError, match=f"1 image .* --crop_size {crop} .* --batch_size") as caught:
+            execute(f"{line.replace('--crop_size 32', f'--crop_size {crop}')} --name one")
+        assert "\n" not in str(caught.value) and checkpoint_of_before.read_bytes() == b"finished"
+
+
+def test_the_log_says_the_share_of_replay_images(base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    tree = labelled(tmp_path / "tree", ["circle", "star"], 3)
+    line = (
+        f"{common(base, small_shapes)} --name share --step 1 --lr 0.001 --step_ckpt {path_of(base, 'run', 0)} --weakly "
+        f"--pseudo_ep 0 --replay --replay_path {tree} --replay_num 2 --replay_share 0.25"
+    )
+    assert execute(line) == 0
+    assert " new and 4 replay images, 3:1: 1 epochs of " in (base / "logs" / EXPERIMENT / "share/log.txt").read_text()

@@ -365,7 +365,8 @@ class Logger:
             self._boards = []
             self._forget_scalars()
             LOG.removeHandler(self._file)
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
         if self._handler in LOG.handlers:
             LOG.removeHandler(self._handler)
             LOG.propagate = True
