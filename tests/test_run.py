@@ -565,7 +565,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
-def own_line(data: Path, folder: Path) -> str:
+def data_line(data: Path, folder: Path) -> str:
     return (
         f"--dataset folder --dataset_dir {data} --task offline --backbone timm:resnet10t --no_pretrained --crop_size 32 "
         f"--crop_size_val 32 --batch_size 2 --epochs 1 --iters_per_epoch 1 --num_workers 0 --device cpu --sample_num 1 "
@@ -574,7 +574,7 @@ def own_line(data: Path, folder: Path) -> str:
 
 
 def test_class_names_are_shown_as_they_are(signed: Path, tmp_path: Path) -> None:
-    assert execute(f"{own_line(signed, tmp_path)} --report --name signs") == 0
+    assert execute(f"{data_line(signed, tmp_path)} --report --name signs") == 0
     folder = tmp_path / "l/folder-offline/signs"
     assert "left out" not in (folder / "log.txt").read_text()
     assert read_confusion(folder / "confusion_0.csv")[1] == ["background", *SIGNS]
@@ -594,7 +594,7 @@ def test_a_test_without_a_class_is_no_full_score(tmp_path: Path, capsys: pytest.
     data = own_data(tmp_path / "mine")
     for mask in (data / "masks/val").iterdir():
         Image.fromarray(np.zeros((50, 60), np.uint8)).save(mask)
-    line = own_line(data, tmp_path).replace("--epochs 1", "--epochs 2")
+    line = data_line(data, tmp_path).replace("--epochs 1", "--epochs 2")
     assert execute(f"{line} --val_interval 1 --name none") == 0
     said = capsys.readouterr()
     assert said.err.count("No test image holds 3 of 3 classes: cow, sheep, goat; only background can be scored") == 1
@@ -603,7 +603,7 @@ def test_a_test_without_a_class_is_no_full_score(tmp_path: Path, capsys: pytest.
 
 
 def test_a_batch_too_small_for_its_norms_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    line = own_line(own_data(tmp_path / "mine"), tmp_path).replace("--batch_size 2", "--batch_size 1")
+    line = data_line(own_data(tmp_path / "mine"), tmp_path).replace("--batch_size 2", "--batch_size 1")
     checkpoint_of_before = tmp_path / "c/step/folder-offline/one_0.pth"
     checkpoint_of_before.parent.mkdir(parents=True)
     checkpoint_of_before.write_bytes(b"finished")
