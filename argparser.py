@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import tasks
 from utils import values
@@ -56,6 +58,14 @@ def _backbone(text: str) -> str:
         *names, last = body_names()
         raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(names)} or {last}")
     return text
+
+
+def folder_name(folder: str) -> str:
+    """What a data folder is called in names of files: letters, digits, ``.``, ``-`` and ``_``, at most 80 bytes; "" for ``/``."""
+    # Of "." and "..", too; a link has the name that the user gave it.
+    name = unicodedata.normalize("NFC", os.path.basename(os.path.abspath(folder)))
+    safe = re.sub(r"[^\w.-]", "_", name).lstrip(".")
+    return safe.encode()[:80].decode(errors="ignore")
 
 
 def experiment_name(dataset: str, task: str, protocol: str) -> str:
@@ -323,11 +333,23 @@ class Options:
     @property
     def experiment(self) -> str:
         """Name of the folders of this data set, task and protocol (``experiment_name``)."""
-        return experiment_name(self.dataset, self.task, self.protocol)
+        return experiment_name(self.data_name, self.task, self.protocol)
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data set in those of folders and tables: a user's own is called after its folder, ``folder-fruit``."""
+        own = folder_name(self.dataset_dir) if self.dataset == "folder" and self.dataset_dir is not None else ""
+        return f"{self.dataset}-{own}" if own else self.dataset
 
     def checkpoint_path(self, step: int) -> Path:
         """Where this run's name keeps the checkpoint of ``step``."""
         return Path(self.checkpoints) / "step" / self.experiment / f"{self.name}_{step}.pth"
+
+    def found_checkpoint(self, step: int) -> Path:
+        """``checkpoint_path``; where it is missing and version 0.1.0 has left one, whose folders had not the data folder's name, that."""
+        own = self.checkpoint_path(step)
+        earlier = own.parent.with_name(experiment_name(self.dataset, self.task, self.protocol)) / own.name
+        return earlier if not own.is_file() and earlier.is_file() else own
 
     @property
     def log_folder(self) -> Path:
@@ -362,6 +384,18 @@ class Shorthands:
 OPTIONS = declared(Options)
 
 
+def misfits(saved: Mapping[str, Any]) -> list[str]:
+    """Names of options of an earlier run whose value is of another type than the option's."""
+    types = get_type_hints(Options)
+
+    def fits(value: Any, wanted: Any) -> bool:
+        if type(value) is bool:
+            return wanted is bool
+        return isinstance(value, wanted) or (type(value) is int and wanted is float)
+
+    return [key for key, value in saved.items() if key in types and not fits(value, types[key])]
+
+
 def default_of(name: str, dataset: str) -> Any:
     """What option ``name`` is with a data set, where the command line does not name it; None where other options decide."""
     return OPTIONS[name].default_of(dataset)
@@ -392,12 +426,12 @@ def _check_task(given: argparse.Namespace, name: str) -> None:
 def _check_checkpoints(options: Options) -> None:
     """The checkpoints that the run starts from must be there."""
     if options.step > 0 and (options.report or not options.test) and options.step_ckpt is None:
-        path = options.checkpoint_path(options.step - 1)
+        path = options.found_checkpoint(options.step - 1)
         refuse(
             not path.is_file(),
             f"{path}: no checkpoint of step {options.step - 1}; train it first, or name one with --step_ckpt",
         )
-    path = options.checkpoint_path(options.step)
+    path = options.found_checkpoint(options.step)
     refuse(
         (options.continue_ckpt or (options.test and options.ckpt is None)) and not path.is_file(),
         f"{path}: no such checkpoint; train it first, or name one with --ckpt",

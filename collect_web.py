@@ -16,6 +16,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from utils.errors import shown_text
 from utils.script import GOES_ON, run
 
 SOURCES_HELP = (
@@ -47,6 +48,12 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=8, help="downloads at the same time")
     add("--rate", type=float, default=4, help="images a second from one host, at most")
     add("--api_rate", type=float, default=1, help="searches a second, at most")
+    add(
+        "--patience",
+        type=float,
+        default=600,
+        help="seconds that one host is waited for in vain; then the rest of it is refused",
+    )
     add("--contact", default="", help="mail address or page, told to the sites: whom they may write to")
     add("--allow_private", action="store_true", help="download from the local network, too")
     add("--proxy", help="address of a proxy; it has to keep out of its own local network itself")
@@ -65,15 +72,20 @@ def main(given: argparse.Namespace) -> int:
     with closing(Client(
         given.contact, limits,
         rate=given.rate, api_rate=given.api_rate, allow_private=given.allow_private, proxy=given.proxy,
+        patience=given.patience,
     )) as client:  # fmt: skip
         collected = collect(plan, client, given.out)
     print(f"{'class':20}{'found':>8}{'kept':>8}{'refused':>9}  reasons")
     for count in collected.counts:
-        reasons = ", ".join(f"{reason} {number}" for reason, number in count.refused.most_common())
-        print(f"{count.name:20}{count.found:>8}{count.kept:>8}{count.refused.total():>9}  {reasons}".rstrip())
+        reasons = shown_text(", ".join(f"{reason} {number}" for reason, number in count.refused.most_common()))
+        print(
+            f"{shown_text(count.name):20}{count.found:>8}{count.kept:>8}{count.refused.total():>9}  {reasons}".rstrip()
+        )
     print(f"Written to {given.out}, refused addresses to {given.out / 'rejected.csv'}")
+    for sentence in collected.notes:
+        print(shown_text(sentence))
     for sentence in collected.troubles:
-        print(f"collect_web.py: {sentence}", file=sys.stderr)
+        print(f"collect_web.py: {shown_text(sentence)}", file=sys.stderr)
     return 1 if collected.troubles else 0
 
 

@@ -13,6 +13,7 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ def main(given: argparse.Namespace) -> int:
         raise UserError("--batch_size and --max_side need at least 1, --num_workers at least 0")
     # Imported here, so that --help answers at once.
     from dataset.files import shown
-    from dataset.replay_tree import originals, sign
+    from dataset.replay_tree import claimed_tree, originals, sign
     from engine.labelling import Labeller, LabelSettings, label_tree, wanted_ids, words_digest
     from utils import distributed
 
@@ -94,14 +95,21 @@ def main(given: argparse.Namespace) -> int:
     try:
         words = given.drop_without_words
         digest = None if words is None else words_digest(words)
-        settings = LabelSettings(given.flip, tuple(given.scales), given.threshold, given.max_side, given.precision, digest)
+        settings = LabelSettings(
+            given.flip, tuple(given.scales), given.threshold, given.max_side, given.precision, digest
+        )
         labeller = Labeller(given.ckpt, settings, runtime, options)
         wanted = {} if words is None else wanted_ids(words, labeller.marker.classes)
-        sign(given.path, labeller.marker, relabel=given.relabel, write=runtime.main)
-        runtime.barrier()
-        done = label_tree(
-            given.path, labeller, runtime, wanted=wanted, batch_size=given.batch_size, workers=given.num_workers
-        )
+        with ExitStack() as stack:
+
+            def begin() -> None:
+                stack.enter_context(claimed_tree(given.path))
+                sign(given.path, labeller.marker, relabel=given.relabel)
+
+            runtime.on_main(begin)
+            done = label_tree(
+                given.path, labeller, runtime, wanted=wanted, batch_size=given.batch_size, workers=given.num_workers
+            )
     finally:
         distributed.stop()
     if runtime.main:

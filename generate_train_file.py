@@ -2,7 +2,8 @@
 
     python generate_train_file.py --path data/replay
 
-run.py --replay reads these files. Exit code 0; 1 where images have no label and are left out; 2 for bad input.
+run.py --replay reads these files. Exit code 0; 1 where images have no label, or a name that no list can hold, and are left out; 2
+for bad input.
 """
 
 from __future__ import annotations
@@ -29,10 +30,17 @@ def main(given: argparse.Namespace) -> int:
     """Write the lists and report; the exit code."""
     # Imported here, so that --help answers at once.
     from dataset.files import shown
-    from dataset.replay_tree import write_train_files
+    from dataset.replay_tree import claimed_tree, originals, write_train_files
 
-    done = write_train_files(given.path)
+    originals(given.path)
+    with claimed_tree(given.path):
+        done = write_train_files(given.path)
     print(f"{done.images} images of {done.folders} originals listed, {done.dropped} dropped by their labels")
+    if done.faults:
+        print(
+            f"generate_train_file.py: {len(done.faults)} files cannot be listed and are left out: {shown(done.faults)}",
+            file=sys.stderr,
+        )
     if done.missing:
         names = shown(map(str, done.missing))
         print(
@@ -40,7 +48,7 @@ def main(given: argparse.Namespace) -> int:
             "run generate_label.py again, or remove them",
             file=sys.stderr,
         )
-    return 1 if done.missing else 0
+    return 1 if done.missing or done.faults else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ usage: bash run.sh COMMAND
 
   demo                          make .venv, install, run the whole method on drawn shapes, write demo/report.html
   test [PYTEST OPTIONS]         make .venv, install, check style and types, run the whole test suite
+  fuzz [PYTEST OPTIONS]         the same .venv; every reader of files against hostile input, a minute each (FUZZ_SECONDS)
   animals --data DIR [OPTIONS]  every method and part on real photographs, with seeds
   voc TASK [OPTIONS]            PASCAL VOC at the paper's scale (15-5, 10-10, 15-5s ...), with --overlap or without
   coco [OPTIONS]                COCO to VOC at the paper's scale
@@ -64,11 +65,18 @@ run_tests() {
     "$PYTHON" -m pytest "$@"
 }
 
+run_fuzz() {
+    EXTRA=dev
+    install "$EXTRA"
+    FUZZ=long "$PYTHON" -m pytest tests/fuzz "$@"
+}
+
 EXTRA=${EXTRA:-demo}
 command=${1:-}
 [[ $# -eq 0 ]] || shift
 case $command in
     test) run_tests "$@" ;;
+    fuzz) run_fuzz "$@" ;;
     demo | animals | voc | coco) experiment "$command" "$@" ;;
     "" | -h | --help | help) usage ;;
     *)

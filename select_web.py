@@ -14,7 +14,7 @@ import logging
 import sys
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, shown_text
 from utils.script import GOES_ON, run
 
 
@@ -96,10 +96,10 @@ def main(given: argparse.Namespace) -> int:
     )  # fmt: skip
     print(f"{'class':20}{'candidates':>12}{'kept':>8}{'unusable':>10}")
     for name, total, kept, bad in selected.counts:
-        print(f"{name:20}{total:>12}{kept:>8}{bad:>10}")
+        print(f"{shown_text(name):20}{total:>12}{kept:>8}{bad:>10}")
     print(f"Written to {given.out}" + (f", sheets in {selected.sheets[0].parent}" if selected.sheets else ""))
     for sentence in selected.troubles:
-        print(f"select_web.py: {sentence}", file=sys.stderr)
+        print(f"select_web.py: {shown_text(sentence)}", file=sys.stderr)
     return 1 if selected.troubles else 0
 
 

@@ -11,14 +11,19 @@ A new task is one line in ``TASKS`` or a JSON file ``{"0": [0, ...], "1": [...]}
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
+from utils.texts import read_text
 
 BACKGROUND = 0
 IGNORE = 255
+# A task's file has a few ids of three digits: bytes and digits beyond these are another file's.
+LONGEST_FILE, LONGEST_ID = 1 << 20, 9
 # What becomes of classes not yet learned in test masks: all left out, those of later steps background, all background.
 TEST_UNKNOWN = ("ignore", "later", "background")
 
@@ -164,25 +169,45 @@ def check_steps(steps: Sequence[Sequence[int]], known: set[int] | None, where: s
     flat = [i for classes in steps for i in classes]
     if flat[0] != BACKGROUND:
         raise UserError(f"{where}: step 0 must start with background, class 0")
-    repeated = sorted({i for i in flat if flat.count(i) > 1})
+    repeated = sorted(i for i, count in Counter(flat).items() if count > 1)
     if repeated:
-        raise UserError(f"{where}: classes {repeated} are listed more than once")
+        raise UserError(f"{where}: classes {_few(repeated)} are listed more than once")
     wrong = sorted(i for i in flat if not 0 <= i < IGNORE or (known is not None and i not in known))
     if wrong:
-        raise UserError(f"{where}: classes {wrong} are not in the data set")
+        raise UserError(f"{where}: classes {_few(wrong)} are not in the data set")
+
+
+def _few(ids: Sequence[int], most: int = 10) -> str:
+    return f"{list(ids[:most])}" + (f" and {len(ids) - most} more" if len(ids) > most else "")
+
+
+def _number(text: str) -> int:
+    if len(text) > LONGEST_ID:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand once; JSON lets the last of several win."""
+    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0][:20]!r} stands twice")
+    return dict(pairs)
 
 
 def _read_json(path: Path) -> list[list[int]]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raw = json.loads(read_text(path, LONGEST_FILE), object_pairs_hook=_once, parse_int=_number)
+    except UserError as error:
+        raise UserError(f"--task {error}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--task {path}: cannot be read as JSON ({error})") from error
-    if not isinstance(raw, dict) or sorted(raw) != sorted(str(i) for i in range(len(raw))):
+    if not isinstance(raw, dict) or raw.keys() != {str(i) for i in range(len(raw))}:
         raise UserError(f'--task {path}: expected {{"0": [0, ...], "1": [...], ...}}, steps numbered from 0')
     steps = [raw[str(i)] for i in range(len(raw))]
     if not all(isinstance(s, list) and all(type(i) is int for i in s) for s in steps):
         raise UserError(f"--task {path}: every step must be a list of class ids (whole numbers)")
-    return [s if i or (s and s[0] == BACKGROUND) else [BACKGROUND, *s] for i, s in enumerate(steps)]
+    return [s if i or not s or s[0] == BACKGROUND else [BACKGROUND, *s] for i, s in enumerate(steps)]
 
 
 def load_task(dataset: str, name: str, known: set[int] | None = None) -> Task:

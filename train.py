@@ -7,7 +7,9 @@ ranks see the batches that one process would.
 
 from __future__ import annotations
 
+import math
 import time
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -18,16 +20,18 @@ from tqdm import tqdm
 
 from argparser import Options
 from dataset.batch import Batch, collate
+from dataset.files import shown
 from dataset.incremental import IncrementalView
 from dataset.replay import WithReplay
 from dataset.sampler import BatchSampler, GlobalBatchSampler, InterleavedBatchSampler
 from dataset.views import TrainingView
-from engine.evaluation import Evaluator, log_scores
-from engine.networks import Optimisation, full_precision, make_networks, make_optimisation
+from engine.evaluation import Evaluator, log_scores, tell_absent
+from engine.networks import Optimisation, check_norms, full_precision, make_networks, make_optimisation
 from engine.state import Progress, Snapshot, weights_origin
-from engine.stopping import Stopped, Stopping
+from engine.stopping import Stopped, Stopping, shielded
 from methods.base import Iteration
 from tasks import Task
+from utils.checks import images_per_rank, replay_images
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.logger import Logger
@@ -42,6 +46,7 @@ class Trainer:
         class_names: id -> name.
         runtime: device, precision and ranks.
         logger: where scalars, pictures and sentences go.
+        stopping: who notes a request to stop; whoever made it enters and leaves it.
 
     The networks exist once it is made; ``begin`` gives them weights, optimiser and schedule.
     """
@@ -55,6 +60,7 @@ class Trainer:
         class_names: dict[int, str],
         runtime: Runtime,
         logger: Logger,
+        stopping: Stopping | None = None,
     ) -> None:
         self.options, self.task, self.runtime, self.logger = options, task, runtime, logger
         step = options.step
@@ -64,9 +70,12 @@ class Trainer:
         self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger)
         # Whole images differ in size.
         size = options.batch_size if options.crop_val else 1
-        self.evaluator = Evaluator(self.names, self.old, runtime, batch_size=size, num_workers=options.num_workers)
-        self.stopping = Stopping()
+        self.evaluator = Evaluator(
+            self.names, self.old, runtime, batch_size=size, num_workers=options.num_workers, between=self._may_stop
+        )
+        self.stopping = stopping or Stopping()
         self.progress = Progress()
+        self._told_absent = False
         self.iters_per_epoch = 1
         self.forward: nn.Module = self.networks.student
 
@@ -81,6 +90,9 @@ class Trainer:
         Raises:
             UserError: a checkpoint of another run or network, or no pretrained weights.
         """
+        if train is not None:
+            images = images_per_rank(self.options.batch_size, self.runtime.world)
+            check_norms(self.networks, self.runtime, images, self.options.crop_size)
         optimisation = None if train is None else self.build(len(self.sampler(train)))
         self.progress = self.snapshot.start(weights_origin(self.options), optimisation)
         if self.options.compile:
@@ -118,6 +130,8 @@ class Trainer:
     def fit(self, train: TrainingView | None, val: IncrementalView) -> None:
         """Train to the last epoch, validating and saving on the way; a finished run stays as it is.
 
+        Whatever a validation follows is saved before it: a run that goes on from there begins with the validation.
+
         Args:
             train: the training images; None for a run that only tests, which is not trained.
             val: images of the validations in between.
@@ -132,17 +146,15 @@ class Trainer:
         sampler = self.sampler(train)
         loader = self._loader(train, sampler)
         self._announce(train, sampler)
-        with self.stopping:
-            for epoch in range(progress.epoch, options.epochs):
-                sampler.set_epoch(epoch, progress.iteration)
-                self._epoch(loader, epoch)
-                progress.epoch, progress.iteration = epoch + 1, 0
-                if (epoch + 1) % options.val_interval == 0 and epoch + 1 < options.epochs:
-                    self._validate(val, epoch)
-                if (epoch + 1) % options.ckpt_interval == 0 and epoch + 1 < options.epochs:
-                    self.save()
-        if options.epochs % options.val_interval == 0:
-            self._validate(val, options.epochs - 1)
+        if progress.epoch and not progress.iteration:
+            self._validate(val)
+        for epoch in range(progress.epoch, options.epochs):
+            sampler.set_epoch(epoch, progress.iteration)
+            self._epoch(loader, epoch)
+            progress.epoch, progress.iteration = epoch + 1, 0
+            if self._validates() or ((epoch + 1) % options.ckpt_interval == 0 and epoch + 1 < options.epochs):
+                self.save()
+            self._validate(val)
         progress.finished = True
         self.save()
         self.runtime.barrier()
@@ -158,9 +170,11 @@ class Trainer:
             disable=None if self.runtime.main else True,
         )
         sums: dict[str, float] = {}
-        count, before, started = 0, progress.seconds, time.monotonic()
+        count, before, started, asked = 0, progress.seconds, time.monotonic(), 0
         with bar:
-            for batch in loader:
+            with shielded():
+                batches = iter(loader)
+            for batch in batches:
                 # Dropout must not depend on how often the run was stopped.
                 torch.manual_seed(
                     hash((options.random_seed, options.step, epoch, progress.iteration, self.runtime.rank)) % 2**63
@@ -176,15 +190,16 @@ class Trainer:
                 if progress.iteration % options.print_interval == 0:
                     self._log_losses(sums, count, epoch)
                     sums, count = {}, 0
-                if self.stopping.asked and progress.iteration < self.iters_per_epoch:
-                    self._stop()
+                asked = self._asked()
+                if asked and progress.iteration < self.iters_per_epoch:
+                    self._stop(asked)
         if count:
             self._log_losses(sums, count, epoch)
         seconds = time.monotonic() - started
         self.logger.info(f"Epoch {epoch + 1}/{options.epochs} done in {seconds:.0f} s, last loss {values['total']:.4f}")
-        if self.stopping.asked:
+        if asked:
             progress.epoch, progress.iteration = epoch + 1, 0
-            self._stop()
+            self._stop(asked)
 
     def train_step(self, batch: Batch, epoch: int) -> dict[str, float]:
         """One iteration: forward, named losses, backward, update.
@@ -230,14 +245,29 @@ class Trainer:
                 f"images {names}: training stopped; lower --lr or look at these images"
             )
 
-    def _validate(self, view: IncrementalView, epoch: int) -> None:
-        """Scores of the step's validation images; the best one is remembered."""
+    def _validates(self) -> bool:
+        """Whether a validation follows the epoch that was done last."""
+        return self.progress.epoch % self.options.val_interval == 0
+
+    def _validate(self, view: IncrementalView) -> None:
+        """Scores of the step's validation images, where they are due; the best one is remembered."""
+        if not self._validates():
+            return
         if not len(view):
-            self.logger.info("No validation image for this step")
+            if not self._told_absent:
+                new = shown(self.names[max(self.old, 1) :])
+                self.logger.warning(
+                    f"No validation image holds a class of this step: {new}; validations are left out "
+                    "(--val_list and --val_on_trainset choose others)"
+                )
+                self._told_absent = True
             return
         for tag, result in self.evaluator.validate(view, self.networks.model, self.networks.localizer):
-            log_scores(self.logger, tag, result, epoch + 1)
+            log_scores(self.logger, tag, result, self.progress.epoch)
             if tag == "val":
+                if not self._told_absent:
+                    tell_absent(self.logger, "validation", result)
+                    self._told_absent = True
                 self.progress.best_score = max(self.progress.best_score, result.mean_iou)
 
     # ---- saving and stopping ------------------------------------------------------------------------------------------
@@ -247,15 +277,28 @@ class Trainer:
         path = self.options.checkpoint_path(self.options.step)
         self.snapshot.save(path, self.progress, self.optimisation)
 
-    def _stop(self) -> None:
+    def _asked(self) -> int:
+        """The signal that asked any of the ranks to stop, the same on all of them; 0 for none."""
+        return self.runtime.most(self.stopping.number or 0)
+
+    def _stop(self, number: int) -> None:
         self.save()
+        # A launcher ends the main rank, too, as soon as another one ends.
+        self.runtime.barrier()
         progress = self.progress
-        assert self.stopping.number is not None
-        raise Stopped(
-            self.stopping.number,
-            f"stopped by signal {self.stopping.number} at epoch {progress.epoch}, iteration {progress.iteration}; "
-            f"{self.options.checkpoint_path(self.options.step)} holds the state, go on with --resume auto",
-        )
+        self._stopped(number, f"at epoch {progress.epoch}, iteration {progress.iteration}")
+
+    def _may_stop(self) -> None:
+        """Between the batches of an evaluation: end it where a stop was asked for. What was trained is saved already."""
+        number = self._asked()
+        if number:
+            finished = self.progress.finished or self.options.test
+            self._stopped(number, "in the test" if finished else f"in the validation after epoch {self.progress.epoch}")
+
+    def _stopped(self, number: int, where: str) -> NoReturn:
+        kept = f"{self.options.checkpoint_path(self.options.step)} holds the state, go on with --resume auto"
+        kept = "nothing was changed" if self.options.test else kept
+        raise Stopped(number, f"stopped by signal {number} {where}; {kept}")
 
     # ---- what the log says --------------------------------------------------------------------------------------------
 
@@ -263,7 +306,10 @@ class Trainer:
         options = self.options
         count = f"{len(train)} images"
         if isinstance(train, WithReplay):
-            count = f"{len(train.new)} new and {len(train.replay)} replay images, 1:1"
+            size, replayed = options.batch_size, replay_images(options.batch_size, options.replay_share)
+            common = math.gcd(size, replayed)
+            ratio = f"{(size - replayed) // common}:{replayed // common}"
+            count = f"{len(train.new)} new and {len(train.replay)} replay images, {ratio}"
         self.logger.info(
             f"Training step {options.step} on {count}: {options.epochs} epochs of {len(sampler)} iterations, "
             f"{options.epochs * len(sampler)} in all, batch {options.batch_size} on {self.runtime.world} process(es)"

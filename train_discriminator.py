@@ -13,7 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, shown_text
 from utils.script import run
 
 
@@ -69,6 +69,7 @@ def main(given: argparse.Namespace) -> int:
     from modules.spectrum import Preprocessing
     from utils import distributed
     from utils.manifest import open_manifest
+    from web.candidate import shown
     from web.discriminator import discriminator_path, make, read_step_checkpoint
     from web.examples import count_by_class, dataset_examples, web_examples
     from web.fitting import Recipe, train
@@ -87,11 +88,14 @@ def main(given: argparse.Namespace) -> int:
     positives = dataset_examples(state, given.data_root, given.dataset_dir)
     negatives, others = web_examples(open_manifest(given.web_path), base)
     if others:
-        print(f"Left out, no classes of step 0: {', '.join(others)}")
+        print(f"Left out, no classes of step 0: {shown(others)}")
     counts = count_by_class(negatives)
     without = [name for name in base if name not in counts]
     for name in without:
-        print(f"train_discriminator.py: {given.web_path} has no web image of {name}; going on without", file=sys.stderr)
+        print(
+            f"train_discriminator.py: {given.web_path} has no web image of {shown_text(name)}; going on without",
+            file=sys.stderr,
+        )
 
     path = given.out or discriminator_path(given.step_ckpt)
     saved = train(
@@ -103,7 +107,7 @@ def main(given: argparse.Namespace) -> int:
         path,
         state,
     )
-    print(report(saved))
+    print(*map(shown_text, report(saved).splitlines()), sep="\n")
     print(f"Written to {path}")
     if at_chance(saved.scores):
         print(

@@ -10,6 +10,7 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +20,9 @@ from tqdm import tqdm
 from captions.captioners.base import Captioner
 from captions.formats import caption_line, read_captions
 from utils.errors import UserError
-from utils.manifest import Manifest, Row, Writer, is_image, open_manifest
-from utils.whole import cut_half_line
+from utils.manifest import Manifest, Row, Writer, open_manifest
+from utils.suffixes import is_image
+from utils.whole import claimed, cut_half_line
 
 T = TypeVar("T")
 
@@ -65,18 +67,25 @@ def caption_images(
         inside: a folder of images may hold them in a folder of this name, as an original's folder of a replay tree does.
 
     Raises:
-        UserError: nothing is to be captioned, ``out`` cannot be written or holds captions of another origin.
+        UserError: nothing is to be captioned, ``out`` cannot be written, holds captions of another origin, or another run is
+            captioning into it.
     """
     if out.suffix == ".csv":
-        return _caption_manifest(open_manifest(images), out, captioner, batch_size, only_missing)
+        source = open_manifest(images)
+        if source.path.resolve() == out.resolve():
+            raise UserError(f"{out}: is the manifest to read; choose another name")
+        with _claimed(out, out.parent):
+            return _caption_manifest(source, out, captioner, batch_size, only_missing)
     if only_missing:
         raise UserError(f"{out}: --only_missing needs a manifest (.csv) to write")
-    return _caption_folders(_plan(images, out, inside), out, captioner, batch_size)
+    plan = _plan(images, out, inside)
+    with _claimed(out, out.parent if out in plan else out):
+        return _caption_folders(plan, out, captioner, batch_size)
 
 
 def _images(folder: Path, inside: str | None) -> list[Path]:
-    files = _place(folder, inside).iterdir()
-    return sorted(path for path in files if is_image(path) and path.is_file())
+    """What has an image's name; whether it can be read is seen later."""
+    return sorted(path for path in _place(folder, inside).iterdir() if is_image(path) and not path.is_dir())
 
 
 def _place(folder: Path, inside: str | None) -> Path:
@@ -131,6 +140,17 @@ def _sign(marker: Path, captioner: Captioner, written: bool) -> None:
         raise UserError(f"{marker}: cannot be written ({error.strerror})") from error
 
 
+@contextmanager
+def _claimed(out: Path, folder: Path) -> Iterator[None]:
+    """Keep other runs from captioning into ``out``; ``folder`` is made first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    with claimed(out, "captioning"):
+        yield
+
+
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
@@ -141,15 +161,20 @@ def _caption_folders(plan: Mapping[Path, Sequence[Path]], out: Path, captioner: 
     one = out in plan
     marker = out.with_name(f"{out.name}.captioner.json") if one else out / "captioner.json"
     _sign(marker, captioner, any(path.is_file() and path.stat().st_size for path in plan))
-    done, todo = Done(), []
+    done = Done()
+    todo: list[tuple[Path, Path]] = []
     for path, images in plan.items():
         try:
             cut_half_line(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
         there = {name for name, _ in read_captions(path)}
-        todo += [(image, path) for image in images if image.name not in there]
-    done.before = sum(map(len, plan.values())) - len(todo)
+        for image in (image for image in images if image.name not in there):
+            if image.is_file():
+                todo.append((image, path))
+            else:
+                done.faults.append(f"{image}: is no file")
+    done.before = sum(map(len, plan.values())) - len(todo) - len(done.faults)
     with tqdm(total=len(todo) + done.before, initial=done.before, desc="Captions", unit="img", disable=None) as bar:
         for batch in _batches(todo, batch_size):
             captions = captioner.caption_files([image for image, _ in batch])
@@ -177,8 +202,6 @@ def _append(path: Path, lines: Sequence[str]) -> None:
 
 
 def _caption_manifest(source: Manifest, out: Path, captioner: Captioner, batch_size: int, only_missing: bool) -> Done:
-    if source.path.resolve() == out.resolve():
-        raise UserError(f"{out}: is the manifest to read; choose another name")
     columns = source.columns if "caption" in source.columns else (*source.columns, "caption")
     _sign(out.with_name(f"{out.name}.captioner.json"), captioner, out.is_file() and out.stat().st_size > 0)
     # Relative paths start from the manifest's own folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import zipfile
@@ -14,16 +15,27 @@ from tqdm import tqdm
 from captions.filters import generate_NN
 from captions.formats import by_original, parse_nouns, read_captions, read_nouns, write_nouns
 from utils.errors import UserError
+from utils.whole import claimed
 
+LOG = logging.getLogger("webwilss")
 SUFFIX = ".txt"
+# Names in an archive may be of any length; a message shows so many letters.
+LONGEST_SHOWN = 100
+# All noun files of an archive together, bytes; the published ones are 5 MB. A small archive can unpack to any size.
+LARGEST = 1 << 28
 
 
 def _texts(folder: Path, what: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; {what} are expected there")
-    files = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    named = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    # A pipe would be waited for.
+    files = [path for path in named if path.is_file()]
     if not files:
         raise UserError(f"{folder}: holds no {what} ({SUFFIX})")
+    if len(files) < len(named):
+        others = [path.name for path in named if not path.is_file()]
+        LOG.warning("%s: %d things are no files and are left out: %s", folder, len(others), ", ".join(others[:3]))
     return files
 
 
@@ -40,6 +52,7 @@ def read_lists(source: Path) -> dict[str, list[tuple[str, list[str]]]]:
 
 def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
     seen: set[str] = set()
+    name, left = PurePosixPath("its list of files"), LARGEST
     try:
         with zipfile.ZipFile(path) as archive:
             for item in archive.infolist():
@@ -47,15 +60,23 @@ def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
                 if item.is_dir() or name.suffix != SUFFIX or name.name.startswith("."):
                     continue
                 if name.stem in seen:
-                    raise UserError(f"{path}: holds two files {name.name}")
+                    raise UserError(f"{path}: holds two files {name.name[:LONGEST_SHOWN]}")
                 seen.add(name.stem)
-                yield name.stem, parse_nouns(archive.read(item).decode("utf-8"))
+                with archive.open(item) as member:
+                    # What the archive says of a size need not be true.
+                    content = member.read(left + 1)
+                left -= len(content)
+                if left < 0:
+                    raise UserError(f"{path}: unpacks to more than {LARGEST >> 20} MiB; are these noun files?")
+                yield name.stem, parse_nouns(content.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path}: is damaged or no zip archive of noun files ({error})") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: {name.name} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise UserError(
+            f"{path}: {name.name[:LONGEST_SHOWN]} is no text in UTF-8 ({error.reason} at byte {error.start})"
+        ) from error
     if not seen:
         raise UserError(f"{path}: holds no noun files ({SUFFIX})")
 
@@ -75,8 +96,11 @@ def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
     All are written to a temporary folder that then takes the place of ``out``, so that old and new lists are never mixed.
 
     Raises:
-        UserError: the folder holds anything but lists of the same names, or cannot be written.
+        UserError: the folder holds anything but lists of the same names, cannot be written, or a name cannot stand in a list.
     """
+    for image in (image for names in kept.values() for image in names):
+        if image != image.encode("utf-8", "replace").decode() or not image or not {"\n", "\r"}.isdisjoint(image):
+            raise UserError(f"{out}: the name {image!r} cannot stand in a list; rename the image")
     files = {f"{name}{SUFFIX}": "".join(f"{image}\n" for image in names) for name, names in kept.items()}
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
     try:
@@ -116,7 +140,8 @@ def read_kept(folder: Path) -> dict[str, list[str]]:
     kept: dict[str, list[str]] = {}
     for path in _texts(folder, "lists of kept images"):
         try:
-            names = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+            # Nothing but a line's end parts names: others of Unicode's line breaks may stand in one.
+            names = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
         wrong = next((name for name in names if Path(name).name != name or name in (".", "..") or "\0" in name), None)
@@ -140,7 +165,7 @@ def generate_noun_files(captions: Path, out: Path, make_tagger: Callable[[], Cal
         Number of captions whose nouns were found now.
 
     Raises:
-        UserError: a file is missing, no text or cannot be written.
+        UserError: a file is missing, no text or cannot be written, or another run is writing into the folder.
     """
     one = not captions.is_dir()
     if one and out.is_dir():
@@ -150,6 +175,18 @@ def generate_noun_files(captions: Path, out: Path, make_tagger: Callable[[], Cal
     if captions.resolve() == out.resolve():
         raise UserError(f"{out}: would replace the captions; name another")
     paths = {captions: out} if one else {path: out / path.name for path in _texts(captions, "caption files")}
+    if one:
+        return _generate(paths, make_tagger)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    with claimed(out, "finding nouns"):
+        return _generate(paths, make_tagger)
+
+
+def _generate(paths: Mapping[Path, Path], make_tagger: Callable[[], Callable[[str], list[str]]]) -> int:
+    """Noun files of caption files, path -> path, where they are not done; the number of captions whose nouns were found."""
     rows = {path: read_captions(path) for path in paths}
     todo = [path for path in paths if not _is_done(path, paths[path], [name for name, _ in rows[path]])]
     if not todo:

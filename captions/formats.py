@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES
+from utils.suffixes import IMAGE_SUFFIXES, image_stem
 from utils.whole import whole_file
 
 NOTHING = "bg"
@@ -55,18 +55,26 @@ def _write(path: Path | str, lines: Iterable[str]) -> None:
 
 
 def _line(name: str, rest: str) -> str:
-    if split_line(f"{name} {rest}") != (name, rest) or "\n" in name or "\r" in name:
+    line = f"{name} {rest}\n"
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{name!r}: its name or words are no UTF-8, and no caption file can hold them; rename it"
+        ) from None
+    # A file that begins with U+FEFF is read without it.
+    if list(_split([line])) != [(name, rest)] or not {"\n", "\r"}.isdisjoint(name) or name.startswith("\ufeff"):
         raise UserError(f"{name!r}: a caption file cannot hold this name; rename the image to one without blanks")
-    return f"{name} {rest}\n"
+    return line
 
 
 def caption_line(name: str, caption: str) -> str:
-    """A line of a caption file with its end; line breaks of the caption become blanks.
+    """A line of a caption file with its end; line breaks of the caption become blanks, halves of characters question marks.
 
     Raises:
         UserError: the name could not be told from the caption when it is read again.
     """
-    return _line(name, re.sub(r"[\r\n]+", " ", caption))
+    return _line(name, re.sub(r"[\r\n]+", " ", caption).encode("utf-8", "replace").decode())
 
 
 def noun_line(name: str, nouns: Sequence[str]) -> str:
@@ -147,7 +155,7 @@ def by_original(path: Path | str, rows: Iterable[tuple[str, list[str]]]) -> dict
     """
     words_of: dict[str, list[str]] = {}
     for name, words in rows:
-        key = name.removesuffix(Path(name).suffix) if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
+        key = image_stem(name)
         if key in words_of:
             raise UserError(f"{path}: {key} stands twice; remove one of its lines")
         words_of[key] = words

@@ -31,7 +31,7 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|(?<=[^\W_])-(?=[^\W_])|[.,;:!?()\[\]|#&+*\"]")
 _DASHES = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u02bc": "'"}
-    | {"\u2010": "-", "\u2011": "-", "\u2012": ",", "\u2013": ",", "\u2014": ",", "\n": "."}
+    | {"\u2010": "-", "\u2011": "-", "\u2212": "-", "\u2012": ",", "\u2013": ",", "\u2014": ",", "\n": "."}
 )
 
 _DENIALS = frozenset(("no", "without", "neither", "nor", "lacking", "minus"))
@@ -116,17 +116,35 @@ def _is_colour(word: str) -> bool:
     return any(net.is_under(sense, net.sense("color#1")) for sense in net.senses(word))
 
 
-def tokens(caption: str) -> list[Token]:
-    """The words of a caption; addresses are left out, #BlackSheep is black and sheep."""
+def tokens(caption: str, pattern: re.Pattern[str] = _TOKEN) -> list[Token]:
+    """The words of a caption; addresses are left out, #BlackSheep is black and sheep.
+
+    Args:
+        caption: any text.
+        pattern: finds words and marks; a vocabulary whose words have signs (c++) has one of its own.
+    """
     text = unicodedata.normalize("NFKC", caption[:LONGEST_CAPTION]).translate(_DASHES)
     text = _HASHTAG.sub(lambda tag: f"# {_HUMP.sub(' ', tag[1])} #", _ADDRESS.sub(" ", text))
-    parts = _TOKEN.findall(text.lower())
+    parts = pattern.findall(text.lower())
     words = []
     for part, following in zip(parts, [*parts, "."][1:], strict=True):
-        if part[0].isalnum():
-            mark = not following[0].isalnum()
+        if _is_word(part):
+            mark = not _is_word(following)
             words.append(Token(part, _forms(part), following == "-", mark and following not in "-&+"))
     return words
+
+
+def _is_word(part: str) -> bool:
+    return any(map(str.isalnum, part))
+
+
+def _pattern(phrases: Iterable[str]) -> re.Pattern[str]:
+    """``_TOKEN`` that also finds the words of a vocabulary that have signs: her2+ and her2- are two words, and none is her2."""
+    signed = {word for phrase in phrases for word in phrase.split() if re.search(r"[^\w.']", word) and _is_word(word)}
+    if not signed:
+        return _TOKEN
+    either = "|".join(map(re.escape, sorted(signed, key=lambda word: (-len(word), word))))
+    return re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_]|[+#*-])|{_TOKEN.pattern}")
 
 
 class Matcher:
@@ -148,10 +166,11 @@ class Matcher:
             first, _, rest = phrase.partition(" ")
             self.lengths[first] = max(self.lengths[first], 1 + len(rest.split()))
         self.expressions = _expressions()
+        self.pattern = _pattern(self.owners)
 
     def labels(self, caption: str) -> set[str]:
         """Classes that a caption names and does not deny."""
-        words = tokens(caption)
+        words = tokens(caption, self.pattern)
         return set(self._present(words, self._units(words)))
 
     def _units(self, words: Sequence[Token]) -> list[Unit]:

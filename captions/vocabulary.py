@@ -28,6 +28,7 @@ from typing import Any
 from captions import wordnet
 from utils.errors import UserError
 from utils.script import run
+from utils.spelling import fits, separated, squeezed
 from utils.whole import write_whole
 
 LOG = logging.getLogger("webwilss")
@@ -94,14 +95,13 @@ class Vocabulary:
 
 
 def normal_form(text: str) -> str:
-    """A word or expression as captions are compared: small letters, one blank for ``_``, ``-`` and other blanks."""
-    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
-    return " ".join(re.split(r"[\s_\u2010-\u2015/-]+", text.strip(" _-")))
+    """A word or expression as captions are compared: small letters, one blank for ``_``, ``-`` between words and other blanks."""
+    return separated(unicodedata.normalize("NFKC", text))
 
 
-def _squeezed(name: str) -> str:
-    """A name without all that people write differently: case, blanks, marks."""
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).lower())
+def _without_marks(lemma: str) -> str:
+    """A lemma without blanks and marks, which people often leave out: jack-o'-lantern, St. Bernard."""
+    return re.sub(r"[\W_]+", "", lemma.lower())
 
 
 @cache
@@ -122,21 +122,22 @@ def _entry(name: str, value: Mapping[str, Sequence[str]]) -> Entry:
 @cache
 def _names() -> dict[str, Entry]:
     """The table's entries by squeezed name and alias."""
-    return {_squeezed(name): entry for entry in table().values() for name in (entry.name, *entry.aliases)}
+    return {squeezed(name): entry for entry in table().values() for name in (entry.name, *entry.aliases)}
 
 
 @cache
 def _squeezed_lemmas() -> dict[str, str]:
-    """WordNet's lemmas by squeezed spelling, so that firetruck and fire-truck find fire_truck."""
-    return {_squeezed(lemma): lemma for lemma in reversed(wordnet.load().all_lemmas)}
+    """WordNet's lemmas by squeezed spelling, so that firetruck and fire-truck find fire_truck; by that with their marks first."""
+    lemmas = wordnet.load().all_lemmas[::-1]
+    return {_without_marks(lemma): lemma for lemma in lemmas} | {squeezed(lemma): lemma for lemma in lemmas}
 
 
 def _singulars(name: str) -> list[str]:
     """Squeezed spellings that a name may stand for: itself, then without its plural ending."""
-    head, _, last = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("-", "_").replace(" ", "_").rpartition("_")
+    head, _, last = separated(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).rpartition(" ")
     forms = wordnet.load().lemmatise(last)
-    whole = wordnet.load().lemmatise(_squeezed(name))
-    return list(dict.fromkeys([_squeezed(name), *(_squeezed(head + form) for form in forms), *whole]))
+    whole = wordnet.load().lemmatise(squeezed(name))
+    return list(dict.fromkeys([squeezed(name), *(squeezed(f"{head} {form}") for form in forms), *whole]))
 
 
 def _find(name: str) -> Entry | None:
@@ -159,7 +160,7 @@ def class_entry(name: str) -> Entry:
         if lemma and synset is not None:
             sense = f"{lemma}#{net.senses(lemma).index(synset) + 1}"
             return Entry(lemma, (), (sense,), (sense,), net.lemmas(synset))
-    key = _squeezed(name)
+    key = squeezed(name)
     alike = difflib.get_close_matches(key, [*_names(), *(k for k in _squeezed_lemmas() if _near(k, key))], 4)
     hint = f"; spelled alike: {', '.join(dict.fromkeys(alike))}" if alike else ""
     raise UserError(f"class {name}: is no noun of WordNet and no class of {TABLE.name}{hint}")
@@ -172,23 +173,35 @@ def _near(word: str, key: str) -> bool:
 def match_class(name: str, known: Sequence[str]) -> str | None:
     """The class that a folder name or label means: by spelling, plural or an other name of it; never by position.
 
-    ``airplane`` finds ``aeroplane``, ``TV_Monitor`` or ``television`` find ``tvmonitor``, ``Dining-Tables`` find ``diningtable``.
+    An exact name wins, then spellings by what they forget (``utils.spelling.FORMS``), then plurals, then other names: ``airplane``
+    finds ``aeroplane``, ``TV_Monitor`` or ``television`` find ``tvmonitor``, ``Dining-Tables`` find ``diningtable``. Signs and letters
+    are never forgotten: ``HER2+`` does not find ``HER2-``.
 
     Returns:
-        An element of ``known``, or None where none or more than one is meant. An answer is looked up once.
+        An element of ``known``, or None where none is meant. An answer is looked up once.
+
+    Raises:
+        UserError: it may mean more than one; names them.
     """
-    return _match_class(name, tuple(known))
+    found = class_fits(name, known)
+    if len(found) > 1:
+        raise UserError(f"class name {name}: may mean {' or '.join(found)}; write it exactly as one of them")
+    return found[0] if found else None
+
+
+def class_fits(name: str, known: Sequence[str]) -> tuple[str, ...]:
+    """All the classes that ``match_class`` has to choose from."""
+    return _class_fits(name, tuple(known))
 
 
 @lru_cache(maxsize=1 << 16)
-def _match_class(name: str, known: tuple[str, ...]) -> str | None:
-    by_key = {_squeezed(other): other for other in known}
-    for form in _singulars(name):
-        if form in by_key:
-            return by_key[form]
-    entry = _find(name)
-    namesakes = [other for other in known if entry is not None and _find(other) is entry]
-    return namesakes[0] if len(namesakes) == 1 else None
+def _class_fits(name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    found = fits(name, known)
+    if not found:
+        singulars = set(_singulars(name)) - {""}
+        found = tuple(other for other in dict.fromkeys(known) if squeezed(other) in singulars)
+    entry = None if found else _find(name)
+    return found if entry is None else tuple(other for other in dict.fromkeys(known) if _find(other) is entry)
 
 
 def _kind_words(entry: Entry) -> dict[str, int]:
@@ -276,7 +289,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_twins)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no JSON file as captions.vocabulary writes it ({error})") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: holds no class; captions.vocabulary writes one part a class")
@@ -304,7 +317,9 @@ def _class_words(path: Path, name: str, part: Any) -> ClassWords:
         raise UserError(f"{where}: needs a part with the lists {', '.join(KEYS)}")
     lists = {key: part.get(key, []) for key in KEYS}
     for key, words in lists.items():
-        if not isinstance(words, list) or not all(isinstance(word, str) and normal_form(word) for word in words):
+        if not isinstance(words, list) or not all(
+            isinstance(word, str) and any(map(str.isalnum, word)) for word in words
+        ):
             raise UserError(f"{where}: {key} is no list of words")
     words, kinds, ignored = (frozenset(map(normal_form, lists[key])) for key in KEYS)
     if not (words | kinds) - ignored:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset import voc as layout
+from dataset.files import read_names
 from utils.errors import UserError
 
 PUBLISHED = {"train_aug": 10582, "val": 1449}
@@ -40,11 +41,11 @@ def voc_palette() -> list[int]:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Image ids of a list, one a line."""
+    """Image ids of a list, one a line, with or without suffix; they may hold blanks and dots."""
     try:
-        return path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); is the data set unpacked there?") from error
+        return read_names(path)
+    except UserError as error:
+        raise UserError(f"{error}; is the data set unpacked there?") from error
 
 
 def read_sbd(path: Path) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.files import by_stem, need_folder, shown
+from dataset.files import by_key, need_folder, shown, tell
 from dataset.source import Source
 from tasks import COCO_CLASSES, IGNORE
 from utils.errors import UserError
@@ -47,11 +47,14 @@ def make(folder: Path, split: str, step: int = 0) -> Source:
         UserError: a folder is missing, or no image has a map, or a map no image.
     """
     image_folder, map_folder = (folder / part for part in folders(split))
-    images = by_stem(need_folder(image_folder, "the images", CURE))
-    masks = by_stem(need_folder(map_folder, "the stuff-thing maps", CURE))
+    images = by_key(need_folder(image_folder, "the images", CURE))
+    masks = by_key(need_folder(map_folder, "the stuff-thing maps", CURE))
     orphans = sorted(masks.keys() - images.keys())
     if orphans:
         raise UserError(f"{map_folder}: maps without an image: {shown(orphans)}")
+    without = sorted(images.keys() - masks.keys())
+    if without:
+        tell(f"{image_folder}: {len(without)} images are left out, which have no map: {shown(without)}")
     names = sorted(masks)
     if not names:
         raise UserError(f"{map_folder}: no stuff-thing map; {CURE}")

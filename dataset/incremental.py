@@ -16,6 +16,7 @@ from dataset.transform import Transform, transformed
 from tasks import Task, label_columns
 from utils.errors import UserError
 from utils.images import check_pair, load_mask
+from utils.texts import composed
 
 
 class IncrementalView(EpochDataset[Sample]):
@@ -52,10 +53,12 @@ class IncrementalView(EpochDataset[Sample]):
         pseudo: Path | None = None,
     ) -> None:
         self.source, self.indices, self.transform, self.seed = source, np.asarray(indices), transform, seed
+        self.train = train
         self.lookup = np.array(task.lookup(step, train=train, mask_old=mask_old, unknown=unknown), dtype=np.uint8)
         self.pseudo = pseudo
         if pseudo is not None:
-            missing = [source.ids[i] for i in self.indices if not (pseudo / f"{source.ids[i]}.png").is_file()]
+            self.pseudo_labels = {composed(path.stem): path for path in sorted(pseudo.glob("*.png"))}
+            missing = [source.ids[i] for i in self.indices if composed(source.ids[i]) not in self.pseudo_labels]
             if missing:
                 raise UserError(f"--pseudo {pseudo}: no pseudo-label for {len(missing)} images: {missing[0]}.png ...")
         shown = np.array(task.image_label_mask(step, mask_old=mask_old), dtype=np.float32)
@@ -69,10 +72,11 @@ class IncrementalView(EpochDataset[Sample]):
         """Positions of the images that hold one of the foreground ``classes`` (ids)."""
         return np.flatnonzero(self.source.image_labels()[self.indices][:, label_columns(classes)].any(axis=1))
 
-    def _pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+    def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image and mask or pseudo-label ``index`` of the source; DecodeError where one cannot be read or they do not fit."""
         if self.pseudo is None:
             return self.source.pair(index)
-        image, path = self.source.image(index), self.pseudo / f"{self.source.ids[index]}.png"
+        image, path = self.source.image(index), self.pseudo_labels[composed(self.source.ids[index])]
         mask = load_mask(path)
         check_pair(image.size, mask, self.source.image_path(index), path)
         return image, mask
@@ -80,7 +84,7 @@ class IncrementalView(EpochDataset[Sample]):
     def at(self, epoch: int, position: int) -> Sample:
         """The sample at a position, as ``epoch`` sees it."""
         index = int(self.indices[position])
-        image, mask = self._pair(index)
+        image, mask = self.pair(index)
         pixels, labels = transformed(self.transform, image, self.lookup[mask], sample_seed(self.seed, epoch, index))
         return Sample(
             image=pixels,

@@ -24,6 +24,7 @@ from dataset.replay_tree import TRAIN_FILE, ReplayImage, originals, read_marker,
 from dataset.transform import Transform, transformed
 from dataset.web import WebView
 from tasks import BACKGROUND, IGNORE, Task, label_column
+from utils.checks import other_class
 from utils.errors import UserError
 from utils.images import DecodeError, check_pair, load_image, load_mask
 
@@ -85,18 +86,26 @@ class ReplayView(EpochDataset[Sample]):
         self._known = np.zeros(256, dtype=bool)
         self._known[[*task.old(step), IGNORE]] = True
         _check_marker(path, {i: class_names.get(i, str(i)) for i in task.old(step)})
-        folders = [folder for folder in originals(path) if (folder / TRAIN_FILE).is_file()]
+        every = originals(path)
+        folders = [folder for folder in every if (folder / TRAIN_FILE).is_file()]
         if not folders:
             raise UserError(
                 f"--replay_path {path}: no {TRAIN_FILE} in it; run generate_label.py and generate_train_file.py"
             )
+        if len(folders) < len(every):
+            without = [folder.name for folder in every if folder not in set(folders)]
+            LOG.warning("%d replay originals have no %s and are left out: %s", len(without), TRAIN_FILE, shown(without))
         self.images: list[ReplayImage] = []
+        beyond = 0
         shares: list[NDArray[np.float64]] = []
         skipped: list[str] = []
         # Decoding leaves the interpreter lock, so threads are enough.
         with ThreadPoolExecutor() as pool:
-            usable = pool.map(lambda folder: self._usable(read_train_file(folder), per_original), folders)
-            for good, faults in tqdm(usable, total=len(folders), desc="Reading replay images", disable=None):
+            lists = [read_train_file(folder) for folder in folders]
+            usable = pool.map(lambda pairs: self._usable(pairs, per_original), lists)
+            bar = tqdm(zip(lists, usable, strict=True), total=len(folders), desc="Reading replay images", disable=None)
+            for pairs, (good, faults) in bar:
+                beyond += len(pairs) - len(good) - len(faults)
                 self.images += [pair for pair, _ in good]
                 shares += [share for _, share in good]
                 skipped += faults
@@ -105,6 +114,8 @@ class ReplayView(EpochDataset[Sample]):
         if not self.images:
             raise UserError(f"--replay_path {path}: no usable image")
         LOG.info("Replay images: %d of %d originals", len(self.images), len(folders))
+        if beyond:
+            LOG.info("Replay images beyond %d of an original (--replay_num): %d", per_original, beyond)
         if balance:
             old = [i for i in task.old(step) if i != BACKGROUND]
             times = repeats(np.stack(shares)[:, old] >= PRESENT)
@@ -160,12 +171,18 @@ class ReplayView(EpochDataset[Sample]):
 
 
 def _check_marker(path: Path, old: Mapping[int, str]) -> None:
-    """UserError where the tree's labels are of classes that are not ``old`` ones."""
+    """UserError where the tree's labels are of classes that are not ``old`` ones, or have other names."""
     marker = read_marker(path)
     if marker is None:
         LOG.warning("%s: nothing says who labelled it; its values are read as class ids of the data set", path)
         return
-    foreign = [f"{name} ({number})" for number, name in marker.classes if old.get(number) != name]
+    other = other_class(dict(marker.classes), old)
+    if other:
+        raise UserError(
+            f"--replay_path {path}: labelled by {marker.origin}: {other}; label it by a checkpoint of this data set "
+            "(generate_label.py --relabel)"
+        )
+    foreign = [f"{name} ({number})" for number, name in marker.classes if number not in old]
     if foreign:
         raise UserError(
             f"--replay_path {path}: labelled by {marker.origin}, whose {shown(foreign)} is no old class of this step; "

@@ -7,12 +7,18 @@ TREE/<original>/image/00001.jpg      or TREE/<original>/00001.jpg, as the downlo
 TREE/<original>/label/00001.png      palette PNG of the image's size, values are class ids of the data set, 255 says nothing
 TREE/<original>/label/00001.dropped  in place of a label: why the image is not to be used
 TREE/<original>/train_fullPath.txt   lines ``image label``
+
+A line is cut at the blank behind an image's suffix, where image and label have the same name but for it; so names may hold blanks.
+Names that a line cannot hold (line breaks, bytes that are no UTF-8) are left out of the list and told.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +26,14 @@ from typing import Any
 from captions.formats import split_line
 from dataset.files import by_stem, need_folder, read_lines
 from utils.errors import UserError
-from utils.whole import write_whole
+from utils.suffixes import IMAGE_SUFFIXES, is_image
+from utils.whole import claimed, clear_leftovers_in, write_whole
 
 MARKER = "labels.json"
 TRAIN_FILE = "train_fullPath.txt"
 IMAGES, LABELS, DROPPED = "image", "label", ".dropped"
+# Where a line of a train file may be cut: at a blank behind an image's suffix.
+_CUT = re.compile(rf"(?<=.)(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))})( )", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -95,9 +104,24 @@ def images_of(folder: Path) -> list[ReplayImage]:
     Raises:
         UserError: two images share a name but for the suffix, so that they would share a label.
     """
+    files = by_stem(_place(folder))
+    return [ReplayImage(path, folder / LABELS / f"{stem}.png") for stem, path in files.items() if path.is_file()]
+
+
+def _place(folder: Path) -> Path:
     inside = folder / IMAGES
-    files = by_stem(inside if inside.is_dir() else folder)
-    return [ReplayImage(path, folder / LABELS / f"{stem}.png") for stem, path in files.items()]
+    return inside if inside.is_dir() else folder
+
+
+def left_out(folder: Path) -> list[str]:
+    """What looks like an image of an original and is none of ``images_of``: a sentence each."""
+    faults = []
+    for path in sorted(_place(folder).iterdir()):
+        if is_image(path) and not path.is_file() and not path.is_dir():
+            faults.append(f"{path}: is no file")
+        elif not is_image(path) and is_image(path.with_name(path.name.strip() or path.name)):
+            faults.append(f"{str(path)!r}: its name begins or ends with a blank; rename the file")
+    return faults
 
 
 def read_marker(tree: Path) -> Marker | None:
@@ -109,12 +133,20 @@ def read_marker(tree: Path) -> Marker | None:
     path = tree / MARKER
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        classes = tuple((int(number), str(name)) for number, name in fields.pop("classes"))
-        return Marker(classes=classes, **fields)
+        classes = tuple((number, name) for number, name in fields.pop("classes"))
+        marker = Marker(classes=classes, **fields)
+        sound = (
+            all(isinstance(text, str) for text in (marker.checkpoint, marker.dataset, marker.task))
+            and all(type(number) is int and isinstance(name, str) for number, name in (*classes, (marker.step, "")))
+            and isinstance(marker.settings, dict)
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: damaged; label the tree again (generate_label.py --relabel)") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path}: damaged; label the tree again (generate_label.py --relabel)")
+    return marker
 
 
 def write_marker(tree: Path, marker: Marker) -> None:
@@ -122,14 +154,23 @@ def write_marker(tree: Path, marker: Marker) -> None:
     write_whole(tree / MARKER, json.dumps(asdict(marker), indent=1) + "\n")
 
 
-def sign(tree: Path, marker: Marker, *, relabel: bool, write: bool = True) -> None:
+@contextmanager
+def claimed_tree(tree: Path) -> Iterator[None]:
+    """Keep other runs out of a tree while this one places, labels or lists its images; what killed ones left half written goes."""
+    with claimed(tree, "placing, labelling or listing images"):
+        for folder in (tree, *(path for path in tree.iterdir() if path.is_dir())):
+            for place in (folder, folder / IMAGES, folder / LABELS):
+                clear_leftovers_in(place)
+        yield
+
+
+def sign(tree: Path, marker: Marker, *, relabel: bool) -> None:
     """Make sure that the tree holds no labels but those of ``marker``, and say in it that it does.
 
     Args:
         tree: the replay tree.
         marker: who is about to label it.
         relabel: whether labels of others are deleted; else they are a reason to refuse.
-        write: whether this process is the one that writes, where several are at work.
 
     Raises:
         UserError: the tree holds labels of another checkpoint, of other settings, or of nobody knows whom.
@@ -147,10 +188,9 @@ def sign(tree: Path, marker: Marker, *, relabel: bool, write: bool = True) -> No
         others = f"holds labels that nobody signed (no readable {MARKER})"
     if others and not relabel:
         raise UserError(f"{tree}: {others}; give another tree, or --relabel to replace its labels")
-    if write:
-        if others:
-            _clear(tree)
-        write_marker(tree, marker)
+    if others:
+        _clear(tree)
+    write_marker(tree, marker)
 
 
 def _difference(there: Marker, marker: Marker) -> str:
@@ -171,10 +211,48 @@ def _clear(tree: Path) -> None:
             pair.dropped.unlink(missing_ok=True)
 
 
-def write_train_file(folder: Path, pairs: Sequence[ReplayImage]) -> None:
-    """The train file of an original: full paths, as its name says."""
-    lines = [f"{pair.image.absolute()} {pair.label.absolute()}\n" for pair in pairs]
-    write_whole(folder / TRAIN_FILE, "".join(lines))
+def _line(pair: ReplayImage) -> str:
+    """The line of a train file, without its end.
+
+    Raises:
+        UserError: it could not be read back.
+    """
+    image, label = str(pair.image.absolute()), str(pair.label.absolute())
+    line = f"{image} {label}"
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{image!r}: its name is no UTF-8") from None
+    if len(line.splitlines()) != 1 or _cut(line.strip()) != (image, label):
+        raise UserError(f"{image!r}: its name could not be read back from a line `image label`")
+    return line
+
+
+def _cut(line: str) -> tuple[str, str]:
+    """Image and label of a line: where it may be cut at several blanks, at the one that gives both the same name."""
+    cuts = [(line[: match.start(1)], line[match.end(1) :]) for match in _CUT.finditer(line)]
+    same = [(image, label) for image, label in cuts if Path(image).stem == Path(label).stem]
+    return same[0] if same else split_line(line)
+
+
+def write_train_file(folder: Path, pairs: Sequence[ReplayImage]) -> list[str]:
+    """Write the train file of an original: full paths, as its name says; none where no line can be written.
+
+    Returns:
+        a sentence for each image that a line cannot hold, which is left out.
+    """
+    lines: list[str] = []
+    faults: list[str] = []
+    for pair in pairs:
+        try:
+            lines.append(f"{_line(pair)}\n")
+        except UserError as error:
+            faults.append(str(error))
+    if lines:
+        write_whole(folder / TRAIN_FILE, "".join(lines))
+    else:
+        (folder / TRAIN_FILE).unlink(missing_ok=True)
+    return faults
 
 
 def read_train_file(folder: Path) -> list[ReplayImage]:
@@ -188,10 +266,10 @@ def read_train_file(folder: Path) -> list[ReplayImage]:
     path = folder / TRAIN_FILE
     pairs = []
     for number, line in enumerate(read_lines(path), 1):
-        image, label = (folder / part for part in split_line(line))
+        image, label = (folder / part for part in _cut(line))
         if label == folder:
             raise UserError(f"{path}: line {number} is not `image label`; write it again with generate_train_file.py")
-        if not image.exists():
+        if not os.path.exists(image):
             inside = folder / IMAGES if image.parent.name == IMAGES else folder
             image, label = inside / image.name, folder / LABELS / label.name
         pairs.append(ReplayImage(image, label))
@@ -207,34 +285,41 @@ class TrainFiles:
         images: images that they list.
         dropped: images that the labelling dropped.
         missing: images without a label.
+        faults: a sentence for each thing that no list can hold, or that is no image though its name says so.
     """
 
     folders: int
     images: int
     dropped: int
     missing: list[Path]
+    faults: list[str]
 
 
 def write_train_files(tree: Path) -> TrainFiles:
     """Write the train file of every original that has labelled images; those without a label are left out.
 
     Raises:
-        UserError: no image of the tree is labelled.
+        UserError: no image of the tree is labelled, or none can be listed.
     """
     listed: dict[Path, list[ReplayImage]] = {}
     missing: list[Path] = []
+    faults: list[str] = []
     dropped = 0
     for folder in originals(tree):
         pairs = images_of(folder)
         listed[folder] = [pair for pair in pairs if pair.label.is_file()]
         missing += [pair.image for pair in pairs if not pair.done]
         dropped += sum(pair.dropped.is_file() for pair in pairs)
-    images = sum(map(len, listed.values()))
-    if not images:
+        faults += left_out(folder)
+    labels = sum(map(len, listed.values()))
+    if not labels:
         raise UserError(f"{tree}: none of its {len(missing) + dropped} images is labelled; run generate_label.py first")
+    images = folders = 0
     for folder, pairs in listed.items():
-        if pairs:
-            write_train_file(folder, pairs)
-        else:
-            (folder / TRAIN_FILE).unlink(missing_ok=True)
-    return TrainFiles(sum(map(bool, listed.values())), images, dropped, missing)
+        unlisted = write_train_file(folder, pairs)
+        faults += unlisted
+        images += len(pairs) - len(unlisted)
+        folders += len(pairs) > len(unlisted)
+    if not images:
+        raise UserError(f"{tree}: none of its {labels} labelled images can be listed ({faults[0]}); rename or move it")
+    return TrainFiles(folders, images, dropped, missing, faults)

@@ -7,14 +7,14 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
+from dataset.survey import Pair, Survey, look, survey
 from tasks import IGNORE
 from utils.images import DecodeError, check_pair, load_image, load_mask
 from utils.whole import replacing
@@ -56,7 +56,8 @@ class Source:
         self.value_map = value_map
         self._known = np.zeros(256, dtype=bool)
         self._known[[0, IGNORE, *self.class_names]] = True
-        self._labels: NDArray[np.bool_] | None = None
+        self._survey: Survey | None = None
+        self._faults: list[tuple[int, str]] = []
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -79,10 +80,7 @@ class Source:
         mask = load_mask(path)
         if self.value_map is not None:
             mask = self.value_map[mask]
-        present = np.bincount(mask.ravel(), minlength=256) > 0
-        wrong = np.flatnonzero(present & ~self._known)
-        if len(wrong):
-            raise DecodeError(f"{path}: values {wrong.tolist()} are no classes of {self.name}")
+        self._refuse_unknown(np.bincount(mask.ravel(), minlength=256) > 0, path)
         return mask
 
     def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
@@ -94,59 +92,117 @@ class Source:
     def image_labels(self) -> NDArray[np.bool_]:
         """(N, K) whether image n holds a pixel of class k + 1, K the highest class id; computed once and cached.
 
-        The cache's key changes with the classes and with path, size and time of every mask.
+        Raises:
+            DecodeError: a mask cannot be read, or the palettes of two masks contradict each other.
         """
-        if self._labels is None:
-            path = cache_folder() / f"labels-{self._key()}.npy"
+        found = self.survey()
+        refuse_clashes([self])
+        return found.labels
+
+    def survey(self, faults: list[tuple[int, str]] | None = None) -> Survey:
+        """What one pass over all pairs sees; computed once and cached.
+
+        The cache's key changes with the classes and with path, size and time of every file.
+
+        Args:
+            faults: takes (image, fault) of masks that cannot be read; without it the first of them ends the pass.
+
+        Raises:
+            DecodeError: a mask cannot be read, and there is no list to take the fault.
+        """
+        if self._survey is None:
+            path = cache_folder() / f"labels-{self._key()}.npz"
             columns = max(self.class_names, default=0)
-            labels = _read_cache(path, (len(self), columns))
-            if labels is None:
-                labels = self._compute_labels(columns)
-                _write_cache(path, labels)
-            self._labels = labels
-        return self._labels
+            self._survey = _read_cache(path, len(self), columns)
+            if self._survey is None:
+                strict = faults is None
+                found = survey(
+                    self._look, len(self), columns, f"Image labels of {self.name}", None if strict else self._faults
+                )
+                # What cannot be read today may be readable tomorrow, the file as it was.
+                if not self._faults and not found.unread.any():
+                    _write_cache(path, found)
+                self._survey = found
+        if self._faults:
+            if faults is None:
+                raise DecodeError(self._faults[0][1])
+            faults += self._faults
+        return self._survey
+
+    def _look(self, index: int) -> Pair:
+        pair = look(*self.pairs[index], self.value_map)
+        self._refuse_unknown(pair.values, self.pairs[index][1])
+        return pair
+
+    def _refuse_unknown(self, present: NDArray[np.bool_], path: Path) -> None:
+        wrong = np.flatnonzero(present & ~self._known)
+        if len(wrong):
+            raise DecodeError(f"{path}: values {wrong.tolist()} are no classes of {self.name}")
 
     def _key(self) -> str:
-        files = []
-        for _, path in self.pairs:
+        files: list[list[str | int]] = []
+        for image, mask in self.pairs:
             try:
-                stat = path.stat()
+                stat = mask.stat()
             except OSError as error:
-                raise DecodeError(f"{path}: no such mask ({error.strerror})") from error
-            files.append([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+                raise DecodeError(f"{mask}: no such mask ({error.strerror})") from error
+            files.append([str(mask.resolve()), stat.st_size, stat.st_mtime_ns])
+            # An image that is missing is told by whoever reads it.
+            with suppress(OSError):
+                stat = image.stat()
+                files.append([image.name, stat.st_size, stat.st_mtime_ns])
         values = None if self.value_map is None else self.value_map.tolist()
         content = json.dumps([sorted(self.class_names), values, files])
         return hashlib.sha256(content.encode()).hexdigest()[:24]
 
-    def _compute_labels(self, columns: int) -> NDArray[np.bool_]:
-        labels = np.zeros((len(self), columns), dtype=bool)
 
-        def present(index: int) -> NDArray[np.bool_]:
-            return np.bincount(self.mask(index).ravel(), minlength=256)[1 : columns + 1] > 0
+def refuse_clashes(sources: Sequence[Source]) -> None:
+    """Refuse palette masks in which one colour has two indices: whatever the indices mean, they cannot be class numbers.
 
-        # Decoding leaves the interpreter lock, so threads are enough.
-        with ThreadPoolExecutor() as pool:
-            rows = pool.map(present, range(len(self)))
-            for index, row in enumerate(tqdm(rows, total=len(self), desc=f"Image labels of {self.name}", disable=None)):
-                labels[index] = row
-        return labels
+    Raises:
+        DecodeError: there are such masks, in one source or between two of them.
+    """
+    meant: dict[int, tuple[int, Path]] = {}
+    clashing: list[Path] = []
+    first = ""
+    for source in sources:
+        found = source.survey([])
+        for colour, index, image in found.meanings.tolist():
+            before = meant.setdefault(colour, (index, source.pairs[image][1]))
+            if before[0] != index:
+                clashing.append(source.pairs[image][1])
+                first = first or _clash(colour, before, (index, clashing[-1]))
+        for image, colour, index in found.clashes.tolist():
+            clashing.append(source.pairs[image][1])
+            first = first or _clash(colour, meant[colour], (index, clashing[-1]))
+    if clashing:
+        raise DecodeError(
+            f"{first}; at least {len(set(clashing))} palettes contradict others, so indices are no class numbers here: save all"
+            " masks with one palette, or as grey PNGs of class numbers"
+        )
 
 
-def _read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+def _clash(colour: int, first: tuple[int, Path], second: tuple[int, Path]) -> str:
+    rgb = (colour >> 16, colour >> 8 & 255, colour & 255)
+    return f"{second[1]}: the colour {rgb} is index {second[0]} here and {first[0]} in {first[1]}"
+
+
+def _read_cache(path: Path, images: int, columns: int) -> Survey | None:
     try:
-        labels = np.load(path, allow_pickle=False)
+        with np.load(path, allow_pickle=False) as arrays:
+            return Survey.of(arrays, images, columns)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError):
+    # A damaged archive fails in as many ways as it has layers.
+    except Exception:
         LOG.warning("%s cannot be read and is computed again", path)
         return None
-    return labels if labels.shape == shape and labels.dtype == bool else None
 
 
-def _write_cache(path: Path, labels: NDArray[np.bool_]) -> None:
+def _write_cache(path: Path, found: Survey) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("xb") as file:
-            np.save(file, labels)
+            np.savez_compressed(file, **vars(found))
     except OSError as error:
         LOG.warning("image labels are not cached, %s cannot be written (%s)", path, error.strerror)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from dataset import make_source
 from dataset.incremental import IncrementalView
+from dataset.overlap import refuse_shared
 from dataset.protocol import load_index_list, select, validation_indices
 from dataset.replay import ReplayView, WithReplay
 from dataset.source import Source
+from dataset.telling import images_of, tell, without_images
 from dataset.transform import Transform, train_transform, val_transform
 from dataset.web import WebView
 from tasks import Task
@@ -137,7 +139,9 @@ def make_views(task: Task, step: int, folder: Path, normalisation: Normalisation
             seed=options.random_seed,
         )
         training = WithReplay(own, replay)
-    return Views(training, validation, evaluated(tested, np.arange(len(tested))))
+    views = Views(training, validation, evaluated(tested, np.arange(len(tested))))
+    tell(task, step, [view for view in (own, views.val, views.test) if isinstance(view, IncrementalView)])
+    return views
 
 
 def _own_images(
@@ -161,7 +165,12 @@ def _own_images(
     else:
         chosen = select(source.image_labels(), task, step, options.protocol)
     if not len(chosen):
-        raise UserError(f"{folder}: no training image for step {step} of task {task.name} ({options.protocol})")
+        reason = without_images(source, [i for i in task.new(step) if images_of(source).get(i) == 0])
+        raise UserError(
+            f"{folder}: no training image for step {step} of task {task.name} ({options.protocol})"
+            + (f"; {reason}" if reason else "")
+        )
+    refuse_shared(source, tested, None if options.train_list is None else chosen)
     return IncrementalView(
         source,
         task,

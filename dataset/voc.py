@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset.files import by_stem, need_files, need_folder, one_in_ten, read_lines
+from dataset.files import Files, Pair, by_key, key, need_folder, read_names, shown, split_pairs, tell
 from dataset.source import Source
 from utils.errors import UserError
+from utils.suffixes import image_stem
 
-LOG = logging.getLogger("webwilss")
 CURE = "bash data/download_voc.sh makes the tree, or --dataset_dir names it"
 
 CLASS_NAMES = dict(
@@ -33,40 +32,34 @@ def list_line(name: str) -> str:
     return f"/{IMAGES}/{name}.jpg /{MASKS}/{name}.png"
 
 
-def pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
-    """(image, mask) files of ``split``: from ``splits/``, else from VOC's own val list, else one in ten by hash is val.
+def pairs(folder: Path, split: str) -> list[Pair]:
+    """(image, mask) files of ``split``.
+
+    Its list in ``splits/``, or for val VOC's own one, names them; where only the other split has a list, all other images that have a
+    mask are left for it; without any list one in ten by hash is for val.
 
     Raises:
-        UserError: a folder or listed file is missing.
+        UserError: a folder or listed file is missing, or both lists name an image.
     """
     images = need_folder(folder / IMAGES, "the images", CURE)
     masks = need_folder(folder / MASKS, "the masks", CURE)
-    list_file = folder / LISTS[split]
-    if list_file.is_file():
-        listed = [_listed(folder, line) for line in read_lines(list_file)]
-        need_files(listed, list_file)
-        return listed
-    by_image, by_mask = by_stem(images), by_stem(masks)
-    names = [name for name in sorted(by_mask) if name in by_image]
+    files = Files(folder, by_key(images), by_key(masks))
+    lists = {name: folder / path for name, path in LISTS.items()}
+    listed = files.split_lists(lists, split)
+    everything = list(files.all())
     own = folder / OWN_LISTS / "val.txt"
-    if own.is_file():
-        held_out = set(read_lines(own))
-        LOG.info("%s is missing: %s is used, train is all other images that have a mask", list_file, own)
-    else:
-        held_out = {name for name in names if one_in_ten(name)}
-        LOG.info("%s is missing: one image in ten, chosen by its name, is for validation", list_file)
-    chosen = [name for name in names if (name in held_out) == (split == "val")]
+    if "val" not in listed and own.is_file():
+        lists["val"], names = own, set(read_names(own))
+        listed["val"] = [pair for pair in everything if key(pair[0].name) in names]
+        if len(listed["val"]) < len(names):
+            tell(f"{own}: {len(names) - len(listed['val'])} of {len(names)} names are left out, without image and mask")
+    chosen = split_pairs(masks, everything, lists, listed, split)
     if not chosen:
         raise UserError(f"{masks}: no mask whose image is in {images} for the split {split}")
-    return [(by_image[name], by_mask[name]) for name in chosen]
-
-
-def _listed(folder: Path, line: str) -> tuple[Path, Path]:
-    """The files of a ``list_line``, or of a line that is an image's name alone."""
-    parts = line.split()
-    if len(parts) != 2:
-        parts = list_line(Path(parts[0]).stem).split()
-    return folder / parts[0].lstrip("/"), folder / parts[1].lstrip("/")
+    orphans = sorted(files.masks.keys() - files.images.keys())
+    if orphans:
+        tell(f"{masks}: {len(orphans)} masks are left out, whose images are not there: {shown(orphans)}")
+    return chosen
 
 
 def make(
@@ -78,4 +71,6 @@ def make(
 ) -> Source:
     """The split ``train`` or ``val``; ``value_map`` and ``names`` give the masks other ids (COCO's)."""
     files = pairs(folder, split)
-    return Source(f"voc {split}", names or CLASS_NAMES, files, [image.stem for image, _ in files], value_map)
+    return Source(
+        f"voc {split}", names or CLASS_NAMES, files, [image_stem(image.name) for image, _ in files], value_map
+    )

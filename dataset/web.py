@@ -9,6 +9,7 @@ it kept.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -72,11 +73,14 @@ class WebView(EpochDataset[Sample]):
         rows: list[NDArray[np.float32]] = []
         counts = dict.fromkeys(new, 0)
         skipped: list[str] = []
-        for own, row in _rows_of_classes(source, tuple(known), new):
+        passed: Counter[str] = Counter()
+        for own, row in _rows_of_classes(source, tuple(known), new, passed):
             if counts[own] >= per_class:
+                passed[f"more than {per_class} of a class (--web_num)"] += 1
                 continue
             named = {own} if vocabulary is None else _named(row, own, vocabulary, source)
             if own not in named:
+                passed["whose caption does not name their class"] += 1
                 continue
             file = source.file(row)
             try:
@@ -92,6 +96,8 @@ class WebView(EpochDataset[Sample]):
             rows.append(vector)
         if skipped:
             LOG.warning("%d web images cannot be read and are left out: %s", len(skipped), shown(skipped))
+        if passed:
+            LOG.info("Web images passed over: %s", ", ".join(f"{count} {why}" for why, count in passed.items()))
         empty = [name for name, count in counts.items() if not count]
         if empty:
             raise UserError(f"--web_path {path}: no usable image of the new classes {', '.join(empty)}")
@@ -115,13 +121,23 @@ class WebView(EpochDataset[Sample]):
         )
 
 
-def _rows_of_classes(source: Manifest, known: tuple[str, ...], new: list[str]) -> Iterator[tuple[str, Row]]:
-    """(new class, row) of every kept row of a new class; UserError where a row's class is none of the data set's."""
+def _rows_of_classes(
+    source: Manifest, known: tuple[str, ...], new: list[str], passed: Counter[str]
+) -> Iterator[tuple[str, Row]]:
+    """(new class, row) of every kept row of a new class; ``passed`` counts the others, by why.
+
+    Raises:
+        UserError: a row's class is none of the data set's, or may be two of them.
+    """
     unknown = set()
     for own, row in source.matched(lambda name: match_class(name, known)):
         if own is None:
             unknown.add(row["class"])
-        elif own in new and is_kept(row):
+        elif own not in new:
+            passed["of classes that are not new at this step"] += 1
+        elif not is_kept(row):
+            passed["that the selection did not keep"] += 1
+        else:
             yield own, row
     if unknown:
         raise UserError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,10 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from dataset.batch import Batch, collate
+from dataset.files import shown
 from dataset.incremental import IncrementalView
 from dataset.sampler import evaluation_shard
+from engine.stopping import shielded
 from utils.distributed import Runtime
 from utils.logger import Logger
 from utils.metrics import ConfusionMatrix, Scores, scores
@@ -26,13 +29,22 @@ class Evaluator:
         runtime: device, precision and ranks.
         batch_size: images at once over all ranks; 1 for images of different sizes.
         num_workers: processes that load, per rank; 0 loads in this one.
+        between: called before each batch, by all ranks equally often; what it raises ends the evaluation.
     """
 
     def __init__(
-        self, names: Sequence[str], old: int, runtime: Runtime, *, batch_size: int = 1, num_workers: int = 0
+        self,
+        names: Sequence[str],
+        old: int,
+        runtime: Runtime,
+        *,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        between: Callable[[], None] | None = None,
     ) -> None:
         self.names, self.old, self.runtime = list(names), old, runtime
         self.batch_size, self.num_workers = batch_size, num_workers
+        self.between = between
 
     def batches(self, view: IncrementalView, desc: str) -> Iterator[Batch]:
         """This rank's share of ``view``, once, in order, on the device."""
@@ -40,8 +52,18 @@ class Evaluator:
         shard = Subset(view, evaluation_shard(len(view), runtime.rank, runtime.world))
         size = max(1, self.batch_size // runtime.world)
         loader = DataLoader(shard, batch_size=size, collate_fn=collate, num_workers=self.num_workers)
-        for batch in tqdm(loader, desc=desc, disable=None if runtime.main else True):
-            yield batch.to(runtime.device)
+        with shielded():
+            batches = iter(loader)
+        # The first rank has the most images; the others ask after their last batch, too.
+        most = -(-len(evaluation_shard(len(view), 0, runtime.world)) // size)
+        with tqdm(total=len(loader), desc=desc, disable=None if runtime.main else True) as bar:
+            for _ in range(most):
+                if self.between is not None:
+                    self.between()
+                batch = next(batches, None)
+                if batch is not None:
+                    yield batch.to(runtime.device)
+                    bar.update()
 
     @torch.no_grad()
     def predict(self, model: nn.Module, images: Tensor, localizer: nn.Module | None = None) -> Tensor:
@@ -92,3 +114,21 @@ def log_scores(logger: Logger, tag: str, result: Scores, step: int) -> None:
     logger.scalars({f"{tag}/{key}": value for key, value in result.summary().items()}, step)
     logger.class_table(f"{tag}/class_iou", result.by_name(), step)
     logger.info(f"{tag}: " + ", ".join(f"{key} {value:.4f}" for key, value in result.summary().items()))
+
+
+def tell_absent(logger: Logger, images: str, result: Scores) -> None:
+    """Warn of classes that have no pixel in the images: no score speaks of them.
+
+    Args:
+        logger: where.
+        images: which images were scored: ``test`` or ``validation``.
+        result: their scores.
+    """
+    scored = zip(result.names[1:], result.class_iou[1:], strict=True)
+    absent = [name for name, iou in scored if math.isnan(iou)]
+    if absent:
+        every = len(absent) == len(result.names) - 1
+        what = "only background can be scored" if every else "no score speaks of that"
+        logger.warning(
+            f"No {images} image holds {len(absent)} of {len(result.names) - 1} classes: {shown(absent)}; {what}"
+        )

@@ -26,7 +26,8 @@ from argparser import Options
 from captions.formats import read_class_words
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder
-from dataset.replay_tree import Marker, ReplayImage, images_of, originals
+from dataset.files import shown
+from dataset.replay_tree import Marker, ReplayImage, images_of, left_out, originals
 from engine.state import Description, read_model
 from modules.norm import arithmetic
 from segmentation_module import make_model
@@ -34,8 +35,9 @@ from tasks import BACKGROUND, IGNORE, load_task
 from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
-from utils.images import DecodeError, load_image
+from utils.images import DecodeError, load_image, read_head
 from utils.normalisation import Normalisation
+from utils.spelling import nfc
 from utils.visualise import palette
 from utils.whole import whole_file, write_whole
 
@@ -85,7 +87,7 @@ class Labeller:
         description = _description(path, own, described)
         options, steps = description.options, description.steps
         ids = [number for classes in steps for number in classes]
-        self.settings, self.runtime = settings, runtime
+        self.path, self.settings, self.runtime = path, settings, runtime
         self.marker = Marker(
             checkpoint=checkpoint.weights_digest(weights),
             dataset=options["dataset"],
@@ -116,10 +118,17 @@ class Labeller:
 
     @torch.inference_mode()
     def label(self, images: Tensor) -> NDArray[np.uint8]:
-        """Class ids (B, H, W) of ``images`` (B, 3, H, W) uint8; 255 where the class is less probable than the threshold."""
+        """Class ids (B, H, W) of ``images`` (B, 3, H, W) uint8; 255 where the class is less probable than the threshold.
+
+        Raises:
+            UserError: the network gives no numbers; the greatest of them would be background.
+        """
         pixels = self.normalisation.apply(images.to(self.runtime.device).float() / 255)
         logits = self._logits(pixels)
         top, channel = logits.max(dim=1)
+        if not top.isfinite().all():
+            raise UserError(f"{self.path}: the network gives no finite numbers with --precision {self.settings.precision}; label by "
+                            "another checkpoint, or with --precision fp32")  # fmt: skip
         labels = self.ids[channel]
         if self.settings.threshold > 0:
             confidence = top.sigmoid() if self.binary else (top - logits.logsumexp(dim=1)).exp()
@@ -176,12 +185,22 @@ def wanted_ids(path: Path, classes: Sequence[tuple[int, str]]) -> dict[str, set[
     Args:
         path: lines ``<original>.png word word``, as the published ``pascal_classes.txt``.
         classes: id and name of the model's classes.
+
+    Returns:
+        ids by the original's name, its letters with their accents as one character (``utils.spelling.nfc``).
+
+    Raises:
+        UserError: the file cannot be read, or a word may mean two classes.
     """
     known = {name: number for number, name in classes if number != BACKGROUND}
     wanted: dict[str, set[int]] = {}
+    unknown: dict[str, None] = {}
     for name, words in read_class_words(path).items():
-        matched = {match_class(word, list(known)) for word in words}
-        wanted[name] = {known[own] for own in matched if own is not None}
+        matched = {word: match_class(word, list(known)) for word in words}
+        wanted[nfc(name)] = {known[own] for own in matched.values() if own is not None}
+        unknown.update(dict.fromkeys(word for word, own in matched.items() if own is None))
+    if unknown:
+        LOG.info("%s: %d words are no class of the model and say nothing: %s", path, len(unknown), shown(unknown))
     return wanted
 
 
@@ -239,12 +258,13 @@ def _pixels(image: Image.Image, max_side: int) -> Tensor:
 
 
 def _stated_size(pair: ReplayImage) -> tuple[int, int]:
-    """The size that an image file's head states; decoding may turn the image, or find the file damaged."""
+    """The size that an image file's head states; decoding may find the file damaged."""
+    if not pair.image.is_file():
+        return 0, 0
     try:
-        with Image.open(pair.image) as image:
-            return image.size
-    except Exception:
-        # Whatever is wrong with the file, load_image will say it.
+        return read_head(pair.image).size
+    except DecodeError:
+        # load_image will say it.
         return 0, 0
 
 
@@ -314,22 +334,28 @@ def label_tree(
     Raises:
         UserError: the tree holds no image.
     """
-    pairs = [pair for folder in originals(tree) for pair in images_of(folder)]
+    folders = originals(tree)
+    pairs = [pair for folder in folders for pair in images_of(folder)]
     if not pairs:
         raise UserError(f"{tree}: holds no image; expected <original>/image/00001.jpg or <original>/00001.jpg")
+    unasked = [folder.name for folder in folders if wanted and nfc(folder.name) not in wanted]
+    if unasked and runtime.main:
+        LOG.warning("%d originals have no line of class words, and are not asked for them: %s", len(unasked), shown(unasked))
     todo = [pair for pair in pairs if not pair.done]
     # Every rank has seen what is to do before one of them does any of it.
     runtime.barrier()
     result = Labelled(len(pairs), len(pairs) - len(todo))
+    if runtime.main:
+        result.faults += [fault for folder in folders for fault in left_out(folder)]
     share = groups_of(todo, batch_size)[runtime.rank :: runtime.world]
     loader = DataLoader(Groups(share, labeller.settings.max_side), batch_size=None, num_workers=workers)
     with tqdm(total=sum(map(len, share)), desc="Labelling", disable=None if runtime.main else True) as bar:
         for decoded in loader:
             for group in decoded.groups:
                 for pair, label in zip(group.pairs, labeller.label(group.images), strict=True):
-                    shown = wanted.get(pair.original, set())
-                    if shown and not shown & set(np.unique(label).tolist()):
-                        names = ", ".join(name for number, name in labeller.marker.classes if number in shown)
+                    asked = wanted.get(nfc(pair.original), set())
+                    if asked and not asked & set(np.unique(label).tolist()):
+                        names = ", ".join(name for number, name in labeller.marker.classes if number in asked)
                         write_dropped(pair, f"the pseudo-label shows none of: {names}")
                         result.dropped += 1
                     else:

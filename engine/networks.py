@@ -18,6 +18,7 @@ from modules.norm import convert_sync, is_norm, make_norm
 from segmentation_module import IncrementalSegmentationModule, make_model
 from tasks import Task
 from utils.distributed import Runtime
+from utils.errors import UserError
 from utils.normalisation import Normalisation
 from utils.schedule import make_scheduler
 
@@ -154,6 +155,41 @@ def _segmenter(options: Options, task: Task, step: int) -> IncrementalSegmentati
     if options.norm_act.endswith("_sync"):
         convert_sync(model.body)
     return model
+
+
+def check_norms(networks: Networks, runtime: Runtime, images: int, crop: int) -> None:
+    """Refuse a batch of which a norm of the student would see one value a channel, which has no variance.
+
+    Nothing is trained, and the running statistics stay as they are.
+
+    Args:
+        networks: the step's.
+        runtime: device, precision and ranks.
+        images: of a batch, on this rank; only a single one is tried.
+        crop: side of the training crops, pixels.
+
+    Raises:
+        UserError: names the batch and the crop.
+    """
+    if images > 1:
+        return
+    student = networks.student
+    kept = [(buffer, buffer.clone()) for buffer in student.buffers()]
+    student.train()
+    devices = [runtime.device] if runtime.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad(), runtime.autocast():
+            student(torch.zeros(images, 3, crop, crop, device=runtime.device))
+    except (UserError, ValueError) as error:
+        if "value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"a process sees {images} image of a batch, with --crop_size {crop} too few for batch norm, which needs more "
+            "than one value per channel: give at least twice the --batch_size"
+        ) from error
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
 
 
 @dataclass(frozen=True)

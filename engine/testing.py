@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from argparser import Options
 from dataset.incremental import IncrementalView
-from engine.evaluation import Evaluator, log_scores
+from engine.evaluation import Evaluator, log_scores, tell_absent
 from engine.networks import Networks
 from engine.state import Progress
 from results.confusion import write_confusion
@@ -23,6 +25,7 @@ from results.page import Shown, write_report
 from results.rows import append_results, names_cell
 from tasks import Task
 from utils.distributed import Runtime
+from utils.errors import reason
 from utils.logger import Logger
 from utils.metrics import Scores
 from utils.visualise import colourise, confusion_figure, denormalise, panel
@@ -45,30 +48,47 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class TestResult:
-    """Scores of the step's model and, where it was asked for, of the previous step's on the same images."""
+    """Scores of the step's model and, where it was asked for, of the previous step's on the same images.
+
+    Attributes:
+        after: the step's model's.
+        matrix: the confusion matrix (C, C) behind them, rows are the true classes.
+        before: the previous step's model's; None where they were not asked for.
+    """
 
     after: Scores
+    matrix: Tensor
     before: Scores | None
 
 
 def test(trainer: Trained, view: IncrementalView) -> TestResult:
-    """Test on all test images and all seen classes; log it and append it to the results table."""
+    """Test on all test images and all seen classes; append it to the results table, then log it.
+
+    Raises:
+        UserError: the table or the confusion matrix cannot be written; the scores are in the log all the same.
+    """
     options = trainer.options
     networks, evaluator = trainer.networks, trainer.evaluator
     after, matrix = evaluator.evaluate(view, networks.model, "Test")
-    log_scores(trainer.logger, "test", after, options.step)
+    try:
+        if trainer.runtime.main:
+            _write(trainer, after, matrix)
+    finally:
+        log_scores(trainer.logger, "test", after, options.step)
+        tell_absent(trainer.logger, "test", after)
     before = None
     if options.report and networks.teacher is not None:
         before, _ = evaluator.evaluate(view, networks.teacher, "Test of the previous step's model")
         log_scores(trainer.logger, "test_before", before, options.step)
-    if trainer.runtime.main:
-        figure = confusion_figure(matrix.numpy(), trainer.names)
-        trainer.logger.figure("test/confusion", figure, options.step)
-        write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
-        append_results(
-            Path(options.logdir) / "results" / f"{trainer.task.dataset}-{trainer.task.name}.csv", _row(trainer, after)
-        )
-    return TestResult(after, before)
+    return TestResult(after, matrix, before)
+
+
+def _write(trainer: Trained, result: Scores, matrix: Tensor) -> None:
+    """The numbers to their files: the row of results, then the confusion matrix."""
+    options = trainer.options
+    table = Path(options.logdir) / "results" / f"{options.data_name}-{trainer.task.name}.csv"
+    append_results(table, _row(trainer, result))
+    write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
 
 
 def _row(trainer: Trained, result: Scores) -> dict[str, object]:
@@ -84,7 +104,7 @@ def _row(trainer: Trained, result: Scores) -> dict[str, object]:
         "iterations": progress.epoch * trainer.iters_per_epoch,
         "seconds": round(progress.seconds, 1),
         "memory_mib": round(progress.memory, 1),
-        "dataset": trainer.task.dataset,
+        "dataset": options.data_name,
         "task": trainer.task.name,
         "old_classes": names_cell(trainer.names[1 : trainer.old]),
     }
@@ -121,39 +141,63 @@ def _predict(trainer: Trained, model: nn.Module | None, image: Tensor) -> np.nda
     return prediction
 
 
-def show(trainer: Trained, result: TestResult, view: IncrementalView) -> str:
-    """Log sample predictions, write the page where ``--report`` asks for it, and give the table to print."""
-    options = trainer.options
-    if not trainer.runtime.main:
-        return ""
-    shown = samples(trainer, view)
-    if shown:
-        columns = [[s.image for s in shown], [colourise(s.truth) for s in shown]]
-        if shown[0].before is not None:
-            columns.append([colourise(s.before) for s in shown if s.before is not None])
-        columns.append([colourise(s.after) for s in shown])
-        trainer.logger.images("test/samples", panel(columns)[None], options.step)
+def table(result: TestResult) -> str:
+    """The scores as a table to print, in percent; a dash where there is none."""
     rows = _table(result)
     lines = [f"{'':12}" + "".join(f"{key:>10}" for key in rows[0] if key != "model")]
     for row in rows:
         lines.append(
             f"{row['model']:12}" + "".join(f"{_number(value):>10}" for key, value in row.items() if key != "model")
         )
-    if options.report:
-        page = options.log_folder / f"report_{options.step}.html"
+    return "\n".join(lines)
+
+
+@contextmanager
+def _ornament(logger: Logger, what: str) -> Iterator[None]:
+    """A picture or page, which takes no number with it: where it fails, one warning says why."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning(f"{what} is left out ({reason(error)}); the numbers are written")
+
+
+def show(trainer: Trained, result: TestResult, view: IncrementalView) -> Path | None:
+    """What makes a result pleasant to read: the confusion figure, sample predictions, with ``--report`` the page.
+
+    Whatever fails is left out with a warning.
+
+    Returns:
+        the page, where one was written; for the main rank to call.
+    """
+    options, logger = trainer.options, trainer.logger
+    with _ornament(logger, "The confusion matrix's figure"):
+        logger.figure("test/confusion", confusion_figure(result.matrix.numpy(), trainer.names), options.step)
+    shown: list[Shown] = []
+    with _ornament(logger, "The picture of sample predictions"):
+        shown = samples(trainer, view)
+        if shown:
+            columns = [[s.image for s in shown], [colourise(s.truth) for s in shown]]
+            if shown[0].before is not None:
+                columns.append([colourise(s.before) for s in shown if s.before is not None])
+            columns.append([colourise(s.after) for s in shown])
+            logger.images("test/samples", panel(columns)[None], options.step)
+    if not options.report:
+        return None
+    page = options.log_folder / f"report_{options.step}.html"
+    with _ornament(logger, f"The page {page}"):
         write_report(
             page,
             title=f"{options.name}: step {options.step} of {trainer.task.dataset} {trainer.task.name} ({options.protocol})",
             intro=_intro(trainer),
-            table=rows,
+            table=_table(result),
             per_class=_per_class(trainer, result),
             samples=shown,
             class_names=trainer.names,
             options=options.plain(),
             command=shlex.join(sys.argv),
         )
-        lines.append(f"Page with predictions: {page}")
-    return "\n".join(lines)
+        return page
+    return None
 
 
 def _number(value: object) -> str:

@@ -6,7 +6,6 @@ Nothing is loaded that does not fit: a file whose keys or shapes differ is refus
 from __future__ import annotations
 
 import importlib
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.norm import EPS, ActivatedNorm, arithmetic
+from utils import checkpoint
 from utils.errors import UserError
 
 # Where published files are looked for (pretrained/README.md).
@@ -68,12 +68,7 @@ def _read(path: Path) -> dict[str, Any]:
     """The content of a file, which may run no code."""
     if not path.is_file():
         raise UserError(f"--pretrained {path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path}: not a file of weights that can be read safely") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged or not a file of weights") from error
+    content = checkpoint.read(path, "file of weights")
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds no weights")
     return dict(content)
@@ -86,6 +81,7 @@ def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: holds no weights")
+    checkpoint.check_tensors({str(key): value for key, value in content.items()}, path)
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 

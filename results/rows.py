@@ -11,17 +11,21 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from utils.cells import read_csv
 from utils.errors import UserError
-from utils.whole import locked, whole_file
+from utils.whole import clear_leftovers, locked, whole_file
 
 # Name of a score -> column of the results table (docs/method.md, "The task").
 SCORES = {"old": "old_iou", "new": "new_iou", "all": "all_iou", "harmonic": "harmonic"}
 COSTS = ("iterations", "seconds", "memory_mib")
 NEEDED = ("time", "name", "step", "protocol", "seed", *SCORES.values())
 CLASS = "iou "
+# Behind the name of a table that cannot be kept: the table that new rows go to instead.
+ASIDE = ".aside"
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,23 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
         row: values by column.
 
     Raises:
-        UserError: the file cannot be read as such a table, or not be written; it is left as it is.
+        UserError: the file cannot be read as such a table, or not be written; it is left as it is. A row that a table cannot take is
+            kept in another beside it, which the message names and ``read_runs`` reads, too.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f".{path.name}.lock"), wait=True):
-            columns, rows = read_table(path) if path.exists() else ([], [])
+            try:
+                columns, rows = read_table(path) if path.exists() else ([], [])
+                _refuse_other_spellings(path, columns, row)
+            except UserError as error:
+                if path.stem.endswith(ASIDE):
+                    raise
+                aside = path.with_name(f"{path.stem}{ASIDE}.csv")
+                append_results(aside, row)
+                raise UserError(f"{error}; the new row is kept in {aside}") from error
             columns = list(dict.fromkeys([*columns, *row]))
+            clear_leftovers(path)
             with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as handle:
                 writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
                 writer.writeheader()
@@ -99,17 +113,37 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def _refuse_other_spellings(path: Path, columns: Iterable[str], row: Mapping[str, Any]) -> None:
+    """UserError where a column of the row is there in other letters: a second one like it would split the numbers."""
+    there = {_plain(name): name for name in columns}
+    for name in row:
+        other = there.get(_plain(name), name)
+        if other != name and name not in columns:
+            raise UserError(f"{path}: the column {other!r} is written {name!r}; correct the first line")
+
+
+def _plain(name: str) -> str:
+    """A column's name as a spreadsheet or a person may not have changed it; names of classes may differ in case alone."""
+    return name.strip() if name.strip().startswith(CLASS) else name.strip().lower()
+
+
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of a table that ``append_results`` wrote.
+    """Columns and rows of a table that ``append_results`` wrote, also where a spreadsheet saved it: with a byte order mark, other line
+    ends, quoted cells, or empty columns on the right.
 
     Raises:
         UserError: it cannot be read, or not without loss.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            header, *lines = [line for line in csv.reader(handle) if line] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as a table ({error}); move it away") from error
+    header, *lines = [cells for _, cells in read_csv(path, "a table")] or [[]]
+    while (
+        header
+        and not header[-1].strip()
+        and not any(cell.strip() for line in lines for cell in line[len(header) - 1 :])
+    ):
+        header.pop()
+        lines = [line[: len(header)] for line in lines]
+    if not all(name.strip() for name in header):
+        raise UserError(f"{path}: a column has no name; correct the first line or move the file away")
     if len(set(header)) != len(header):
         raise UserError(f"{path}: a column name occurs twice; correct the first line or move the file away")
     for number, line in enumerate(lines, start=2):
@@ -124,7 +158,19 @@ def _number(row: Mapping[str, str], column: str, where: str) -> float:
     try:
         return float(text) if text else math.nan
     except ValueError:
-        raise UserError(f"{where}: {column} is {text!r}, which is no number; correct it or remove the row") from None
+        cure = "write it with a point" if "," in text else "correct it or remove the row"
+        raise UserError(f"{where}: {column} is {text!r}, which is no number; {cure}") from None
+
+
+def _time(text: str, where: str) -> str:
+    """A moment as the tables have it, by which rows are ordered; UserError where it is another one's spelling."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            f"{where}: time is {text!r}; write it as 2026-01-31T12:00:00+00:00 (a spreadsheet may have changed it)"
+        ) from None
+    return text
 
 
 def _old_classes(text: str, classes: Mapping[str, float], where: str) -> tuple[str, ...] | None:
@@ -165,7 +211,7 @@ def _run(row: Mapping[str, str], file: str, folder: Path, where: str) -> Run:
         step=step,
         arm=row["name"].removesuffix(f"-{seed}"),
         seed=seed,
-        time=row["time"],
+        time=_time(row["time"], where),
         old_classes=_old_classes(row.get("old_classes", ""), classes, where),
         classes=classes,
         scores={score: _number(row, column, where) for score, column in SCORES.items()},

@@ -169,6 +169,95 @@ def test_json_task(tmp_path: Path) -> None:
         parse(f"--dataset voc --task {path}")
 
 
+NAMES = {
+    "..": "does not begin with a dot", ".hidden": "does not begin with a dot", "a/b": "without slashes", "a\\b": "without slashes",
+    "a\nb": "without control characters", "a\x1b[31m": "without control characters", "a\x00b": "without control characters",
+    "a\u2028b": "without control characters", "a\udcff": "without control characters", "x" * 201: "at most 200 bytes",
+    "ä" * 101: "at most 200 bytes", "": "without slashes",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        argparser.parse([*BASE.split(), "--name", name])
+    text = str(caught.value)
+    assert text.startswith("--name '") and NAMES[name] in text and text.isprintable() and len(text) < 200
+
+
+@pytest.mark.parametrize("name", ["Base", "a b", "käse-3", "x" * 200, "a..b", "-1"])
+def test_names_that_a_run_may_have(name: str) -> None:
+    assert argparser.parse([*BASE.split(), f"--name={name}"]).name == name
+
+
+FOLDERS = {
+    "fruit": "fruit", "fruit/": "fruit", "a/./fruit/../tools": "tools", "my data": "my_data", ".hidden": "hidden", "v1.0": "v1.0",
+    "obst käse": "obst_käse", "ka\u0308se": "k\u00e4se", "水果": "水果", "a\nb\x1b": "a_b_", "a\udcffb": "a_b", "a:b*c?": "a_b_c_",
+    "ä" * 90: "ä" * 40, "水" * 90: "水" * 26, "/": "", "...": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_a_data_folder_is_called(folder: str) -> None:
+    assert argparser.folder_name(folder) == FOLDERS[folder]
+
+
+def test_the_folders_of_a_run_say_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fruit/inner").mkdir(parents=True)
+    task = tmp_path / "mine.json"
+    task.write_text('{"0": [1, 2], "1": [3]}')
+    line = f"--dataset folder --task {task} --dataset_dir"
+    options = parse(f"{line} fruit")
+    assert (options.experiment, options.data_name) == ("folder-fruit-mine", "folder-fruit")
+    assert options.checkpoint_path(0) == Path("checkpoints/step/folder-fruit-mine/Experiment_0.pth")
+    assert options.log_folder == Path("logs/folder-fruit-mine/Experiment")
+    assert parse(f"{line} fruit/inner/.. --overlap").experiment == "folder-fruit-mine-ov"
+    assert parse(line.removesuffix(" --dataset_dir")).experiment == "folder-mine"
+    assert parse("--dataset voc --task 15-5 --dataset_dir fruit").experiment == "voc-15-5"
+    monkeypatch.chdir("fruit")
+    assert parse(f"{line} .").experiment == parse(f"{line} inner/..").experiment == "folder-fruit-mine"
+
+
+def test_a_checkpoint_under_the_folder_name_of_an_earlier_version_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("fruit").mkdir()
+    Path("mine.json").write_text('{"0": [1, 2], "1": [3]}')
+    options = parse("--dataset folder --task mine.json --dataset_dir fruit")
+    own, earlier = (
+        Path("checkpoints/step") / name / "Experiment_0.pth" for name in ("folder-fruit-mine", "folder-mine")
+    )
+    assert options.found_checkpoint(0) == own
+    line = "--dataset folder --task mine.json --dataset_dir fruit --step 1"
+    with pytest.raises(UserError, match=f"{own}: no checkpoint of step 0"):
+        parse(line)
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    assert options.found_checkpoint(0) == earlier and options.checkpoint_path(0) == own
+    assert parse(line) and parse(line.replace("--step 1", "--test"))
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert options.found_checkpoint(0) == own
+
+
+def test_saved_options_of_another_type_are_seen() -> None:
+    saved = parse(BASE).plain()
+    assert argparser.misfits(saved) == argparser.misfits({"of_another_version": object()}) == []
+    assert argparser.misfits(saved | {"lr": 1, "iters_per_epoch": 3, "ckpt": "x.pth"}) == []
+    wrong = {
+        "lr": "0.1",
+        "step": 0.0,
+        "bce": 1,
+        "backbone": None,
+        "output_stride": [16],
+        "crop_size": True,
+        "dataset_dir": 3,
+    }
+    assert sorted(argparser.misfits(saved | wrong)) == sorted(wrong)
+
+
 def test_batch_must_divide_by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "5")
     with pytest.raises(UserError, match="--batch_size 24 cannot be shared by 5 processes"):

@@ -66,3 +66,33 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys, collect_web; collect_web.get_argparser().format_help(); assert not {'torch', 'httpx', 'PIL'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_that_is_printed_steers_the_terminal(
+    tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "source/cow/notes\x1b[31m.md").touch()
+    (tmp_path / "source/cow/bad\x1b[31m.jpg").write_bytes(b"x")
+    (tmp_path / "source/\x9bsheep").mkdir()
+    listed = tmp_path / "list\x1b[31m.csv"
+    listed.write_text("url,class\n\x1b[31m,cow\n,\x1b[31m\n")
+    options = ["--source", source, "--source", f"list:{listed}", "--not_in", tmp_path / "source/sheep"]
+    (tmp_path / "source/sheep/bad\x1b[31m.jpg").touch()
+    assert run("--classes", "cow", "\x1b[31mhorse", "--out", tmp_path / "web", *options) == 1
+    told = capsys.readouterr()
+    assert (
+        told.out.count("notes [31m.md") == 1
+        and r"list\x1b[31m.csv" in told.err
+        and r"no image of \x1b[31mhorse" in told.err
+    )
+    assert "1 of 3 cannot be read" in told.err
+    for text in (told.out, told.err, *(path.read_text() for path in (tmp_path / "web").glob("re*.csv"))):
+        assert not {"\x1b", "\x9b"} & set(text)
+
+
+def test_bad_input_with_signs_is_plain(tmp_path: Path, source: str) -> None:
+    done = command("--classes", "cow", "--out", tmp_path / "web", "--source", "folder:\x1b[31mnowhere\nsecond")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "collect_web.py: --source folder:\\x1b[31mnowhere second: no such folder\n",
+    )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.replay_trees import labelled
-from tests.test_resume import BASE, WEAK, command
+from tests.test_resume import BASE, WEAK, begin, command
 from utils import checkpoint
 
 
@@ -119,3 +122,52 @@ def test_the_other_launcher(tmp_path: Path, small_shapes: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "checkpoints/step/shapes-5-3-ov/launch_0.pth").is_file()
+
+
+def rank_of(pid: int) -> str | None:
+    """The rank that a launcher gave a process; None where it gave none, or the process is gone."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return next((text.decode()[5:] for text in variables if text.startswith(b"RANK=")), None)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks /proc for the ranks")
+@pytest.mark.parametrize("whom", ["rank 1", "group"])
+def test_ranks_agree_on_stopping(whom: str, tmp_path: Path, small_shapes: Path) -> None:
+    """A signal at one rank alone, and one at all ranks and their launcher, which passes it on once more."""
+    many = [*BASE, "--iters_per_epoch", "4", "--epochs", "3", "--batch_size", "4", "--num_workers", "1"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+    def arguments(name: str, *more: str) -> list[str]:
+        line = command(tmp_path, small_shapes, name, *many, *more)
+        return [line[0], *launcher, *line[1:]]
+
+    path = tmp_path / "checkpoints/step/shapes-5-3-ov/stopped_0.pth"
+    process = begin(arguments("stopped"))
+    deadline = time.monotonic() + 240
+    while not path.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if whom == "group":
+        os.killpg(process.pid, signal.SIGTERM)
+        for rank in children(process.pid):  # torchrun gives each rank a group of its own
+            os.killpg(os.getpgid(rank), signal.SIGTERM)
+    else:
+        os.kill(next(rank for rank in children(process.pid) if rank_of(rank) == "1"), signal.SIGTERM)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode != 0 and errors.count("stopped by signal 15 at epoch ") == 1, errors[-3000:]
+    state = checkpoint.load(path)
+    assert not state["finished"] and 0 < 4 * state["epoch"] + state["iteration"] < 12
+
+    for name, more in (("stopped", ["--resume", "auto"]), ("whole", [])):
+        done = subprocess.run(
+            arguments(name, *more), cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    found, whole = (checkpoint.load(path.with_name(f"{name}_0.pth"))["model_state"] for name in ("stopped", "whole"))
+    assert [key for key in whole if not torch.equal(found[key], whole[key])] == []

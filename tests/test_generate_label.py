@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from PIL import Image
 import argparser
 import generate_label
 from dataset import shapes
-from dataset.replay_tree import images_of, originals, read_marker
+from dataset.replay_tree import claimed_tree, images_of, originals, read_marker
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import val_transform
 from engine.labelling import Labeller, LabelSettings
@@ -252,6 +254,58 @@ def test_two_ranks_label_what_one_does(ckpt: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("6 images: 6 labelled") == 1
     assert labels(trees[0]) == labels(trees[1])
+
+
+def test_a_tree_is_labelled_by_one_at_a_time(ckpt: Path, tree: Path) -> None:
+    with claimed_tree(tree):
+        with pytest.raises(UserError, match=f"{tree}: another run is at work on it"):
+            run(f"--ckpt {ckpt} --path {tree} --relabel")
+        assert not (tree / "labels.json").exists() and not list(tree.glob("*/label"))
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        line = f"generate_label.py --ckpt {ckpt} --path {tree} --device cpu --num_workers 0"
+        done = subprocess.run(
+            [sys.executable, *launcher, *line.split()],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode != 0 and "exitcode  : 2" in done.stderr and "exitcode  : 1 " not in done.stderr
+        assert "another run is at work" in done.stderr and "generate_label.py: rank 0 cannot go on" in done.stderr
+    assert run(f"--ckpt {ckpt} --path {tree}") == 0
+
+
+def test_a_network_without_numbers_labels_nothing(ckpt: Path, tree: Path) -> None:
+    """The greatest of NaN is the first class, background."""
+    labeller = Labeller(ckpt, LabelSettings(), distributed.start("cpu"))
+    with torch.no_grad():
+        labeller.model.cls[0].bias[2] = float("nan")
+    with pytest.raises(UserError, match=r"gives no finite numbers with --precision fp32"):
+        labeller.label(torch.zeros((1, 3, 64, 64), dtype=torch.uint8))
+
+
+def test_what_is_no_image_though_its_name_says_so(ckpt: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tree / "circle_0/image"
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+    (folder / "00001.jpg").rename(folder / "blank.jpg ")
+    assert run(f"--ckpt {ckpt} --path {tree}") == 1
+    assert len(labels(tree)) == 5
+    said = capsys.readouterr().err
+    assert "3 images left out" in said and "blank.jpg ': its name begins or ends with a blank" in said
+
+
+def test_words_of_originals_in_another_form_of_unicode(
+    ckpt: Path, tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    apart = unicodedata.normalize("NFD", "kühe")
+    (tree / "circle_0").rename(tree / apart)
+    words = tmp_path / "words.txt"
+    words.write_text("kühe.png heart zebra \n", encoding="utf-8")
+    caplog.set_level("INFO", logger="webwilss")
+    assert run(f"--ckpt {ckpt} --path {tree} --drop_without_words {words}") == 0
+    assert "1 words are no class of the model and say nothing: zebra" in caplog.text
+    assert "1 originals have no line of class words, and are not asked for them: square_0" in caplog.text
+    done = [*(tree / apart / "label").iterdir()]
+    shows_heart = [8 in np.unique(np.array(Image.open(path))) for path in done if path.suffix == ".png"]
+    assert len(done) == 3 and all(shows_heart), "the others are dropped"
 
 
 def test_bad_values_and_empty_trees(ckpt: Path, tree: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ import argparser
 import run
 from dataset import shapes
 from dataset.protocol import select
+from engine import testing
+from engine.state import claimed
 from results.confusion import read_confusion
+from results.rows import read_runs
 from tasks import load_task
 from tests.conftest import ROOT
 from tests.replay_trees import labelled
@@ -327,6 +331,107 @@ def own_data(folder: Path) -> Path:
     return folder
 
 
+def own_line(folder: Path, data: Path, words: str) -> str:
+    return (
+        f"--dataset folder --dataset_dir {data} --task {folder}/mine.json --backbone timm:resnet10t --crop_size 32 --crop_size_val 32 "
+        f"--batch_size 2 --epochs 1 --iters_per_epoch 1 --num_workers 0 --device cpu --sample_num 0 --bce --checkpoints {folder}/c "
+        f"--logdir {folder}/l {words}"
+    )
+
+
+def test_runs_of_two_data_sets_do_not_meet(tmp_path: Path) -> None:
+    """Same task file, same run's name: each data set has its folders, and where the folders are of one name, the classes tell."""
+    (tmp_path / "mine.json").write_text('{"0": [1, 2], "1": [3]}')
+    farm, tools, twin = (own_data(tmp_path / name) for name in ("farm", "tools", "elsewhere/farm"))
+    for data in (tools, twin):
+        (data / "classes.txt").write_text("hammer\nsaw\ndrill\n")
+    fresh = "--step 0 --no_pretrained"
+    assert execute(own_line(tmp_path, farm, fresh)) == 0
+    path = tmp_path / "c/step/folder-farm-mine/Experiment_0.pth"
+    content = path.read_bytes()
+    with pytest.raises(UserError, match=r"folder-tools-mine/Experiment_0\.pth: no such checkpoint"):
+        execute(own_line(tmp_path, tools, "--step 0 --test"))
+    with pytest.raises(UserError, match=r"folder-tools-mine/Experiment_0\.pth: no checkpoint of step 0"):
+        execute(own_line(tmp_path, tools, "--step 1"))
+    for words in ("--step 0 --test", f"{fresh} --resume auto", "--step 1"):
+        with pytest.raises(UserError, match=f"{path}: class 1 is cow there and hammer here: it is of another data set"):
+            execute(own_line(tmp_path, twin, words))
+    (farm / "classes.txt").write_text("sheep\ncow\ngoat\n")
+    for words in ("--step 0 --test", "--step 1"):
+        with pytest.raises(UserError, match=f"{path}: class 1 is cow there and sheep here: .* numbered anew"):
+            execute(own_line(tmp_path, farm, words))
+    assert path.read_bytes() == content and not path.with_name("Experiment_0.pth.bak").exists()
+
+    assert execute(own_line(tmp_path, tools, f"{fresh} --resume auto")) == 0
+    assert checkpoint.load(tmp_path / "c/step/folder-tools-mine/Experiment_0.pth")["class_names"] == [
+        "background",
+        "hammer",
+        "saw",
+    ]
+    assert {path.name for path in (tmp_path / "l/results").glob("*.csv")} == {
+        "folder-farm-mine.csv",
+        "folder-tools-mine.csv",
+    }
+    assert {(run.experiment, run.dataset) for run in read_runs([tmp_path / "l"])} == {
+        ("folder-farm-mine", "folder-farm"),
+        ("folder-tools-mine", "folder-tools"),
+    }
+
+
+def test_checkpoints_of_an_earlier_version_are_found_in_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"0": [1, 2], "1": [3]}')
+    farm, tools = (own_data(tmp_path / name) for name in ("farm", "tools"))
+    assert execute(own_line(tmp_path, farm, "--step 0 --no_pretrained")) == 0
+    (tmp_path / "c/step/folder-farm-mine").rename(tmp_path / "c/step/folder-mine")
+    earlier = tmp_path / "c/step/folder-mine/Experiment_0.pth"
+    content = earlier.read_bytes()
+    assert execute(own_line(tmp_path, farm, "--step 0 --test")) == 0
+    assert execute(own_line(tmp_path, farm, "--step 1")) == 0
+    text = (tmp_path / "l/folder-farm-mine/Experiment/log.txt").read_text()
+    assert text.count(f"{earlier}: of version 0.1.0, whose folders had not the data folder's name") == 2
+    assert (tmp_path / "c/step/folder-farm-mine/Experiment_1.pth").is_file() and earlier.read_bytes() == content
+    (tools / "classes.txt").write_text("hammer\nsaw\ndrill\n")
+    with pytest.raises(UserError, match=f"{earlier}: class 1 is cow there and hammer here"):
+        execute(own_line(tmp_path, tools, "--step 0 --test"))
+
+
+def test_a_run_whose_name_another_one_has_leaves_nothing(base: Path, small_shapes: Path) -> None:
+    pytest.importorskip("fcntl")
+    line = f"{common(base, small_shapes)} --name twice --step 0 --bce --no_pretrained"
+    with claimed(argparser.parse(line.split()), main=True):
+        done = subprocess.run(
+            [sys.executable, "run.py", *line.split()], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2 and done.stdout == ""
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("run.py: --name twice: another run of this name is training step 0")
+    )
+    assert not path_of(base, "twice", 0).exists() and not (base / "logs" / EXPERIMENT / "twice").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_old_state_stays(base: Path, small_shapes: Path) -> None:
+    """The limit on the size of a file does to the checkpoint what a full disk does."""
+    pytest.importorskip("resource")
+    line = f"{common(base, small_shapes)} --name full --step 0 --bce --no_pretrained"
+    assert execute(line) == 0
+    path = path_of(base, "full", 0)
+    content = path.read_bytes()
+    program = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (2**22, 2**22))\n"
+        f"sys.argv = ['run.py', *{line.split()!r}]\nimport runpy\nrunpy.run_path('run.py', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"run.py: {path}: cannot be written (File too large, ") and last.endswith(
+        "the old one is left as it was"
+    )
+    assert path.read_bytes() == content and not path.with_suffix(".pth.bak").exists()
+    assert not list(path.parent.glob(".full_0.pth.*.tmp"))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_own_folder_and_its_faults_in_one_line(workers: int, tmp_path: Path) -> None:
     data = own_data(tmp_path / "mine")
@@ -396,3 +501,123 @@ def test_dry_run_prints_the_lines(line: str, gpus: str, runs: int, tmp_path: Pat
         ["bash", "run.sh", "voc"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert refused.returncode == 2 and "TASK" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "logs/results/shapes-5-3.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["name"] == name]
+
+
+def test_no_ornament_takes_a_result_with_it(
+    base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figure, sample pictures and page fail; the numbers are there, and the exit code is 0."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no room")
+
+    for name in ("confusion_figure", "panel", "write_report"):
+        monkeypatch.setattr(testing, name, fails)
+    line = f"{common(base, small_shapes)} --name plain --step 0 --bce --no_pretrained --test --report --ckpt {path_of(base, 'run', 0)}"
+    assert execute(line) == 0
+    said = capsys.readouterr()
+    for what in ("The confusion matrix's figure", "The picture of sample predictions", "The page "):
+        assert said.err.count(what) == 1 and f"{what}" in said.err
+    assert said.err.count("(RuntimeError: no room); the numbers are written") == 3
+    assert "harmonic" in said.out and "Page with predictions" not in said.out
+    assert len(rows_of(base, "plain")) == 1 and read_confusion(base / "logs" / EXPERIMENT / "plain/confusion_0.csv")
+
+
+def test_a_table_that_cannot_be_written_leaves_the_scores_in_the_log(
+    base: Path, small_shapes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "l/results/shapes-5-3.csv").mkdir(parents=True)
+    line = f"{common(base, small_shapes)} --name full --step 0 --bce --no_pretrained --test --ckpt {path_of(base, 'run', 0)}"
+    with pytest.raises(UserError, match=r"shapes-5-3\.csv"):
+        execute(line.replace(f"--logdir {base}/logs", f"--logdir {tmp_path}/l"))
+    assert " test: overall_acc" in (tmp_path / "l" / EXPERIMENT / "full/log.txt").read_text()
+
+
+def test_wandb_offline_as_a_user_runs_it(base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(base))
+    line = (
+        f"run.py {common(base, small_shapes)} --name board --step 0 --bce --no_pretrained --test --report --wandb offline "
+        f"--ckpt {path_of(base, 'run', 0)}"
+    )
+    done = subprocess.run([sys.executable, *line.split()], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "left out" not in done.stderr and len(rows_of(base, "board")) == 1
+    pictures = base / "logs" / EXPERIMENT / "board/wandb"
+    assert len(list(pictures.glob("offline-run-*/files/media/images/test/confusion_*.png"))) == 1
+    assert len(list(pictures.glob("offline-run-*/files/media/images/test/samples_*.png"))) == 1
+
+
+SIGNS = ("$5 and $10_{note}", 'bill $\\frac$ <b>x</b>, "y"', "a/b 100% \u732b")
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images whose classes have names of signs that drawing, tables and pages could read."""
+    data = own_data(tmp_path_factory.mktemp("signs"))
+    (data / "classes.txt").write_text("\n".join(SIGNS) + "\n", encoding="utf-8")
+    return data
+
+
+def data_line(data: Path, folder: Path) -> str:
+    return (
+        f"--dataset folder --dataset_dir {data} --task offline --backbone timm:resnet10t --no_pretrained --crop_size 32 "
+        f"--crop_size_val 32 --batch_size 2 --epochs 1 --iters_per_epoch 1 --num_workers 0 --device cpu --sample_num 1 "
+        f"--checkpoints {folder}/c --logdir {folder}/l --bce"
+    )
+
+
+def test_class_names_are_shown_as_they_are(signed: Path, tmp_path: Path) -> None:
+    assert execute(f"{data_line(signed, tmp_path)} --report --name signs") == 0
+    folder = tmp_path / "l/folder-offline/signs"
+    assert "left out" not in (folder / "log.txt").read_text()
+    assert read_confusion(folder / "confusion_0.csv")[1] == ["background", *SIGNS]
+    tags = {json.loads(text)["tag"] for text in (folder / "scalars.jsonl").read_text().splitlines()}
+    assert {f"test/class_iou/{name}" for name in SIGNS} <= tags
+    page = (folder / "report_0.html").read_text(encoding="utf-8")
+    assert all(escape(name) in page for name in SIGNS) and "<b>x</b>" not in page
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    assert "test/confusion" in board.Tags()["images"]
+
+
+def test_a_test_without_a_class_is_no_full_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Background alone would score 100; that no validation image holds a class is told once, not at each validation."""
+    data = own_data(tmp_path / "mine")
+    for mask in (data / "masks/val").iterdir():
+        Image.fromarray(np.zeros((50, 60), np.uint8)).save(mask)
+    line = data_line(data, tmp_path).replace("--epochs 1", "--epochs 2")
+    assert execute(f"{line} --val_interval 1 --name none") == 0
+    said = capsys.readouterr()
+    assert said.err.count("No test image holds 3 of 3 classes: cow, sheep, goat; only background can be scored") == 1
+    assert said.err.count("No validation image holds a class of this step: cow, sheep, goat; ") == 1
+    assert said.out.splitlines()[1].split() == ["after", "-", "-", "-", "-"]
+
+
+def test_a_batch_too_small_for_its_norms_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    line = data_line(own_data(tmp_path / "mine"), tmp_path).replace("--batch_size 2", "--batch_size 1")
+    checkpoint_of_before = tmp_path / "c/step/folder-offline/one_0.pth"
+    checkpoint_of_before.parent.mkdir(parents=True)
+    checkpoint_of_before.write_bytes(b"finished")
+    for crop in (16, 32):
+        with pytest.raises(UserError, match=f"1 image .* --crop_size {crop} .* --batch_size") as caught:
+            execute(f"{line.replace('--crop_size 32', f'--crop_size {crop}')} --name one")
+        assert "\n" not in str(caught.value) and checkpoint_of_before.read_bytes() == b"finished"
+
+
+def test_the_log_says_the_share_of_replay_images(base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    tree = labelled(tmp_path / "tree", ["circle", "star"], 3)
+    line = (
+        f"{common(base, small_shapes)} --name share --step 1 --lr 0.001 --step_ckpt {path_of(base, 'run', 0)} --weakly "
+        f"--pseudo_ep 0 --replay --replay_path {tree} --replay_num 2 --replay_share 0.25"
+    )
+    assert execute(line) == 0
+    assert " new and 4 replay images, 3:1: 1 epochs of " in (base / "logs" / EXPERIMENT / "share/log.txt").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -86,13 +87,48 @@ def test_sizes_of_the_published_tasks() -> None:
         ('{"0": [1], "1": ["cow"]}', "whole numbers"),
         ("[1, 2]", "expected"),
         ('{"0": [1], "1": [9]}', r"classes \[9\] are not in the data set"),
+        ('{"0": [], "1": [1]}', "no step may be empty"),
+        ("{}", "at least one step"),
+        ('{"0": [-1]}', r"classes \[-1\] are not in the data set"),
+        ('{"0": [1, 1.0]}', "whole numbers"),
+        ('{"0": [true]}', "whole numbers"),
+        ('{"0": [NaN]}', "whole numbers"),
+        ('{"0": [1, "2"]}', "whole numbers"),
+        ('{"0": [[1]]}', "whole numbers"),
+        ('{"0": [1], "1": [2], "1": [3]}', "'1' stands twice"),
+        ('{"0": [' + "7" * 5000 + "]}", "a number of 5000 digits"),
+        ('{"0": ' + "[" * 100_000 + "]" * 100_000 + "}", "cannot be read as JSON"),
+        ('{"0": [' + ", ".join(["1", *map(str, range(30_000))]) + "]}", r"classes \[0, 1\] are listed more than once"),
+        ('{"0": [' + ", ".join(map(str, range(1, 30_000))) + "]}", r"classes \[4, .*\] and 29986 more are not in the"),
+        ('{"0": [1]}' + " " * (1 << 20), "is longer than 1,048,576 bytes"),
+        ('{"0": [1], "\x00": [2]}', "save it as UTF-8"),
     ],
+    ids=lambda text: text[:30],
 )
+@pytest.mark.timeout(10)
 def test_bad_task_files(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "task.json"
     path.write_text(content)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as refused:
         tasks.load_task("folder", str(path), known={1, 2, 3})
+    assert str(refused.value).startswith(f"--task {path}: ") and "\n" not in str(refused.value)
+    assert len(str(refused.value)) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_task_files_as_editors_save_them(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "farm.json"
+    path.write_bytes('{"0": [1, 2],\r\n "1": [3]}\r\n'.encode(encoding))
+    task = tasks.load_task("folder", str(path), known={1, 2, 3})
+    assert (task.name, task.steps) == ("farm", ((0, 1, 2), (3,)))
+
+
+def test_a_task_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "fifo.json")
+    for name, message in (("folder", "is no file"), ("fifo", "is no file"), ("missing", "no such file")):
+        with pytest.raises(UserError, match=f"--task .*{name}.json: {message}"):
+            tasks.load_task("folder", str(tmp_path / f"{name}.json"))
 
 
 def test_unknown_names() -> None:

@@ -5,7 +5,10 @@ Nothing heavy is imported here, so that both ask the same function.
 
 from __future__ import annotations
 
-from utils.errors import UserError
+import unicodedata
+from collections.abc import Mapping
+
+from utils.errors import UserError, printable
 
 
 def images_per_rank(batch_size: int, world: int) -> int:
@@ -32,6 +35,19 @@ def replay_images(batch_size: int, share: float) -> int:
             "with a half give an even number"
         )
     return count
+
+
+def other_class(there: Mapping[int, str], here: Mapping[int, str]) -> str:
+    """The first class that has two names, "class 1 is apple there and hammer here"; "" where all that both sides number agree.
+
+    Blanks around a name, a byte order mark and the form of Unicode do not count: earlier versions read them as part of it.
+    """
+    # Of 0, the background, nobody chooses the name.
+    for number in sorted((there.keys() & here.keys()) - {0}):
+        one, other = (unicodedata.normalize("NFC", side[number].strip("\ufeff \t")) for side in (there, here))
+        if one != other:
+            return f"class {number} is {printable(one)} there and {printable(other)} here"
+    return ""
 
 
 def check_precision(precision: str, device: str) -> None:

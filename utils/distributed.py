@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,32 @@ class Runtime:
         """Mean of ``value`` over the ranks (no gradient)."""
         return self.sum(value) / self.world
 
+    def most(self, number: int) -> int:
+        """The greatest of the ranks' numbers; asked through the CPU, so that no rank waits for its GPU."""
+        if self.world == 1:
+            return number
+        value = torch.tensor(number)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+
+    def on_main(self, work: Callable[[], None]) -> None:
+        """Have the main rank do ``work`` while the others wait; what it refuses ends all ranks.
+
+        Raises:
+            UserError: ``work`` raised it.
+        """
+        refused: UserError | None = None
+        if self.main:
+            try:
+                work()
+            except UserError as error:
+                refused = error
+        count = self.sum(torch.tensor(int(refused is not None), device=self.device))
+        if refused is not None:
+            raise refused
+        if count.item():
+            raise UserError("rank 0 cannot go on; its own line says why")
+
     def barrier(self) -> None:
         if self.world > 1:
             dist.barrier()
@@ -115,6 +142,8 @@ def visible_gpus() -> list[str]:
 def _choose(device: str, local_rank: int) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,4})?", device):
+        raise UserError(f"--device {device}: unknown; choose auto, cpu, cuda, cuda:N for the GPU of number N, or mps")
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UserError(f"--device {device}: no CUDA device is available; use --device cpu")
@@ -166,7 +195,7 @@ def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) ->
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     return Runtime(chosen, precision, dist.get_rank(), world)
 
 

@@ -7,15 +7,22 @@ web data lie, is read as a manifest of these two columns.
 from __future__ import annotations
 
 import csv
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from utils.errors import UserError
+from utils.cells import read_csv
+from utils.errors import UserError, shown_text
+from utils.spelling import on_disk, slashed
+from utils.suffixes import is_image
 from utils.whole import cut_half_line, whole_file
 
+LOG = logging.getLogger("webwilss")
 Row = dict[str, str]
 FILE = "manifest.csv"
 # What a collected image has; later scripts add scores and labels behind these.
@@ -35,9 +42,15 @@ COLUMNS = (
     "caption",
 )
 NEEDED = ("path", "class")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-# A caption longer than this is a page of text, and no manifest of ours.
-csv.field_size_limit(1 << 20)
+# Columns that scripts read besides; a spelling that differs in case or blanks alone would go unread.
+READ = (*COLUMNS, "kept", "labels")
+# Spellings of ``kept``, whatever their case, as people and spreadsheets write them; besides, any number that is 1 or 0.
+KEPT, LEFT = ("true", "yes", "y", "x"), ("false", "no", "n", "")
+SPELLINGS = "1, true, yes or x where an image is kept, and 0, false, no or nothing where it is not"
+# The longest name of a file, and of a whole path, that Linux takes, in bytes.
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+# Names that are told one by one.
+TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -58,27 +71,48 @@ class Manifest:
         """Rows, one after the other, however many there are.
 
         Raises:
-            UserError: a row with too many or too few columns, or without path or class; names the file and the line.
+            UserError: a row with too many or too few columns, without path or class, with a path that no file can have, or whose
+                ``kept`` says neither yes nor no; names the file and the line.
         """
         if self.path.is_dir():
             yield from _folder_rows(self.path)
             return
-        try:
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, strict=True)
-                for row in reader:
-                    where = f"{self.path} line {reader.line_num}"
-                    if None in row or None in row.values():
-                        raise UserError(f"{where}: has not {len(self.columns)} columns; repair or remove this line")
-                    if not row["path"] or not row["class"]:
-                        raise UserError(f"{where}: path or class is empty; repair or remove this line")
-                    yield row
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{self.path}: cannot be read as a manifest ({error})") from error
+        lines = read_csv(self.path, "a manifest", is_row=self._is_row)
+        next(lines, None)
+        turned = 0
+        for line, cells in lines:
+            where = f"{self.path} line {line}"
+            if len(cells) != len(self.columns):
+                raise UserError(f"{where}: has not {len(self.columns)} columns; repair or remove this line")
+            row = dict(zip(self.columns, cells, strict=True))
+            if not row["path"] or not row["class"]:
+                raise UserError(f"{where}: path or class is empty; repair or remove this line")
+            fault = path_fault(row["path"])
+            if fault:
+                raise UserError(f"{where}: its path {fault}; repair or remove this line")
+            if kept_cell(row.get("kept", "1")) is None:
+                raise UserError(f"{where}: kept is {row['kept']!r}; write {SPELLINGS}")
+            turned += self._turned(row)
+            yield row
+        _tell_turned(self.path, turned)
+
+    def _is_row(self, cells: Sequence[str]) -> bool:
+        return is_image(cells[self.columns.index("path")])
+
+    def _turned(self, row: Row) -> bool:
+        """Write a path as it is written here, where Windows wrote it; whether it was."""
+        given = row["path"]
+        row["path"] = slashed(self.root, given)
+        return row["path"] != given
 
     def file(self, row: Mapping[str, str]) -> Path:
-        """The image file of a row."""
-        return self.root / row["path"]
+        """The image file of a row, whose accents may be written in another way there."""
+        return on_disk(self.root / row["path"])
+
+    def inside(self, row: Mapping[str, str]) -> bool:
+        """Whether a row's file lies in the manifest's folder or below, links followed; a file that is not there may lie there, too."""
+        root, file = os.path.realpath(self.root), os.path.realpath(self.file(row))
+        return Path(file).is_relative_to(root)
 
     def kept(self) -> Iterator[tuple[int, Row]]:
         """Number, from 0 among all rows, and row of what a selection kept; every row where there was none."""
@@ -93,21 +127,89 @@ class Manifest:
         return ((match(row["class"]), row) for row in self)
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file's name ends as an image's does, and is not hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def kept_cell(text: str) -> bool | None:
+    """What a cell of ``kept`` says: ``SPELLINGS``; None where it is none of them."""
+    word = text.strip().lower()
+    if word in KEPT or word in LEFT:
+        return word in KEPT
+    try:
+        return {1.0: True, 0.0: False}.get(float(word))
+    except ValueError:
+        return None
 
 
 def is_kept(row: Mapping[str, str]) -> bool:
-    """Whether a selection kept a row; also where there was none."""
-    return row.get("kept", "1") == "1"
+    """Whether a selection kept a row; also where there was none.
+
+    Raises:
+        UserError: the cell says neither; a row that came from a ``Manifest`` says one of both.
+    """
+    kept = kept_cell(row.get("kept", "1"))
+    if kept is None:
+        raise UserError(f"{row.get('path', '')}: kept is {row['kept']!r}; write {SPELLINGS}")
+    return kept
+
+
+def _lost_in_csv(path: str) -> str:
+    """Why a path would not come back from a manifest; empty where it would."""
+    if "\n" in path or "\r" in path:
+        return f"{shown_text(path)[:80]} holds a line break"
+    return f"{shown_text(path)[:80]} is no UTF-8" if path.encode("utf-8", "replace").decode() != path else ""
+
+
+def path_fault(path: str) -> str:
+    """Why no image of a manifest can have this path; empty where one can."""
+    if "\0" in path:
+        return "holds a NUL"
+    encoded = os.fsencode(path)
+    if len(encoded) > LONGEST_PATH or max(map(len, encoded.split(b"/"))) > LONGEST_NAME:
+        return f"{shown_text(path)[:40]}... is longer than a path can be"
+    return _lost_in_csv(path)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What a folder holds and does not hide, by name; UserError where it cannot be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def _class_files(folder: Path) -> Iterator[tuple[str, Path, bool]]:
+    """Path in a folder of class folders, file, and whether it is an image by its name and kind."""
+    for place in _listed(folder):
+        for path in _listed(place) if place.is_dir() else []:
+            yield f"{place.name}/{path.name}", path, is_image(path) and os.path.isfile(path)
+
+
+@cache
+def _tell_turned(path: Path, count: int) -> None:
+    """Say once how many paths of a manifest were written by Windows."""
+    if count:
+        LOG.info("%s: %d paths are written with \\ and read with /", path, count)
 
 
 def _folder_rows(folder: Path) -> Iterator[Row]:
-    for place in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        for path in sorted(place.iterdir()):
-            if is_image(path):
-                yield {"path": f"{place.name}/{path.name}", "class": place.name}
+    for name, path, image in _class_files(folder):
+        if image and (fault := path_fault(name)):
+            raise UserError(f"{folder}: the name {fault}; rename the file")
+        if image:
+            yield {"path": name, "class": path.parent.name}
+
+
+def _tell_left_out(folder: Path) -> None:
+    """Log what class folders hold besides images, once, where a folder is opened as a manifest."""
+    others = [name for name, _, image in _class_files(folder) if not image]
+    if others:
+        more = f" and {len(others) - TOLD} more" if len(others) > TOLD else ""
+        shown = ", ".join(map(shown_text, others[:TOLD]))
+        LOG.warning(
+            "%s: %d things in its class folders are no image files by name and are left out: %s%s",
+            folder,
+            len(others),
+            shown,
+            more,
+        )
 
 
 def open_manifest(path: Path | str) -> Manifest:
@@ -117,15 +219,20 @@ def open_manifest(path: Path | str) -> Manifest:
         UserError: nothing of the kind is there, or columns are missing.
     """
     path = Path(path)
-    if path.is_dir() and (path / FILE).is_file():
+    if os.path.isdir(path) and os.path.isfile(path / FILE):
         path = path / FILE
-    if path.is_dir():
+    if os.path.isdir(path):
         if next(_folder_rows(path), None) is None:
             raise UserError(f"{path}: holds neither {FILE} nor one folder of images for each class")
+        _tell_left_out(path)
         return Manifest(path, path, NEEDED)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such manifest or folder")
     columns = read_columns(path)
+    for name in columns:
+        near = name.strip().lower()
+        if near in READ and name != near:
+            raise UserError(f"{path}: the column {name!r} of its first line is written {near}; correct it")
     missing = [name for name in NEEDED if name not in columns]
     if missing:
         raise UserError(
@@ -138,16 +245,32 @@ def open_manifest(path: Path | str) -> Manifest:
 
 def read_columns(path: Path) -> tuple[str, ...]:
     """The first line of a CSV file; UserError where it cannot be read."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return tuple(next(csv.reader(file), ()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as a manifest ({error})") from error
+    return tuple(next(read_csv(path, "a manifest"), (0, []))[1])
 
 
-def _one_line(value: object) -> str:
-    """A value without line breaks, so that one line of the file is one row, and a file cut anywhere can be repaired."""
-    return " ".join(str(value).split()) if isinstance(value, str) else str(value)
+def _cell(name: str, value: object) -> str:
+    """A value as a cell of one line, so that one line of the file is one row, and a file cut anywhere can be repaired.
+
+    Raises:
+        UserError: a path that would not survive this.
+    """
+    text = str(value)
+    if name == "path":
+        # Blanks, however many, belong to a file's name.
+        fault = _lost_in_csv(text)
+        if fault:
+            raise UserError(f"the path {fault}, and cannot stand in a manifest; rename the file")
+        return text
+    return " ".join(text.split()).encode("utf-8", "replace").decode() if isinstance(value, str) else text
+
+
+def _half_a_header(path: Path, columns: Sequence[str]) -> bool:
+    """Whether a file is not there, empty, or what a process leaves that is killed while it writes the first line."""
+    if not path.exists():
+        return True
+    whole = ",".join(columns).encode()
+    with path.open("rb") as file:
+        return whole.startswith(file.read(len(whole) + 1))
 
 
 class Writer:
@@ -165,10 +288,17 @@ class Writer:
         self.path, self.columns = path, tuple(columns)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            cut_half_line(path)
-            fresh = path.stat().st_size == 0
-            if not fresh and read_columns(path) != self.columns:
+            # Before anything of it is cut: it may be somebody else's.
+            if not _half_a_header(path, self.columns) and read_columns(path) != self.columns:
                 raise UserError(f"{path}: has other columns than {', '.join(self.columns)}; move it away")
+            size = path.stat().st_size if path.exists() else 0
+            cut_half_line(path)
+            kept = path.stat().st_size
+            if 0 < kept < size:
+                LOG.warning(
+                    "%s: %d bytes behind its last line's end, half a row of a stopped run, are cut", path, size - kept
+                )
+            fresh = kept == 0
             self.file: IO[str] = path.open("a", newline="", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
@@ -179,7 +309,7 @@ class Writer:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; columns it lacks stay empty."""
-        self.writer.writerow([_one_line(row.get(name, "")) for name in self.columns])
+        self.writer.writerow([_cell(name, row.get(name, "")) for name in self.columns])
         self.file.flush()
 
     def close(self) -> None:
@@ -205,6 +335,6 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
-            writer.writerow([_one_line(row.get(name, "")) for name in columns])
+            writer.writerow([_cell(name, row.get(name, "")) for name in columns])
             count += 1
     return count

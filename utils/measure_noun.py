@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from utils.errors import UserError
 from utils.script import GOES_ON, run
 
 if TYPE_CHECKING:
+    from captions.similarity import Similarity
     from dataset.replay_placing import Placed
 
 LOG = logging.getLogger("webwilss")
@@ -80,6 +82,7 @@ def filter_replay_with_NN(
     else:
         raise UserError("either the class words or the captions' nouns of the originals are needed")
     lists = read_lists(nouns)
+    _tell_unknown(measure, [word for words in wanted.values() for word in words])
     kept = filters.filter_replay_with_NN(lists, wanted, measure, rule)
     write_kept(out, kept)
     _report(out, kept, lists, f"{name}, {rule}")
@@ -106,6 +109,7 @@ def filter_webnew_with_cls(nouns: Path, out: Path, similarity: str | None = None
     measure = make_similarity(name)
     rule = replace(filters.new_class_rule(name), **choices)
     lists = read_lists(nouns)
+    _tell_unknown(measure, list(lists))
     kept = filters.filter_webnew_with_cls(lists, measure, rule)
     write_kept(out, kept)
     _report(out, kept, lists, f"{name}, {rule}")
@@ -126,24 +130,41 @@ def move_with_filtered_caption(images: Path, kept: Path, out: Path, mode: str = 
     return _report_placed(done, images, out, mode)
 
 
-def move_web_images(web: Path, classes: Sequence[str], out: Path, mode: str = "copy") -> int:
-    """Copy or link the web images of classes that an earlier step learned into a replay tree. Returns 1 where some are missing.
+def move_web_images(web: Path, classes: Sequence[str], out: Path, mode: str = "copy", anywhere: bool = False) -> int:
+    """Copy or link the web images of classes that an earlier step learned into a replay tree. Returns 1 where some are left out.
 
-    Later steps rehearse these classes then, too; the papers rehearse those of step 0 alone.
+    Later steps rehearse these classes then, too; the papers rehearse those of step 0 alone. ``anywhere``: also files that lie
+    neither in the manifest's folder nor in one named for their class.
 
     Raises:
         UserError: bad input; names it.
     """
     from dataset.replay_placing import place_web
 
-    return _report_placed(place_web(web, classes, out, mode), web, out, mode)
+    return _report_placed(place_web(web, classes, out, mode, anywhere=anywhere), web, out, mode)
+
+
+def _tell_unknown(measure: Similarity, words: Sequence[str]) -> None:
+    """Say which wanted words no noun can be similar to."""
+    from dataset.files import shown
+
+    unknown = [word for word in dict.fromkeys(words) if math.isnan(measure.matrix([word], [word])[0, 0])]
+    if unknown:
+        LOG.warning("%d wanted words are no noun of the measure, and keep no image: %s", len(unknown), shown(unknown))
 
 
 def _report_placed(done: Placed, source: Path, out: Path, mode: str) -> int:
+    from dataset.files import shown
+
     LOG.info("%s: %d images placed (%s), %d were there before", out, done.placed, mode, done.before)
     if done.missing:
         LOG.error("%s: %d kept images are missing (%s ...)", source, len(done.missing), ", ".join(done.missing[:3]))
-    return 1 if done.missing else 0
+    if done.outside:
+        LOG.error(
+            "%s: %d rows name files that lie neither in its folder nor in one named for their class, and are left out (%s); "
+            "--anywhere takes them, too", source, len(done.outside), shown(done.outside),
+        )  # fmt: skip
+    return 1 if done.missing or done.outside else 0
 
 
 def _report(out: Path, kept: dict[str, list[str]], lists: dict[str, list[Any]], rule: str) -> None:
@@ -212,6 +233,10 @@ def get_argparser() -> argparse.ArgumentParser:
     web.add_argument("--classes", nargs="+", required=True, help="its classes")
     web.add_argument("--out", type=Path, required=True, help="the tree: CLASS-NUMBER/image/NAME")
     web.add_argument("--mode", choices=("copy", "hardlink", "symlink"), default="copy")
+    web.add_argument(
+        "--anywhere", action="store_true",
+        help="also files that lie neither in the manifest's folder nor in one named for their class",
+    )  # fmt: skip
     return parser
 
 
@@ -221,7 +246,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "move_with_filtered_caption":
         return move_with_filtered_caption(given.images, given.kept, given.out, given.mode, given.flat)
     if given.command == "move_web_images":
-        return move_web_images(given.web_path, given.classes, given.out, given.mode)
+        return move_web_images(given.web_path, given.classes, given.out, given.mode, given.anywhere)
     choices = {name: getattr(given, name) for name in ("threshold", "first_nouns", "most", "rivals")}
     choices = {name: value for name, value in choices.items() if value is not None}
     if given.order is not None:

@@ -79,7 +79,8 @@ class Scores:
     new_iou: float
     """Mean over the new classes; NaN at step 0."""
     all_iou: float
-    """Mean over all classes, background included."""
+    """Mean over all classes, background included; NaN where no foreground class has ground truth: background alone
+    would score 1."""
     harmonic: float
     """Harmonic mean of ``old_iou`` and ``new_iou``."""
     names: tuple[str, ...]
@@ -138,7 +139,7 @@ def scores(matrix: Tensor, first_new: int | None = None, names: list[str] | None
         class_precision=by_class(precision),
         old_iou=old_iou,
         new_iou=new_iou,
-        all_iou=all_iou,
+        all_iou=math.nan if bool(absent[1:].all()) else all_iou,
         harmonic=harmonic_mean(old_iou, new_iou),
         names=tuple(names) if names is not None else tuple(str(i) for i in range(classes)),
     )

@@ -15,6 +15,8 @@ from utils.options import Option, said
 
 # What an option may need besides another option.
 PREVIOUS = "a previous step"
+# A run's name, which file names continue; systems end them at 255. Of a longer one a message shows the beginning.
+NAME_BYTES, LONG = 200, 40
 
 
 def refuse(condition: bool, message: str) -> None:
@@ -129,4 +131,13 @@ def check_start(given: argparse.Namespace) -> None:
     )
     refuse(given.no_pretrained and given.pretrained not in (None, "none"), "--no_pretrained contradicts --pretrained")
     check_precision(given.precision, given.device)
-    refuse(not given.name or "/" in given.name, f"--name {given.name!r}: a name without slashes is needed")
+    _check_name(given.name)
+
+
+def _check_name(name: str) -> None:
+    """A run's name is part of names of files and folders."""
+    shown = repr(name if len(name) <= LONG else name[:LONG] + "...")
+    refuse(not name or "/" in name or "\\" in name, f"--name {shown}: a name without slashes is needed")
+    refuse(name.startswith("."), f"--name {shown}: a name that does not begin with a dot is needed")
+    refuse(not name.isprintable(), f"--name {shown}: a name without control characters is needed")
+    refuse(len(name.encode()) > NAME_BYTES, f"--name {shown}: a name of at most {NAME_BYTES} bytes is needed")

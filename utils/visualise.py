@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -89,8 +90,10 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     axes = figure.add_subplot()
     picture = axes.imshow(share, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
     figure.colorbar(picture, ax=axes, fraction=0.04, label="share of the true class")
-    axes.set_xticks(range(classes), list(names), rotation=90, fontsize=fontsize)
-    axes.set_yticks(range(classes), list(names), fontsize=fontsize)
+    # A name is drawn as it is, $ and \\ included.
+    labels = [" ".join(name.split()) for name in names]
+    axes.set_xticks(range(classes), labels, rotation=90, fontsize=fontsize, parse_math=False, usetex=False)
+    axes.set_yticks(range(classes), labels, fontsize=fontsize, parse_math=False, usetex=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if classes <= MOST_CLASSES_WITH_NUMBERS:
@@ -100,6 +103,18 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:
                 colour = "white" if value > 0.6 else "black"
                 axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
     return figure
+
+
+def drawn(figure: Figure) -> np.ndarray:
+    """A figure as a picture (H, W, 3) uint8, without any of pyplot's state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        # Signs that the font lacks are drawn as boxes; a line on stderr for each would tell no more.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def panel(columns: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarray:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from utils.errors import UserError
+from utils.errors import TURNING, UserError
 from utils.images import MAX_PIXELS, DecodeError, load_image
+from utils.suffixes import IMAGE_SUFFIXES
 
 # Pillow's names of the formats that are taken, and the suffix each is stored under.
 SUFFIXES = {
@@ -22,24 +25,28 @@ SUFFIXES = {
     "GIF": ".gif",
     "BMP": ".bmp",
     "TIFF": ".tif",
-}
+} | ({"AVIF": ".avif"} if ".avif" in IMAGE_SUFFIXES else {})
 LONGEST_SLUG = 100
 LONGEST_TEXT = 2000
-# Control characters would reach the terminal of whoever reads a message.
-CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
+# Names that are told one by one.
+TOLD = 3
+TOO_MANY_PIXELS = "too many pixels"
+# Control characters, and those that turn the direction of writing, would reach the terminal of whoever reads a message.
+CONTROL = dict.fromkeys([*range(32), *range(127, 160), *map(ord, TURNING)], " ")
 
 
 class Refused(Exception):
     """An image, or an answer of a search, that is not taken.
 
     Attributes:
-        reason: a few fixed words, then perhaps ``: `` and what is particular to this one; counted by the fixed words.
+        reason: a few fixed words, then perhaps ``: `` and what is particular to this one, in one line that any file and terminal takes;
+            counted by the fixed words.
         status: the HTTP status, where that is the reason.
     """
 
     def __init__(self, reason: str, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.status = reason, status
+        self.reason, self.status = clean(reason), status
+        super().__init__(self.reason)
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,12 @@ class Query:
     Attributes:
         name: the class.
         troubles: sentences that the source adds to, one for each thing that went wrong though the rest goes on.
+        notes: sentences likewise, for what was left out and is no fault.
     """
 
     name: str
     troubles: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -94,8 +103,8 @@ class Query:
         return self.name.replace("_", " ")
 
     def names(self, other: str) -> bool:
-        """Whether ``other`` is a spelling of this class: case, spaces and signs do not count."""
-        return bool(plain_name(other)) and plain_name(other) == plain_name(self.name)
+        """Whether ``other`` is a spelling of this class: case, accents, and what stands between words, do not count; other signs do."""
+        return bool(plain_name(other)) and spelling(other) == spelling(self.name)
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,21 @@ def clean(text: object) -> str:
         return ""
     written = str(text).encode("utf-8", "replace").decode("utf-8").translate(CONTROL)
     return " ".join(written[: 2 * LONGEST_TEXT].split())[:LONGEST_TEXT]
+
+
+def shown(names: Sequence[object]) -> str:
+    """The first few names, and the number of the others."""
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return ", ".join(clean(name) for name in names[:TOLD]) + more
+
+
+def spelling(name: str) -> str:
+    """A name in the form in which its spellings meet: those of ``Potted Plant`` and ``potted-plant`` do, C and C++, or HER2+ and HER2-,
+    do not.
+    """
+    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"(?<=[a-z0-9])-(?=[a-z0-9])", "_", re.sub(r"[\s_]+", "_", ascii_only))
+    return re.sub(r"(?<![a-z0-9])_|_(?![a-z0-9])", "", words)
 
 
 def plain_name(name: str) -> str:
@@ -167,6 +191,33 @@ class ExaminedImage:
     suffix: str
 
 
+# What files are opened as; MPO is read as JPEG.
+FORMATS = [name for name in SUFFIXES if name != "MPO"]
+
+
+def holds_image(path: Path) -> bool:
+    """Whether a file begins as an image that is taken, whatever its name; a pipe or a device is never opened."""
+    try:
+        return os.path.isfile(path) and bool(_header(path))
+    except Refused as refused:
+        return refused.reason == TOO_MANY_PIXELS
+    except OSError:
+        return False
+
+
+def _header(path: Path) -> tuple[int, int, str]:
+    """Width, height and format of an image file, of which only the beginning is read; Refused where it is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as header:
+                return *header.size, header.format or ""
+    except Image.DecompressionBombError as error:
+        raise Refused(TOO_MANY_PIXELS) from error
+    except Exception as error:  # Pillow meets hostile headers with errors of many kinds.
+        raise Refused("no image") from error
+
+
 def examine(path: Path, limits: Limits) -> ExaminedImage:
     """Read an image that came from anywhere; its size is checked before it is decoded.
 
@@ -176,20 +227,16 @@ def examine(path: Path, limits: Limits) -> ExaminedImage:
     with path.open("rb") as file:
         if file.read(512).lstrip(b"\xef\xbb\xbf\t\r\n ").startswith(b"<"):
             raise Refused("web page")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=[name for name in SUFFIXES if name != "MPO"]) as header:
-                (width, height), suffix = header.size, SUFFIXES[header.format or ""]
-    except Image.DecompressionBombError as error:
-        raise Refused("too many pixels") from error
-    except Exception as error:  # Pillow meets hostile headers with errors of many kinds.
-        raise Refused("no image") from error
+    width, height, kind = _header(path)
     if width * height > limits.max_pixels:
-        raise Refused(f"too many pixels: {width} x {height}")
+        raise Refused(f"{TOO_MANY_PIXELS}: {width} x {height}")
     if min(width, height) < limits.min_side:
         raise Refused(f"too small: {width} x {height}")
     try:
-        return ExaminedImage(load_image(path), suffix)
+        return ExaminedImage(load_image(path), SUFFIXES[kind])
     except DecodeError as error:
         raise Refused(f"damaged: {str(error).removeprefix(f'{path}: ')}") from error
+    except (
+        Exception
+    ) as error:  # Whatever a decoder raises is the fault of this image, which no further run should meet again.
+        raise Refused(f"damaged: {type(error).__name__} {error}") from error

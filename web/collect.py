@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.errors import UserError
+from utils.errors import UserError, shown_text
 from utils.images import DecodeError
-from web.candidate import LONGEST_TEXT, Candidate, Query, Refused, examine, slugs
+from web.candidate import LONGEST_TEXT, Candidate, Query, Refused, examine, shown, slugs
 from web.crew import Crew
 from web.download import Client
 from web.duplicates import Fingerprint, Index, fingerprint
@@ -80,10 +80,12 @@ class Collected:
     Attributes:
         counts: of each class.
         troubles: sentences, one for each thing that went wrong though the rest went on.
+        notes: sentences likewise, for what was left out and is no fault.
     """
 
     counts: list[ClassCount]
     troubles: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 class Full(Exception):
@@ -102,12 +104,13 @@ def collect(plan: Plan, client: Client, out: Path) -> Collected:
     folders = slugs(plan.classes)
     for source in plan.sources:
         check(source, client)
-    guarded = image_files(plan.not_in)
+    guarded, others = image_files(plan.not_in)
+    notes = [f"--not_in: {len(others)} things are no images and are left out ({shown(others)})"] if others else []
     try:
         with closing(Store(out, folders)) as store, closing(Fingerprints(out / FINGERPRINTS)) as prints:
             crew = Crew(plan.threads)
             try:
-                return Collector(plan, client, store, prints, crew).run(guarded)
+                return Collector(plan, client, store, prints, crew, notes).run(guarded)
             finally:
                 client.stop()
                 crew.close(LAST_WAIT)
@@ -118,10 +121,13 @@ def collect(plan: Plan, client: Client, out: Path) -> Collected:
 class Collector:
     """One run: fills class after class from source after source."""
 
-    def __init__(self, plan: Plan, client: Client, store: Store, prints: Fingerprints, crew: Crew) -> None:
+    def __init__(
+        self, plan: Plan, client: Client, store: Store, prints: Fingerprints, crew: Crew, notes: Sequence[str] = ()
+    ) -> None:
         self.plan, self.client, self.store, self.prints, self.crew = plan, client, store, prints, crew
         self.guarded, self.collected = Index(plan.near), Index(plan.near)
         self.troubles: list[str] = []
+        self.notes = list(notes)
         # More decoding at once than there are cores would take memory and no time less.
         self._decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
 
@@ -138,30 +144,38 @@ class Collector:
             )
         counts = [ClassCount(n, self.store.kept[n], self.store.refused[n]) for n in self.plan.classes]
         self.troubles += [f"no image of {count.name} ({count.found} candidates)" for count in counts if not count.kept]
-        return Collected(counts, list(dict.fromkeys(self.troubles)))
+        self.troubles += self.client.given_up()
+        return Collected(counts, list(dict.fromkeys(self.troubles)), list(dict.fromkeys(self.notes)))
 
     def _learn(self, index: Index, files: list[tuple[str, Path]], title: str) -> None:
         prints = self.prints.of_files(files, self.crew)
+        faults = []
         for name, print_ in tqdm(prints, desc=title, total=len(files), disable=None if files else True, leave=False):
             if isinstance(print_, DecodeError):
-                self.troubles.append(f"{print_}; whether a candidate shows it cannot be told")
+                faults.append(print_)
             else:
                 index.add(print_, name)
+        if faults:
+            self.troubles.append(
+                f"{title}: {len(faults)} of {len(files)} cannot be read ({shown(faults)}); whether a candidate shows them cannot be told"
+            )
 
     def _fill(self, name: str) -> None:
         """Collect one class."""
         wanted, kept = self.plan.per_class, self.store.kept[name]
-        with tqdm(desc=name, total=wanted, initial=min(kept, wanted), unit="image", disable=None) as bar:
+        with tqdm(desc=shown_text(name), total=wanted, initial=min(kept, wanted), unit="image", disable=None) as bar:
             for source in self.plan.sources:
                 query = Query(name)
-                for (candidate, part), future in self.crew.in_order(
-                    self._jobs(source, query), lambda: wanted - self.store.kept[name]
-                ):
-                    bar.update(self._settle(query, candidate, part, future))
-                    bar.set_postfix(refused=self.store.refused[name].total(), refresh=False)
+                with closing(self._jobs(source, query)) as jobs:
+                    for (candidate, part), future in self.crew.in_order(jobs, lambda: wanted - self.store.kept[name]):
+                        bar.update(self._settle(query, candidate, part, future))
+                        bar.set_postfix(refused=self.store.refused[name].total(), refresh=False)
                 self.troubles += [f"{source}: {trouble}" for trouble in query.troubles]
+                self.notes += [f"{source}: {note}" for note in query.notes]
 
-    def _jobs(self, source: str, query: Query) -> Iterator[tuple[tuple[Candidate, Path], Callable[[], Taken]]]:
+    def _jobs(
+        self, source: str, query: Query
+    ) -> Generator[tuple[tuple[Candidate, Path], Callable[[], Taken]], None, None]:
         """What is to be done for the candidates of a source; a source that fails ends."""
         with closing(search(source, query, self.client)) as candidates:
             try:
@@ -183,7 +197,11 @@ class Collector:
         with self._decoding:
             picture = examine(part, self.client.limits)
             width, height = picture.image.size
-            return Taken(part, picture.suffix, len(content), width, height, fingerprint(content, picture.image))
+            try:
+                print_ = fingerprint(content, picture.image)
+            except Exception as error:  # As in ``examine``.
+                raise Refused(f"damaged: {type(error).__name__} {error}") from error
+            return Taken(part, picture.suffix, len(content), width, height, print_)
 
     def _content(self, candidate: Candidate) -> bytes:
         most = self.client.limits.max_bytes

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,15 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.state import read_state
 from modules.bodies import make_body
 from modules.norm import make_norm
 from modules.spectrum import Discriminator, Preprocessing
 from utils import checkpoint
+from utils.checks import other_class
 from utils.distributed import Runtime
-from utils.errors import UserError
+from utils.errors import UserError, printable
 from utils.metrics import BinaryScores
 from utils.normalisation import Normalisation
 
+LOG = logging.getLogger("webwilss")
 KIND = "discriminator"
 
 
@@ -51,8 +55,8 @@ def read_step_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is of a later step, or a published one that says nothing of its data.
     """
-    state = checkpoint.load(path)
-    if "options" not in state or "identity" not in state:
+    state = read_state(path)
+    if "identity" not in state:
         raise UserError(f"{path}: a published checkpoint does not say what it was trained on; give one of this project")
     if state["options"]["step"] != 0:
         raise UserError(f"{path}: of step {state['options']['step']}; the discriminator belongs to step 0")
@@ -138,6 +142,7 @@ def save(
             "classes": list(classes),
             "encoder": encoder,
             "identity": step_checkpoint["identity"],
+            "class_names": step_checkpoint["class_names"],
             "model_state": discriminator.state_dict(),
         },
     )
@@ -149,21 +154,37 @@ def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None
     Args:
         path: its file.
         runtime: where it will run.
-        step: the segmenter's checkpoint of step 0, or its content, for one that works on an encoder's features; by default
-            the file beside it whose name it carries.
+        step: the segmenter's checkpoint of step 0, or its content; by default the file beside it whose name it carries. One that
+            works on an encoder's features needs it, of others its classes are compared where it is there.
 
     Raises:
-        UserError: it is no discriminator, or the encoder is another than it was trained with.
+        UserError: it is no discriminator, damaged, of other classes than the checkpoint, or the encoder is another than it was
+            trained with.
     """
     saved = checkpoint.load(path)
     if saved.get("kind") != KIND:
         raise UserError(f"{path}: not a discriminator; train_discriminator.py makes one")
-    preprocessing = Preprocessing(**saved["preprocessing"])
-    state = None
+    checkpoint.need(saved, path, "preprocessing", "scores", "by_class", "classes", "encoder", "identity")
+    try:
+        preprocessing, scores = Preprocessing(**saved["preprocessing"]), BinaryScores(**saved["scores"])
+    except TypeError as error:
+        raise UserError(f"{path}: damaged, or of another version: {error}; train it again") from error
+    if any(type(value) is not type(getattr(Preprocessing(), name)) for name, value in saved["preprocessing"].items()):
+        raise UserError(f"{path}: damaged: its preprocessing is of other types; train it again")
+    state = step if isinstance(step, dict) else None
+    if state is None:
+        beside = step_checkpoint_beside(path)
+        if step is not None or preprocessing.features == "encoder" or (beside != path and beside.is_file()):
+            state = read_step_checkpoint(step or beside)
+    if state is not None:
+        _check_classes(saved, path, state)
     if preprocessing.features == "encoder":
-        state = step if isinstance(step, dict) else read_step_checkpoint(step or step_checkpoint_beside(path))
+        assert state is not None
         if body_digest(state) != saved["encoder"]:
             raise UserError(f"{path}: made for the features of another step-0 checkpoint")
+    LOG.info(
+        "%s: of %s, classes %s", path, saved["identity"].get("dataset"), ", ".join(map(printable, saved["classes"]))
+    )
     discriminator = make(preprocessing, state)
     try:
         discriminator.load_state_dict(saved["model_state"])
@@ -176,8 +197,27 @@ def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None
         encoder.to(runtime.device)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     discriminator = discriminator.to(runtime.device).eval()
-    scores = BinaryScores(**saved["scores"])
     return Saved(discriminator, scores, saved["by_class"], tuple(saved["classes"]), digest)
+
+
+def _check_classes(saved: dict[str, Any], path: Path, state: dict[str, Any]) -> None:
+    """UserError where the discriminator is of another data set's classes than a step-0 checkpoint.
+
+    Those of earlier versions name the classes whose web images they have seen, and no others.
+    """
+    names, other = state["class_names"], ""
+    if "class_names" in saved:
+        there, here = (
+            dict(zip(one["identity"]["classes"][0], one["class_names"], strict=True)) for one in (saved, state)
+        )
+        other = other_class(there, here)
+    unknown = [name for name in saved["classes"] if name not in names]
+    if unknown and not other:
+        other = f"it knows {printable(unknown[0])}, which is no class of that"
+    if other:
+        raise UserError(
+            f"{path}: made for another step-0 checkpoint: {other}; train it again, or give its own --step_ckpt"
+        )
 
 
 def discriminator_path(step_ckpt: Path) -> Path:

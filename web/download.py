@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +32,25 @@ MOST_HOSTS = 10_000
 # Of a host that is told not to be there another try says nothing else.
 NO_HOST = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL") if hasattr(socket, name)}
 IPV4_INSIDE_IPV6 = ipaddress.ip_network("64:ff9b::/96")
+# Addresses of services inside networks that Python takes for public ones.
+NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",  # Azure's host, which answers questions about the machine.
+            "192.0.0.0/24",  # IETF's protocols; 192.0.0.192 is Oracle's metadata service.
+            "192.88.99.0/24",  # Relays of 6to4, withdrawn.
+            "fd00:ec2::/32",  # Amazon's metadata service; private for Python, too.
+            "3fff::/20",  # Documentation.
+            "5f00::/16",  # Segment routing.
+        ),
+    )
+)
 TOO_MANY_REQUESTS = 429
+# Seconds that a host may be waited for in vain before it is given up, and how many an answer of it wins back.
+PATIENCE = 600.0
+WON_BACK = 10.0
+GIVEN_UP = "host was waited for too long"
 # Stores of files give these types to images, too; what the file is, its own bytes say.
 ANY_TYPE = ("application/octet-stream", "binary/octet-stream")
 
@@ -46,6 +65,10 @@ class Passing(Refused):
     def __init__(self, reason: str, host: str, status: int | None = None, wait: float = 0.0) -> None:
         super().__init__(reason, status)
         self.host, self.wait = host, wait
+
+
+class TooSlow(Refused):
+    """An answer that was not whole at the deadline."""
 
 
 class PrivateAddress(Exception):
@@ -73,6 +96,8 @@ def is_public(address: str) -> bool:
             return is_public(str(inside))
         if ip.teredo or ip.is_site_local:
             return False
+    if any(ip in network for network in NOT_PUBLIC):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
@@ -143,18 +168,31 @@ class Turns:
         free: the next turn that nobody has.
         held: turns before this are void.
         closed: before this, nobody waits for a turn.
+        waited: seconds that were waited for it in vain, whatever the number of threads; what answers won back is taken off.
+        counted: up to here, time is in ``waited`` already.
     """
 
     free: float = 0.0
     held: float = 0.0
     closed: float = 0.0
+    waited: float = 0.0
+    counted: float = 0.0
 
 
 class Limiter:
-    """Gives each host its turns; waits end at once when ``stop`` is set."""
+    """Gives each host its turns, and gives up those that are waited for in vain; waits end at once when ``stop`` is set.
 
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
+    Args:
+        stop: ends all waits.
+        patience: seconds that a host may be waited for in vain: pauses that it asks for, and requests that nothing comes of.
+
+    Attributes:
+        given_up: hosts that were waited for too long -> how often they would have been asked since.
+    """
+
+    def __init__(self, stop: threading.Event, patience: float = PATIENCE) -> None:
+        self.stop, self.patience = stop, patience
+        self.given_up: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._hosts: dict[str, Turns] = {}
 
@@ -162,7 +200,7 @@ class Limiter:
         """Wait until ``host`` may be asked, ``rate`` times a second at most.
 
         Raises:
-            Refused: the host is closed.
+            Refused: the host is closed, or given up.
             ClientStopped: the client was told to stop.
         """
         while True:
@@ -170,16 +208,40 @@ class Limiter:
             if self.stop.wait(max(0.0, turn - time.monotonic())):
                 raise ClientStopped
             with self._lock:
+                self._refuse_given_up(host)
                 # A pause that was asked for while this thread waited holds for it, too.
                 if turn >= self._turns(host).held:
                     return
 
     def hold(self, host: str, seconds: float) -> None:
-        """Nobody asks ``host`` for so many seconds."""
+        """Nobody asks ``host`` for so many seconds, which count as waited for in vain; a host that has used up its patience is given up."""
+        now = time.monotonic()
+        self.count(host, now, now + seconds)
+        with self._lock:
+            if host not in self.given_up:
+                turns = self._turns(host)
+                turns.held = max(turns.held, now + seconds)
+                turns.free = max(turns.free, turns.held)
+
+    def count(self, host: str, start: float, end: float) -> None:
+        """Count a time, of ``time.monotonic``, as waited for ``host`` in vain; where several threads wait, it counts once."""
         with self._lock:
             turns = self._turns(host)
-            turns.held = max(turns.held, time.monotonic() + seconds)
-            turns.free = max(turns.free, turns.held)
+            turns.waited += max(0.0, end - max(start, turns.counted))
+            turns.counted = max(turns.counted, end)
+            if turns.waited > self.patience:
+                self.given_up.setdefault(host, 0)
+
+    def answered(self, host: str) -> None:
+        """Something came of a request: some patience comes back."""
+        with self._lock:
+            turns = self._turns(host)
+            turns.waited = max(0.0, turns.waited - WON_BACK)
+
+    def _refuse_given_up(self, host: str) -> None:
+        if host in self.given_up:
+            self.given_up[host] += 1
+            raise Refused(GIVEN_UP)
 
     def close(self, host: str, seconds: float) -> None:
         """Whoever wants to ask ``host`` within so many seconds is refused at once."""
@@ -188,6 +250,7 @@ class Limiter:
 
     def _next_turn(self, host: str, rate: float) -> float:
         with self._lock:
+            self._refuse_given_up(host)
             now, turns = time.monotonic(), self._turns(host)
             if now < turns.closed:
                 raise Refused("host asked for a long pause")
@@ -198,7 +261,11 @@ class Limiter:
     def _turns(self, host: str) -> Turns:
         if len(self._hosts) > MOST_HOSTS:
             now = time.monotonic()
-            self._hosts = {name: turns for name, turns in self._hosts.items() if max(turns.free, turns.closed) > now}
+            self._hosts = {
+                name: turns
+                for name, turns in self._hosts.items()
+                if max(turns.free, turns.closed) > now or turns.waited > self.patience / 2
+            }
         return self._hosts.setdefault(host, Turns())
 
 
@@ -244,9 +311,10 @@ class Client:
         api_rate: requests a second to the host of a search.
         allow_private: ask hosts of the local network, too.
         proxy: address of a proxy; it resolves the names, and has to keep out of its own local network itself.
+        patience: seconds that one host is waited for in vain before it is given up, as ``Limiter`` counts them.
 
     Raises:
-        UserError: the contact cannot stand in a header, a rate is not above 0, or the proxy is no address.
+        UserError: the contact cannot stand in a header, a rate or the patience is not above 0, or the proxy is no address.
     """
 
     def __init__(
@@ -258,16 +326,17 @@ class Client:
         api_rate: float = 1,
         allow_private: bool = False,
         proxy: str | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         if not contact.isascii() or (contact and not contact.isprintable()):
             raise UserError(f"--contact {contact!r}: only ASCII letters and signs can stand in the user agent")
-        for option, value in (("--rate", rate), ("--api_rate", api_rate)):
+        for option, value in (("--rate", rate), ("--api_rate", api_rate), ("--patience", patience)):
             if not value > 0:
                 raise UserError(f"{option} {value}: a number above 0 is needed")
         self.contact, self.limits = contact, limits or Limits()
         self.rate, self.api_rate = rate, api_rate
         self._stop = threading.Event()
-        self._limiter = Limiter(self._stop)
+        self._limiter = Limiter(self._stop, patience)
         self._under_way: set[Deadline] = set()
         self._lock = threading.Lock()
         if proxy is not None:
@@ -309,6 +378,14 @@ class Client:
         """Ask the host of ``url`` nothing for so many seconds."""
         self._limiter.hold(httpx.URL(url).host, seconds)
 
+    def given_up(self) -> list[str]:
+        """A sentence for each host that was waited for too long."""
+        return [
+            f"{host}: given up after {self._limiter.patience:g} seconds of waiting in vain (--patience), {count} requests were not sent; "
+            "their addresses are asked again once their lines are removed from rejected.csv"
+            for host, count in sorted(self._limiter.given_up.items())
+        ]
+
     def stop(self) -> None:
         """End all requests, also those under way; each raises ClientStopped."""
         self._stop.set()
@@ -332,8 +409,10 @@ class Client:
                 # One broken file is no reason to leave its host alone; being told to wait is.
                 if fault.wait or fault.status == TOO_MANY_REQUESTS:
                     self._limiter.hold(fault.host, pause)
-                if attempt == self.limits.tries:
+                if attempt == self.limits.tries or fault.host in self._limiter.given_up:
                     raise
+                now = time.monotonic()
+                self._limiter.count(fault.host, now, now + pause)
                 if self._stop.wait(pause):
                     raise ClientStopped from fault
         raise AssertionError("tries is at least 1")
@@ -347,13 +426,18 @@ class Client:
                 if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 1 << 16:
                     raise Refused("no web address")
                 self._limiter.wait(url.host, rate)
-                with self._answer(request) as response:
+                with self._waiting(url.host), self._answer(request) as response:
                     if response.next_request is None:
                         check_status(response)
                         if check_headers is not None:
                             check_headers(response)
-                        return read_at_most(response, max_bytes)
+                        content = read_at_most(response, max_bytes)
+                        break
                     request = response.next_request
+            else:
+                raise Refused("too many redirects")
+            self._limiter.answered(url.host)
+            return content
         except PrivateAddress as error:
             raise Refused("private address") from error
         except (httpx.TransportError, OSError) as error:
@@ -365,7 +449,16 @@ class Client:
             raise Passing(f"no connection: {fault}", request.url.host) from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError) as error:
             raise Refused("no web address") from error
-        raise Refused("too many redirects")
+
+    @contextmanager
+    def _waiting(self, host: str) -> Iterator[None]:
+        """A request of which nothing may come: the time that is lost on it counts."""
+        start = time.monotonic()
+        try:
+            yield
+        except (Passing, TooSlow, httpx.TransportError, OSError):
+            self._limiter.count(host, start, time.monotonic())
+            raise
 
     @contextmanager
     def _answer(self, request: httpx.Request) -> Iterator[httpx.Response]:
@@ -394,7 +487,7 @@ class Client:
         if self._stop.is_set():
             raise ClientStopped
         if deadline.over:
-            raise Refused("too slow")
+            raise TooSlow("too slow")
 
 
 def user_agent(contact: str) -> str:
@@ -437,7 +530,7 @@ def check_image_headers(response: httpx.Response) -> None:
     }
     if directives & {"noai", "noimageai"}:
         raise Refused("robots tag")
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    kind = clean(response.headers.get("Content-Type", "").partition(";")[0].lower())
     if not kind.startswith("image/") and kind not in ANY_TYPE:
         raise Refused(f"no image type: {kind[:40] or 'none'}")
 

@@ -21,6 +21,7 @@ from dataset import class_names, default_folder, make_source
 from dataset.epochs import EpochDataset, sample_seed
 from dataset.protocol import load_index_list, select
 from tasks import BACKGROUND, label_column, load_task
+from utils.checks import other_class
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
 from utils.manifest import Manifest
@@ -73,7 +74,7 @@ class ExampleBatch:
 def is_held_out(example: Example) -> bool:
     """Whether an example is kept for the test of the discriminator: the same on every machine."""
     name = f"{example.class_name}/{example.path.name}"
-    return hashlib.sha256(name.encode()).digest()[0] % HELD_OUT == 0
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[0] % HELD_OUT == 0
 
 
 def square(image: Image.Image, size: int, generator: np.random.Generator | None = None) -> Tensor:
@@ -159,6 +160,9 @@ def dataset_examples(state: dict[str, Any], data_root: str | None, dataset_dir: 
     task = load_task(options["dataset"], options["task"], set(names))
     if [list(task.new(0))] != state["identity"]["classes"]:
         raise UserError(f"--task {options['task']}: its step 0 is another than the checkpoint was trained on")
+    other = other_class(dict(zip(task.new(0), state["class_names"], strict=True)), names)
+    if other:
+        raise UserError(f"{folder}: {other} (there: the checkpoint); give the --dataset_dir that it was trained on")
     source = make_source(options["dataset"], folder, "train", 0)
     if options["train_list"] is not None:
         chosen = load_index_list(options["train_list"], len(source))

@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
-from utils.manifest import IMAGE_SUFFIXES, Writer
+from utils.manifest import Writer
+from utils.suffixes import IMAGE_SUFFIXES
+from web.candidate import holds_image
 from web.crew import Crew
 from web.duplicates import Fingerprint, fingerprint, from_row
 
@@ -20,24 +22,53 @@ COLUMNS = ("path", "size", "mtime_ns", "sha256", "phash", "thumb")
 Key = tuple[str, str, str]
 
 
-def image_files(places: Iterable[Path]) -> list[Path]:
-    """The image files of folders, however deep, and files that are given themselves.
+def image_files(places: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The image files of folders, however deep, links followed, and files that are given themselves; and what else the folders hold.
+
+    A file is an image by its name or by what it holds.
 
     Raises:
-        UserError: nothing is there, or a folder holds no image.
+        UserError: nothing is there, or a folder holds no image or cannot be read.
     """
     files: list[Path] = []
+    others: list[Path] = []
     for place in places:
-        if place.is_file():
-            files.append(place.resolve())
+        if os.path.isfile(place):
+            files.append(_real(place))
             continue
-        if not place.is_dir():
+        if not os.path.isdir(place):
             raise UserError(f"--not_in {place}: no such file or folder")
-        images = sorted(path.resolve() for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(_all_files(place))
+        # What is called an image and cannot be read is told by whoever reads it.
+        images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES or holds_image(path)]
         if not images:
             raise UserError(f"--not_in {place}: holds no image")
-        files += images
-    return list(dict.fromkeys(files))
+        files += map(_real, images)
+        others += sorted(set(found) - set(images))
+    return list(dict.fromkeys(files)), others
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _all_files(place: Path) -> Iterator[Path]:
+    """Whatever lies in a folder, however deep, and is no folder; each folder once, though links lead round in circles."""
+    todo, seen = [place], set()
+    while todo:
+        folder = todo.pop()
+        try:
+            state = folder.stat()
+            if (state.st_dev, state.st_ino) in seen:
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            for path in folder.iterdir():
+                if os.path.isdir(path):
+                    todo.append(path)
+                else:
+                    yield path
+        except OSError as error:
+            raise UserError(f"--not_in {place}: {folder} cannot be read ({error.strerror})") from error
 
 
 class Fingerprints:
@@ -79,9 +110,18 @@ class Fingerprints:
     def _make(self, name: str, path: Path) -> tuple[Key, Fingerprint]:
         try:
             key = _key(name, path)
-            return key, self._known.get(key) or fingerprint(path.read_bytes(), load_image(path))
+            if key in self._known:
+                return key, self._known[key]
+            # A pipe would be waited for without end.
+            if not os.path.isfile(path):
+                raise DecodeError(f"{path}: is no regular file")
+            return key, fingerprint(path.read_bytes(), load_image(path))
         except OSError as error:
             raise DecodeError(f"{path}: cannot be read ({error.strerror})") from error
+        except DecodeError:
+            raise
+        except Exception as error:  # Whatever a decoder raises is the fault of this image.
+            raise DecodeError(f"{path}: is damaged ({type(error).__name__} {error})") from error
 
     def add(self, name: str, path: Path, print_: Fingerprint) -> None:
         """Note the fingerprint of a file."""

@@ -23,6 +23,7 @@ from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.schedule import make_scheduler
+from utils.whole import clear_leftovers
 from web.discriminator import Saved, load, save
 from web.examples import Example, ExampleBatch, Examples, batches, is_held_out, shuffled
 from web.quality import binary_quality, probabilities, right_by_class
@@ -203,10 +204,17 @@ def fit(fitting: Fitting, path: Path, key: str) -> None:
         key: what must be equal for going on: preprocessing, recipe and examples.
     """
     part = path.with_name(path.name + ".part")
+    clear_leftovers(part)
+    clear_leftovers(path)
     if part.is_file():
         state = checkpoint.load(part)
         if state.get("key") == key:
-            fitting.load_state(state)
+            checkpoint.need(state, part, "optimizer", "scheduler", "epoch")
+            try:
+                checkpoint.need(state["scheduler"], part, "last_epoch")
+                fitting.load_state(state)
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"{part}: damaged: does not fit this training; delete it") from error
             LOG.info("Going on from %s after epoch %d", part, fitting.epoch)
         else:
             LOG.warning("%s is of another training and is left out", part)

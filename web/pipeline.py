@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from captions.vocabulary import Vocabulary, match_class
+from captions.vocabulary import Vocabulary, class_fits
 from utils import manifest
 from utils.distributed import Runtime
 from utils.manifest import Manifest
+from utils.whole import clear_leftovers, clear_leftovers_in
 from web.discriminator import Saved
 from web.scoring import DomainScores, key_of, score
 from web.selection import (
@@ -75,6 +77,8 @@ def select(
         workers: processes that decode.
         batch_size: images scored at once.
     """
+    clear_leftovers(out)
+    clear_leftovers_in(out.parent / "sheets")
     images = read_web_images(source, vocabulary)
     if saved is None:
         # Nothing speaks for or against an image but its caption: all are kept that name the class.
@@ -95,7 +99,7 @@ def select(
     rows = decided_rows(source, decisions)
     # Relative paths start from the manifest's own folder.
     if out.parent.resolve() != source.root.resolve():
-        rows = (row | {"path": str(source.file(row).resolve())} for row in rows)
+        rows = (row | {"path": os.path.realpath(source.file(row))} for row in rows)
     manifest.write(out, [*columns, *added], rows)
     sheets = [] if saved is None else write_sheets(out.parent / "sheets", decisions, rule.log_ratio)
     counts = summary(decisions)
@@ -104,7 +108,7 @@ def select(
 
 def missing_files(images: Sequence[WebImage]) -> dict[int, str]:
     """Position and fault of each image whose file is not there."""
-    return {position: "no such file" for position, image in enumerate(images) if not image.file.is_file()}
+    return {position: "no such file" for position, image in enumerate(images) if not os.path.isfile(image.file)}
 
 
 def troubles(
@@ -114,10 +118,11 @@ def troubles(
     said = []
     unusable = [decision for decision in decisions if decision.fault]
     if unusable:
-        shown = "; ".join(f"{decision.image.path}: {decision.fault}" for decision in unusable[:TOLD])
-        said.append(f"{len(unusable)} of {len(decisions)} images cannot be used ({shown} ...)")
+        told = "; ".join(f"{decision.image.path}: {decision.fault}" for decision in unusable[:TOLD])
+        more = "; ..." if len(unusable) > TOLD else ""
+        said.append(f"{len(unusable)} of {len(decisions)} images cannot be used ({told}{more})")
     have = [count.name for count in counts]
-    said += [f"no candidate for {name}" for name in wanted if match_class(name, have) is None]
+    said += [f"no candidate for {name}" for name in wanted if not class_fits(name, have)]
     topped_up = Counter(decision.image.class_name for decision in decisions if decision.topped_up)
     for name, total, kept, _ in counts:
         if kept == 0:

@@ -146,24 +146,27 @@ def key_of(files: Iterable[tuple[str, Path]], digest: str) -> str:
     for name, path in files:
         try:
             stat = path.stat()
-            sha.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            sha.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
         except OSError:
-            sha.update(f"{name}\0missing\n".encode())
+            sha.update(f"{name}\0missing\n".encode("utf-8", "surrogateescape"))
     return sha.hexdigest()[:16]
 
 
 def read_scores(path: Path, count: int) -> DomainScores:
     """Scores that an earlier run left in ``path``; nan where it had not come to a file."""
     scores = DomainScores(np.full(count, np.nan))
-    if not path.is_file():
+    if not os.path.isfile(path):
         return scores
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
         parts = line.split(",", 2)
-        # A process that was killed may have left half a line behind.
-        if len(parts) == 3 and parts[0].isdigit() and int(parts[0]) < count and (parts[1] or parts[2]):
-            position = int(parts[0])
+        # A process that was killed may have left half a line behind, a full disk worse; such an image is scored anew.
+        try:
+            position, ratio = int(parts[0]), float(parts[1] or "nan")
+        except (ValueError, IndexError):
+            continue
+        if 0 <= position < count and len(parts) == 3 and (parts[1] or parts[2]):
             if parts[1]:
-                scores.log_ratio[position] = float(parts[1])
+                scores.log_ratio[position] = ratio
             else:
                 scores.faults[position] = parts[2].strip('"')
     return scores

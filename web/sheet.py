@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import count
 from pathlib import Path
 
 from utils.html import CARD_STYLE, card, cards, document
@@ -15,6 +16,7 @@ from web.selection import Decision, best_first, format_ratio
 # Images of each of the three groups.
 SHOWN = 18
 LONGEST_CAPTION = 160
+LONGEST_NAME = 100
 
 
 def groups(decisions: Sequence[Decision], threshold: float) -> dict[str, list[Decision]]:
@@ -58,9 +60,26 @@ def page(class_name: str, intro: str, sections: dict[str, list[Decision]]) -> st
     return document(title, parts, CARD_STYLE)
 
 
-def slug(name: str) -> str:
-    """A class name as a file name."""
-    return re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_") or "class"
+def file_names(classes: Iterable[str]) -> dict[str, str]:
+    """class -> name of its sheet without suffix, no two the same on any file system; whatever the order of the classes.
+
+    Signs become ``_``; of classes that differ in nothing else (C, C++, C#) the first by letters, or the one that is spelled so, keeps
+    the name and the others are numbered.
+    """
+    by_slug: dict[str, list[str]] = {}
+    for name in dict.fromkeys(classes):
+        slug = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_")[:LONGEST_NAME] or "class"
+        by_slug.setdefault(slug, []).append(name)
+    names: dict[str, str] = {}
+    taken = set(by_slug)
+    for slug, alike in sorted(by_slug.items()):
+        first, *others = sorted(alike, key=lambda name: (name != slug, name))
+        names[first] = slug
+        numbers = count(2)
+        for other in others:
+            names[other] = next(free for n in numbers if (free := f"{slug}-{n}") not in taken)
+            taken.add(names[other])
+    return names
 
 
 def write_sheets(folder: Path, decisions: Sequence[Decision], threshold: float) -> list[Path]:
@@ -79,10 +98,11 @@ def write_sheets(folder: Path, decisions: Sequence[Decision], threshold: float) 
         if not math.isnan(decision.log_ratio):
             by_class.setdefault(decision.image.class_name, []).append(decision)
     written = []
+    names = file_names(by_class)
     for name, members in by_class.items():
         kept = sum(decision.kept for decision in members)
         intro = f"{len(members)} images were scored, {kept} of them are kept."
-        path = folder / f"{slug(name)}.html"
+        path = folder / f"{names[name]}.html"
         write_whole(path, page(name, intro, groups(members, threshold)))
         written.append(path)
     return written

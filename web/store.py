@@ -12,7 +12,6 @@ a row is therefore never ours, and left alone.
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import Counter, defaultdict
@@ -23,6 +22,7 @@ from itertools import count
 from pathlib import Path
 
 from utils import manifest
+from utils.cells import read_csv
 from utils.errors import UserError
 from utils.manifest import Row, Writer
 from utils.whole import InUse, locked
@@ -133,14 +133,13 @@ class Store:
 
     def _read_rejected(self) -> None:
         path = self.out / REJECTED
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                for row in csv.DictReader(file, strict=True):
-                    if None in row or None in row.values():
-                        raise UserError(f"{path}: a line has not {len(REJECTED_COLUMNS)} columns; repair or remove it")
-                    self._note(row["class"], row["url"], row["reason"])
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path}: cannot be read ({error}); repair it or move it away") from error
+        lines = read_csv(path, "a list of refused addresses", is_row=lambda cells: "://" in cells[2])
+        next(lines, None)
+        for line, cells in lines:
+            if len(cells) != len(REJECTED_COLUMNS):
+                raise UserError(f"{path} line {line}: has not {len(REJECTED_COLUMNS)} columns; repair or remove it")
+            name, _, url, reason = cells
+            self._note(name, url, reason)
 
     def _read_rows(self) -> tuple[list[Row], list[Row]]:
         """Rows of the manifest whose file is there, and those whose file is not."""
@@ -184,7 +183,7 @@ class Store:
 
     def _count(self, row: Mapping[str, str]) -> None:
         self.kept[row["class"]] += 1
-        self.total += int(row["size"]) if row["size"].isdecimal() else 0
+        self.total += int(row["size"][:18]) if row["size"].isdecimal() else 0
         self._tried.setdefault(row["url"], set()).add(row["class"])
 
     def _note(self, name: str, url: str, reason: str) -> None:

@@ -2,15 +2,18 @@
 
 - manifest: ``path`` and ``caption`` columns
 - COCO: ``{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}``
-- list: ``[{"file": "1.jpg", "captions": ["A dog .", ...]}]``, or ``caption`` with one of them
+- list: ``[{"file": "1.jpg", "captions": ["A dog .", ...]}]``, or ``caption`` with one of them; ``image`` and others for ``file``
 - caption file: lines ``name caption``
 
-Of several captions of an image the first is taken.
+Of several captions of an image the first is taken. What a file holds besides is left out, counted and told: captions of images that
+it does not list, captions that are empty or no text.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,18 @@ from captions.formats import read_captions
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.manifest import open_manifest
+from utils.spelling import nfc, slashed
+
+LOG = logging.getLogger("webwilss")
+# What lists of other tools call the image and its captions.
+FILE_KEYS = ("file", "file_name", "filename", "image", "image_path", "path")
+CAPTION_KEYS = ("captions", "caption")
+SHAPES = "COCO's images and annotations, or a list of {file, captions}"
+WITHOUT_TEXT = "captions are empty or no text"
 
 
 class FileCaptioner:
-    """Looks captions up, by the image's whole path where the file says it, else by its name.
+    """Looks captions up, by the image's whole path where the file says it, else by its name, in whatever Unicode form.
 
     Args:
         source: the file, or a folder with a manifest.
@@ -38,13 +49,21 @@ class FileCaptioner:
         self.by_path: dict[Path, str] = {}
         # None where images of this name have different captions.
         self.by_name: dict[str, str | None] = {}
-        for path, caption in _read(source):
-            self.by_path.setdefault(path.resolve(), caption)
+        left: Counter[str] = Counter()
+        for path, caption in _read(source, left):
+            try:
+                self.by_path.setdefault(path.resolve(), caption)
+            except (ValueError, OSError, RuntimeError):
+                left["names are no file's"] += 1
         for path, caption in self.by_path.items():
-            same = self.by_name.setdefault(path.name, caption) == caption
-            self.by_name[path.name] = caption if same else None
+            for name in {path.name, nfc(path.name)}:
+                same = self.by_name.setdefault(name, caption) == caption
+                self.by_name[name] = caption if same else None
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left.items())
         if not self.by_path:
-            raise UserError(f"{source}: holds no captions")
+            raise UserError(f"{source}: holds no captions" + (f" ({reasons})" if reasons else ""))
+        if reasons:
+            LOG.warning("%s: left out: %s", source, reasons)
 
     def caption_files(self, paths: Sequence[Path]) -> list[str | UserError]:
         """The caption of each file, or that it has none."""
@@ -54,54 +73,108 @@ class FileCaptioner:
         own = self.by_path.get(path.resolve())
         if own is not None:
             return own
-        if path.name in self.by_name:
-            named = self.by_name[path.name]
+        name = path.name if path.name in self.by_name else nfc(path.name)
+        if name in self.by_name:
+            named = self.by_name[name]
             return named if named is not None else UserError(f"{path}: {self.source} has several images of this name")
         return UserError(f"{path}: {self.source} has no caption for it")
 
 
-def _read(source: Path) -> Iterable[tuple[Path, str]]:
-    """(image, caption) of whatever file this is; an image's first caption comes first."""
-    if source.suffix == ".json":
-        return _json(source)
-    if source.suffix == ".txt":
-        return [(source.parent / name, caption) for name, caption in read_captions(source) if caption.strip()]
-    manifest = open_manifest(source)
-    if "caption" not in manifest.columns:
-        raise UserError(f"{source}: has no captions; give a file that has them as --captions")
-    return ((manifest.file(row), row["caption"]) for row in manifest if row["caption"].strip())
+def _read(source: Path, left: Counter[str]) -> Iterable[tuple[Path, str]]:
+    """(image, caption) of whatever file this is; an image's first caption comes first. ``left`` counts what is left out, by why."""
+    if source.suffix.lower() == ".json":
+        return _json(source, left)
+    if source.suffix.lower() == ".txt":
+        rows = [(source.parent / slashed(source.parent, name), caption) for name, caption in read_captions(source)]
+    else:
+        manifest = open_manifest(source)
+        if "caption" not in manifest.columns:
+            raise UserError(f"{source}: has no captions; give a file that has them as --captions")
+        rows = [(manifest.file(row), row["caption"]) for row in manifest]
+    found = [(path, caption) for path, caption in rows if caption.strip()]
+    if len(found) < len(rows):
+        left[WITHOUT_TEXT] += len(rows) - len(found)
+    return found
 
 
-def _json(source: Path) -> Iterator[tuple[Path, str]]:
+def _json(source: Path, left: Counter[str]) -> Iterator[tuple[Path, str]]:
     try:
-        content = json.loads(source.read_text(encoding="utf-8-sig"))
+        content = json.loads(source.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_twins)
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{source}: is no JSON file ({error})") from error
-    try:
-        for name, captions in _coco(content) if isinstance(content, dict) else _listed(content):
-            if not isinstance(name, str) or not all(isinstance(caption, str) for caption in captions):
-                raise TypeError
-            yield from ((source.parent / name, caption) for caption in captions[:1])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{source}: needs COCO's images and annotations, or a list of {{file, captions}} ({type(error).__name__} {error})"
-        ) from error
+    except RecursionError as error:
+        raise UserError(f"{source}: is nested too deeply; it needs {SHAPES}") from error
+    if isinstance(content, list):
+        rows = _listed(source, content, left)
+    else:
+        rows = _coco(source, content, left)
+    for name, captions in rows:
+        texts = [text for text in captions if isinstance(text, str) and text.strip()]
+        if len(texts) < len(captions):
+            left[WITHOUT_TEXT] += len(captions) - len(texts)
+        if texts:
+            # Half a character, as JSON can hold it, is none that a file takes.
+            yield source.parent / slashed(source.parent, name), texts[0].encode("utf-8", "replace").decode()
 
 
-def _coco(content: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    names = {image["id"]: image["file_name"] for image in content["images"]}
-    captions: dict[Any, list[str]] = {}
-    for annotation in content["annotations"]:
-        captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        twin = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twin[:100]!r} stands twice in one place")
+    return content
+
+
+def _coco(source: Path, content: Any, left: Counter[str]) -> Iterator[tuple[str, list[Any]]]:
+    """Image and captions of COCO's JSON."""
+    images, annotations = (content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations"))
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        raise UserError(f"{source}: needs {SHAPES}")
+    names: dict[str, str] = {}
+    for image in images:
+        number, name = (image.get(key) if isinstance(image, dict) else None for key in ("id", "file_name"))
+        number = _id(number)
+        if number is None or not isinstance(name, str) or not name:
+            left["images have no id or file_name"] += 1
+        elif names.setdefault(number, name) != name:
+            two = f"{names[number][:100]!r} and {name[:100]!r}"
+            raise UserError(f"{source}: id {number[:100]} is that of two images, {two}; correct one")
+    captions: dict[str, list[Any]] = {}
+    for annotation in annotations:
+        number = _id(annotation.get("image_id")) if isinstance(annotation, dict) else None
+        if number is None or number not in names:
+            left["captions are of images that it does not list"] += 1
+        else:
+            captions.setdefault(number, []).append(annotation.get("caption"))
     for number, texts in captions.items():
         yield names[number], texts
 
 
-def _listed(content: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+def _id(value: object) -> str | None:
+    """An id, which some tools write as text or with a decimal point; None where it is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | str) else None
+
+
+def _listed(source: Path, content: list[Any], left: Counter[str]) -> Iterator[tuple[str, list[Any]]]:
+    """Image and captions of a JSON list."""
+    strange = 0
     for entry in content:
-        yield entry["file"], entry["captions"] if "captions" in entry else [entry["caption"]]
+        keys = entry if isinstance(entry, dict) else {}
+        name = next((keys[key] for key in FILE_KEYS if isinstance(keys.get(key), str) and keys[key]), None)
+        captions = next((keys[key] for key in CAPTION_KEYS if key in keys), None)
+        if name is None or not any(key in keys for key in CAPTION_KEYS):
+            strange += 1
+            continue
+        yield name, captions if isinstance(captions, list) else [captions]
+    if strange and strange == len(content):
+        raise UserError(f"{source}: needs {SHAPES}")
+    if strange:
+        left["entries have no file or no captions"] += strange
 
 
 def make(settings: CaptionerSettings, runtime: Runtime) -> FileCaptioner:

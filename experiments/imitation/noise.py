@@ -17,7 +17,8 @@ from dataset.shapes_drawing import SHAPES
 from dataset.shapes_web import web_picture
 from utils.errors import UserError
 from utils.images import load_image
-from utils.manifest import FILE, IMAGE_SUFFIXES, write
+from utils.manifest import FILE, write
+from utils.suffixes import IMAGE_SUFFIXES
 from web.examples import Example, is_held_out
 
 # Shares of the candidates that are not what they were searched for.

@@ -21,6 +21,7 @@ from captions.formats import read_captions
 from dataset.replay_tree import IMAGES
 from tests.conftest import ROOT
 from utils.errors import UserError
+from utils.manifest import write
 
 # As generate_caption.py asks.
 caption_images = partial(captioning.caption_images, inside=IMAGES)
@@ -246,3 +247,64 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
 def test_the_protocol() -> None:
     captioner: Captioner = Widths()
     assert captioner.caption_files([]) == []
+
+
+def test_names_that_no_caption_file_can_hold(tmp_path: Path) -> None:
+    """The others are captioned, the faults are told; a pipe is not waited for."""
+    folder = tmp_path / "photos"
+    for name in ("a.png", "b\udcff.png", "c\nd.png", "x.png y.png", "e\u2028f.png"):
+        draw(folder / name, 7)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "z.png").symlink_to("nowhere.png")
+    out = tmp_path / "captions.txt"
+    done = caption_images(folder, out, Widths())
+    assert (done.images, done.captioned, len(done.faults)) == (7, 2, 5)
+    assert [name for name, _ in read_captions(out)] == ["a.png", "e\u2028f.png"]
+    assert any("no UTF-8" in fault and fault.isprintable() for fault in done.faults)
+    again = caption_images(folder, out, Widths())
+    assert (again.captioned, again.before, len(again.faults)) == (0, 2, 5)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tree", "manifest"])
+def test_two_at_once(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The second is refused by name while the first is at work, and changes nothing."""
+    images = request.getfixturevalue("tree" if kind == "tree" else "folder")
+    if kind == "manifest":
+        write(tmp_path / "m.csv", ("path", "class"), [{"path": f"photos/{i} x.png", "class": "dog"} for i in range(6)])
+        images = tmp_path / "m.csv"
+    out = tmp_path / ("out.csv" if kind == "manifest" else "out")
+    tried: list[str] = []
+
+    class Meanwhile(Widths):
+        def caption_files(self, paths: Sequence[Path]) -> list[str | UserError]:
+            with pytest.raises(UserError, match=r"out.*: another run is at work on it"):
+                caption_images(images, out, Widths("other"))
+            tried.append(str(paths[0]))
+            return super().caption_files(paths)
+
+    done = caption_images(images, out, Meanwhile(), batch_size=2)
+    assert tried and not done.faults
+    marker = out / "captioner.json" if kind == "tree" else out.with_name(f"{out.name}.captioner.json")
+    assert "widths" in marker.read_text() and caption_images(images, out, Widths()).captioned == 0
+
+
+def test_the_command_with_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for name in ("a.png", "b\udcff.png"):
+        draw(folder / name, 7)
+    (tmp_path / "captions.json").write_text('[{"image": "a.png", "caption": "a dog"}]')
+    out = os.fsencode(tmp_path) + b"/out\xff.txt"
+    line: list[str | bytes | Path] = [
+        sys.executable,
+        "generate_caption.py",
+        folder,
+        out,
+        "--captioner",
+        "file",
+        "--captions",
+    ]
+    done = subprocess.run([*line, tmp_path / "captions.json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "2 images: 1 captioned" in done.stdout and "1 images without caption" in done.stderr
+    with open(out) as file:
+        assert file.read() == "a.png a dog\n"

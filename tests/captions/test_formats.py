@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from captions.filter_files import read_kept, write_kept
 from captions.formats import read_captions, read_class_words, read_nouns, write_captions, write_nouns
 from utils.errors import UserError
 
@@ -74,12 +75,14 @@ def test_files_of_other_systems(tmp_path: Path) -> None:
     assert read_nouns(path) == [("a.jpg", ["a", "dog"]), ("b.jpg", []), ("c.jpg", [])]
 
 
-@pytest.mark.parametrize("name", ["my holiday", "a.jpg b.jpg", "a\nb.jpg"])
+@pytest.mark.parametrize(
+    "name", ["my holiday", "a.jpg b.jpg", "a\nb.jpg", "a\rb.jpg", "\udcff.jpg", "\ufeffa.jpg", "\x1d"]
+)
 def test_names_that_would_be_lost_are_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "captions.txt"
     path.write_text("old.jpg stays\n")
     with pytest.raises(UserError, match="rename"):
-        write_captions(path, [("good.jpg", "x"), (name, "a dog")])
+        write_captions(path, [("good.jpg", "x"), (name, "")])
     assert path.read_text() == "old.jpg stays\n"
     assert [p.name for p in tmp_path.iterdir()] == ["captions.txt"]
 
@@ -101,3 +104,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "twice.txt").write_text("a.png dog \na.png cat \n")
     with pytest.raises(UserError, match="a stands twice"):
         read_class_words(tmp_path / "twice.txt")
+
+
+def test_other_line_breaks_of_unicode_stay_in_names(tmp_path: Path) -> None:
+    rows = [("a\u2028b.jpg", "a dog"), ("c\x85d.jpg", "half \ud800")]
+    write_captions(tmp_path / "captions.txt", rows)
+    assert read_captions(tmp_path / "captions.txt") == [rows[0], ("c\x85d.jpg", "half ?")]
+    write_kept(tmp_path / "kept", {"list": [name for name, _ in rows]})
+    assert read_kept(tmp_path / "kept") == {"list": [name for name, _ in rows]}
+    for name in ("a\nb.jpg", "\udcff.jpg", ""):
+        with pytest.raises(UserError, match=r"kept: the name .* cannot stand in a list"):
+            write_kept(tmp_path / "kept", {"list": [name]})
+    assert read_kept(tmp_path / "kept") == {"list": [name for name, _ in rows]}

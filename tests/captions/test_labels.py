@@ -201,3 +201,23 @@ def test_real_captions(shared_data: Path, voc: Vocabulary) -> None:
     assert 128 <= images["dog"] <= 132 and 138 <= images["person"] <= 146
     for name in ("dog", "person", "horse", "sofa"):
         assert sum(votes[name]) / (5 * len(votes[name])) > 0.94, name
+
+
+@pytest.mark.parametrize(
+    ("caption", "found"),
+    [
+        ("a HER2+ cell", {"HER2+"}),
+        ("HER2- tissue, stained", {"HER2-"}),
+        ("HER2\u2212 tissue", {"HER2-"}),
+        ("HER2+, not HER2 alone", {"HER2+", "HER2"}),
+        ("HER2-positive", set()),
+        ("a book on C++", {"C++"}),
+        ("C# and C+++", {"C#", "C"}),
+        ("α-cells beside a beta cell", {"α-cell"}),
+    ],
+)
+def test_words_with_signs(caption: str, found: set[str]) -> None:
+    """A sign is part of the word where the vocabulary has it; plain words are not read out of signed ones."""
+    words = {"HER2+": "her2+", "HER2-": "her2-", "HER2": "her2", "C": "c", "C++": "c++", "C#": "c#", "α-cell": "α cell"}
+    vocabulary = Vocabulary({name: ClassWords(frozenset({word})) for name, word in words.items()})
+    assert caption_labels(caption, vocabulary) == found

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from captions import wordnet
-from captions.vocabulary import class_entry, main, make_vocabulary, match_class, normal_form, read_vocabulary, table
+from captions.vocabulary import (
+    class_entry,
+    class_fits,
+    main,
+    make_vocabulary,
+    match_class,
+    normal_form,
+    read_vocabulary,
+    table,
+)
 from dataset.coco import CLASS_NAMES as COCO
 from dataset.shapes_web import SYNONYMS
 from dataset.voc import CLASS_NAMES as VOC
@@ -159,6 +168,52 @@ def test_folder_names_of_other_classes() -> None:
     assert match_class("couch", ["sofa", "couch"]) == "couch"
 
 
+@pytest.mark.parametrize(
+    "known", [["HER2+", "HER2-"], ["C", "C++", "C#"], ["type_1", "type1"], ["α-cell", "β-cell"], ["sofa", "couch"]]
+)
+def test_exact_names_win(known: list[str]) -> None:
+    for order in (known, known[::-1]):
+        assert [match_class(name, order) for name in order] == order
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("HER2-", ["HER2+"]),
+        ("her2", ["HER2+", "HER2-"]),
+        ("HER2- cells", ["HER2 cell"]),
+        ("α-cell", ["β-cell", "cell"]),
+        ("C++", ["C"]),
+        ("dog+", ["dog"]),
+        ("dogs'", ["dog"]),
+    ],
+)
+def test_signs_and_letters_count(name: str, known: list[str]) -> None:
+    assert match_class(name, known) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "two"),
+    [
+        ("television", ["tv", "tvmonitor"], "tv or tvmonitor"),
+        ("CAT", ["cat", "Cat"], "cat or Cat"),
+        ("axes", ["ax", "axis", "dog"], "ax or axis"),
+        ("T_ype1", ["type_1", "type1"], "type_1 or type1"),
+    ],
+)
+def test_a_spelling_of_two_classes_is_refused(name: str, known: list[str], two: str) -> None:
+    assert len(class_fits(name, known)) == 2
+    with pytest.raises(UserError, match=f"class name {name}: may mean {two}; write it exactly"):
+        match_class(name, known)
+
+
+def test_a_class_named_by_signs_is_no_noun_without_them() -> None:
+    for name in ("C++", "dog+", "cat-"):
+        with pytest.raises(UserError, match="is no noun of WordNet"):
+            make_vocabulary([name])
+    assert class_entry("Cats eye").senses == class_entry("cat's-eye").senses
+
+
 def test_a_class_that_is_not_in_the_table() -> None:
     for name in ("FireEngine", "fire-engine", "fireengine", "fire engines"):
         assert class_entry(name).senses == ("fire_engine#1",)
@@ -208,6 +263,7 @@ def test_an_edited_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("content", "said"),
     [
         ("{", "no JSON"),
+        ("[" * 100_000, "no JSON"),
         ("[]", "holds no class"),
         ("{}", "holds no class"),
         ('{"dog": ["dog"]}', "class dog: needs a part"),
@@ -215,6 +271,7 @@ def test_an_edited_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         ('{"dog": {"words": "dog"}}', "class dog: words is no list"),
         ('{"dog": {"words": [3]}}', "class dog: words is no list"),
         ('{"dog": {"words": [" "]}}', "class dog: words is no list"),
+        ('{"dog": {"words": ["-"]}}', "class dog: words is no list"),
         ('{"dog": {"words": []}}', "class dog: has no word"),
         ('{"dog": {"words": ["dog"], "not": ["dog"]}}', "class dog: has no word"),
         ('{"dog": {"words": ["pet"]}, "cat": {"words": ["Pet"]}}', "classes dog and cat both have the word pet"),

@@ -47,7 +47,10 @@ def test_a_step_sees_its_own_labels_only(small_shapes: Path) -> None:
 
 
 def test_image_labels_are_of_the_whole_image(small_shapes: Path) -> None:
-    cropped, whole = view(small_shapes, 0), view(small_shapes, 0, transform=val_transform(None, NORMALISATIONS["imagenet"]))
+    cropped, whole = (
+        view(small_shapes, 0),
+        view(small_shapes, 0, transform=val_transform(None, NORMALISATIONS["imagenet"])),
+    )
     assert all(torch.equal(cropped[i].image_labels, whole[i].image_labels) for i in range(10))
 
 

@@ -13,6 +13,13 @@ from PIL import Image
 
 from dataset import shapes
 from dataset.check import SHOWN, check, few, main, sampled
+from dataset.check_page import worst_first
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBWILSS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -241,3 +248,108 @@ def test_command_line_has_no_traceback(tmp_path: Path) -> None:
 def test_shared_photographs_are_fine(shared_data: Path) -> None:
     assert check("voc", shared_data / "voc-animals", sample=20).fine
     assert check("coco", shared_data / "coco-mini", sample=8).fine
+
+
+def big_mask(path: Path, *values: int) -> None:
+    """A mask of blocks, none of which is an edge."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = np.zeros((12, 20), np.uint8)
+    for place, value in enumerate(values):
+        content[3:9, 1 + 6 * place : 6 + 6 * place] = value
+    Image.fromarray(content).save(path)
+
+
+def test_a_class_that_no_image_holds(tmp_path: Path) -> None:
+    """Whoever writes classes.txt means every class; published data are used in parts."""
+    folder_tree(tmp_path)
+    for split in ("train", "val"):
+        for i in range(3):
+            big_mask(tmp_path / f"masks/{split}/{i}.png", 1, 255)
+    findings = check("folder", tmp_path)
+    name = f"{tmp_path.name} train"
+    hint = "3 of 3 masks hold 255, which is ignore: if it means a class, give it the class's number"
+    assert findings.missing == [f"train: no image of {name} holds 2 pear; {hint}"] and not findings.wrong
+    for split in ("train", "val"):
+        for i in range(3):
+            big_mask(tmp_path / f"masks/{split}/{i}.png", 255)
+    wrong = check("folder", tmp_path).wrong
+    assert wrong[0] == f"train: no image of {name} holds 1 apple, 2 pear; {hint}" and wrong[1].startswith(
+        "val: no image"
+    )
+
+
+def test_splits_that_show_different_classes(tmp_path: Path) -> None:
+    folder_tree(tmp_path)
+    for i in range(3):
+        big_mask(tmp_path / f"masks/train/{i}.png", 1, 2)
+        big_mask(tmp_path / f"masks/val/{i}.png", 2)
+    findings = check("folder", tmp_path)
+    assert findings.fine
+    assert "train shows 1 classes that val does not: 1 apple" in findings.doubtful
+
+
+def test_all_masks_are_read_whatever_the_sample(tmp_path: Path) -> None:
+    voc_tree(tmp_path, train=30)
+    mask(tmp_path / "SegmentationClassAug/2008_t0013.png", 99)
+    (tmp_path / "JPEGImages/2008_t0014.jpg").write_bytes(b"none")
+    picture(tmp_path / "JPEGImages/2008_t0016.jpg", size=(12, 20))
+    findings = check("voc", tmp_path, sample=1)
+    assert [line.split(": ")[1].rpartition("/")[2] for line in findings.wrong] == [
+        "2008_t0013.png",
+        "2008_t0014.jpg",
+        "2008_t0016.png",
+    ]
+
+
+def test_dark_images_are_doubtful(tmp_path: Path) -> None:
+    folder_tree(tmp_path)
+    Image.new("RGB", (20, 12), (1, 0, 1)).save(tmp_path / "images/train/1.jpg", "PNG")
+    assert any(
+        "1 of 3 images opened are nearly black" in line and "(1)" in line for line in check("folder", tmp_path).doubtful
+    )
+
+
+def test_the_page_opens_offline_and_shows_suspects_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder_tree(tmp_path / "my")
+    for split in ("train", "val"):
+        for i in range(16):
+            picture(tmp_path / f"my/images/{split}/{i:02}.jpg")
+            big_mask(tmp_path / f"my/masks/{split}/{i:02}.png", 1, 2)
+    for old in (*(tmp_path / "my").rglob("[0-2].jpg"), *(tmp_path / "my").rglob("[0-2].png")):
+        old.unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (20, 12), (90, 120, 40)).save(tmp_path / "my/images/val/11.jpg", exif=exif)
+    (tmp_path / "my/classes.txt").write_text("apple\n<pear>\n", encoding="utf-8")
+    path = tmp_path / "out/page.html"
+    assert main(["--dataset", "folder", "--dataset_dir", str(tmp_path / "my"), "--page", str(path)]) == 0
+    assert f"page: {path}" in capsys.readouterr().out
+    text = path.read_text(encoding="utf-8")
+    assert "http" not in text and "<script" not in text and "<pear>" not in text
+    section = text[text.index("</span>2 &lt;pear&gt;</h2>") :]
+    assert "10 of 32 images" in section and section.count("<figure") == 10
+    assert section.index("val 11") == min(section.index(name) for name in ("train", "val") if name in section)
+    assert section.index("suspect: turned by an EXIF tag") < section.index("train")
+    assert section.count("2 &lt;pear&gt; 12.5 %") == 10
+    looked = check("folder", tmp_path / "my").looked
+    chosen = worst_first(looked, 1)
+    assert len(chosen) == 10 and len({(split.title, i) for split, i in chosen}) == 10
+    assert {split.title for split, _ in chosen} == {"train", "val"}
+
+
+def test_the_page_never_hides_the_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder_tree(tmp_path / "my")
+    (tmp_path / "file").write_text("")
+    code = main(["--dataset", "folder", "--dataset_dir", str(tmp_path / "my"), "--page", str(tmp_path / "file/x.html")])
+    said = capsys.readouterr()
+    assert code == 0 and "train: 3 images" in said.out
+    assert said.err.splitlines()[-1].startswith("the page was not written: ") and "x.html" in said.err
+
+
+def test_a_broken_data_set_still_has_its_page(tmp_path: Path) -> None:
+    folder_tree(tmp_path / "my")
+    for path in (tmp_path / "my/masks/val").iterdir():
+        path.write_bytes(b"")
+    path = tmp_path / "page.html"
+    assert main(["--dataset", "folder", "--dataset_dir", str(tmp_path / "my"), "--page", str(path)]) == 1
+    assert "0.png: is empty" in path.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -12,7 +13,15 @@ from PIL import Image
 
 from dataset.batch import collate
 from dataset.replay import ReplayView, WithReplay, repeats
-from dataset.replay_tree import TRAIN_FILE, images_of, originals, read_train_file, write_marker, write_train_file
+from dataset.replay_tree import (
+    TRAIN_FILE,
+    Marker,
+    images_of,
+    originals,
+    read_train_file,
+    write_marker,
+    write_train_file,
+)
 from dataset.sampler import InterleavedBatchSampler
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import train_transform, val_transform
@@ -110,10 +119,27 @@ def test_trees_of_other_classes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"labelled by step 1 of shapes 5-3 .* cross \(6\), crescent \(7\), heart"):
         view(tree)
     assert len(view(tree, task="offline", step=1)) == 4
-    renamed = tuple((number, name.upper()) for number, name in marker([0, 1]).classes)
-    write_marker(tree, marker([0]).__class__("c", "folder", "mine", 0, renamed, {}))
-    with pytest.raises(UserError, match="CIRCLE"):
+
+
+def test_trees_of_other_names(tmp_path: Path) -> None:
+    """The ids of another data set mean other things."""
+    tree = labelled(tmp_path / "tree")
+    names = dict(marker([0, 1, 2]).classes)
+    for changed in ({1: "apple"}, {1: names[2], 2: names[1]}):
+        write_marker(tree, Marker("c0ffee", "folder", "5-3", 0, tuple((names | changed).items()), {}))
+        with pytest.raises(UserError, match=f"class 1 is {changed[1]} there and circle here"):
+            view(tree)
+    write_marker(tree, Marker("c0ffee", "folder", "5-3", 0, tuple(names.items()), {}))
+    assert len(view(tree)) == 4
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree = labelled(tmp_path / "tree", per_class=5)
+    (tree / "square_0" / TRAIN_FILE).unlink()
+    with caplog.at_level(logging.INFO, logger="webwilss"):
         view(tree)
+    assert "1 replay originals have no train_fullPath.txt and are left out: square_0" in caplog.text
+    assert "Replay images beyond 2 of an original (--replay_num): 3" in caplog.text
 
 
 def test_a_tree_that_nobody_signed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -123,6 +149,29 @@ def test_a_tree_that_nobody_signed(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert len(view(tree)) == 4
     assert "nothing says who labelled it" in caplog.text
     (tree / "labels.json").write_text("{")
+    with pytest.raises(UserError, match=r"labels\.json: damaged"):
+        view(tree)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"settings": [""]},
+        {"step": "0"},
+        {"classes": [[1]]},
+        {"classes": [["1", "circle"]]},
+        {"classes": {"1": 2}},
+        {"task": None},
+        {"more": 1},
+    ],
+)
+def test_markers_of_another_shape(changed: dict[str, object], tmp_path: Path) -> None:
+    tree = labelled(tmp_path / "tree")
+    content = json.loads((tree / "labels.json").read_text())
+    (tree / "labels.json").write_text(json.dumps(content | changed))
+    with pytest.raises(UserError, match=r"labels\.json: damaged"):
+        view(tree)
+    (tree / "labels.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match=r"labels\.json: damaged"):
         view(tree)
 

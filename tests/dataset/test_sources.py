@@ -73,7 +73,7 @@ def test_cache_follows_the_data(tmp_path: Path, own_cache: Path, monkeypatch: py
     assert len(files) == 1
     source = make_source("voc", folder, "train")
     with monkeypatch.context() as patch:
-        patch.setattr(type(source), "mask", lambda *_: pytest.fail("the cache was not used"))
+        patch.setattr("dataset.source.look", lambda *_: pytest.fail("the cache was not used"))
         assert np.array_equal(source.image_labels(), first)
     put(folder, "JPEGImages/a.jpg", "SegmentationClassAug/a.png", [1, 5, 6])
     changed = make_source("voc", folder, "train").image_labels()
@@ -92,7 +92,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match=r"b\.png: is 6 x 4 pixels, its image .*b\.jpg is 5 x 4"):
         make_source("voc", folder, "train").pair(1)
     (folder / "JPEGImages/c.jpg").unlink()
-    with pytest.raises(UserError, match=r"train_aug\.txt: lists files that are missing: .*c\.jpg"):
+    with pytest.raises(UserError, match=r"train_aug\.txt: lists files that are missing: c$"):
         make_source("voc", folder, "train")
     with pytest.raises(UserError, match=r"JPEGImages: the images are missing .*download_voc\.sh"):
         make_source("voc", tmp_path / "nowhere", "train")

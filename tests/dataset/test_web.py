@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from dataset.transform import train_transform
 from dataset.voc import CLASS_NAMES
 from dataset.web import WebView
-from tasks import load_task
+from tasks import Task, load_task
 from utils import manifest
 from utils.errors import UserError
 from utils.normalisation import NORMALISATIONS
@@ -70,6 +71,67 @@ def test_folders_are_matched_by_name_never_by_position(tmp_path: Path) -> None:
     found = WebView(tmp_path, load_task("voc", "19-1"), 1, CLASS_NAMES, per_class=5, labels="folder",
                     transform=train_transform(32, NORMALISATIONS["imagenet"]), seed=0)  # fmt: skip
     assert found.names == ["television/1.jpg"] and found.image_labels[0].nonzero()[0].tolist() == [19]
+
+
+SIGNS = {0: "background", 1: "nucleus", 2: "HER2+", 3: "HER2-", 4: "type_1", 5: "type1", 6: "α-cell", 7: "β-cell"}
+
+
+def signs(path: Path, old: list[int], new: list[int]) -> WebView:
+    """The view of a step that learns ``new`` classes of ``SIGNS``."""
+    task = Task("folder", "mine", ((0, *old), tuple(new)))
+    transform = train_transform(32, NORMALISATIONS["imagenet"])
+    return WebView(path, task, 1, SIGNS, per_class=9, labels="folder", transform=transform, seed=0)
+
+
+def test_names_of_signs_and_other_letters(tmp_path: Path) -> None:
+    for name in list(SIGNS.values())[2:]:
+        picture(tmp_path / name / "1.jpg")
+    found = signs(tmp_path, [1], [2, 3, 4, 5, 6, 7])
+    columns = {name: int(labels.argmax()) + 1 for name, labels in zip(found.names, found.image_labels, strict=True)}
+    assert columns == {f"{SIGNS[i]}/1.jpg": i for i in range(2, 8)}
+    assert found.image_labels.sum() == 6
+
+
+@pytest.mark.parametrize(("folder", "new"), [("HER2+", 3), ("HER2-", 2), ("type_1", 5), ("α-cell", 7)])
+def test_images_of_another_class_are_never_taken_for_a_new_one(folder: str, new: int, tmp_path: Path) -> None:
+    picture(tmp_path / folder / "1.jpg")
+    with pytest.raises(UserError, match="no usable image of the new classes") as caught:
+        signs(tmp_path, [i for i in range(1, 8) if i != new], [new])
+    assert SIGNS[new] in str(caught.value)
+
+
+def test_a_folder_that_may_be_two_classes(tmp_path: Path) -> None:
+    picture(tmp_path / "t_ype1" / "1.jpg")
+    with pytest.raises(UserError, match="t_ype1: may mean type_1 or type1; write it exactly"):
+        signs(tmp_path, [1], [4, 5])
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {"path": f"{i}.jpg", "class": name, "kept": kept, "caption": caption}
+        for i, (name, kept, caption) in enumerate(
+            [("cow", "1", "a cow"), ("cow", "1", "a cow"), ("cow", "0", "a cow"), ("cow", "1", "a tree"),
+             ("sheep", "1", "a sheep"), ("bird", "1", "a bird")]
+        )
+    ]  # fmt: skip
+    with caplog.at_level(logging.INFO, logger="webwilss"):
+        found = view(rows_to(tmp_path, rows), per_class=1, labels="caption")
+    assert found.names == ["0.jpg", "4.jpg"]
+    assert (
+        "Web images passed over: 2 more than 1 of a class (--web_num), 1 that the selection did not keep, "
+        "1 of classes that are not new at this step"
+    ) in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="webwilss"):
+        view(tmp_path, labels="caption")
+    assert "1 whose caption does not name their class" in caplog.text
+
+
+def test_accents_in_another_form_of_unicode(tmp_path: Path) -> None:
+    rows = [{"path": "kühe.jpg", "class": "cow"}, {"path": "s.jpg", "class": "sheep"}]
+    folder = rows_to(tmp_path, rows)
+    (folder / "kühe.jpg").rename(folder / unicodedata.normalize("NFD", "kühe.jpg"))
+    assert len(view(folder)) == 2
 
 
 def test_at_most_so_many(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from dataset import make_source
 from dataset.incremental import IncrementalView
 from dataset.transform import val_transform
-from engine.evaluation import Evaluator
+from engine.evaluation import Evaluator, tell_absent
+from engine.stopping import Stopped
 from segmentation_module import Output
 from tasks import load_task
 from utils.distributed import Runtime
+from utils.logger import Logger
+from utils.metrics import scores
 from utils.normalisation import NORMALISATIONS
 
 TASK = load_task("shapes", "5-3")
@@ -84,3 +88,51 @@ def test_ranks_share_the_images(view: IncrementalView, rank: int, world: int) ->
     names = [name for batch in batches for name in batch.names]
     assert names == [view[i].name for i in range(rank, len(view), world)]
     assert {len(batch.names) for batch in batches} == {2}, "a batch of 6 over three ranks"
+
+
+def test_every_rank_is_asked_between_batches_equally_often(view: IncrementalView) -> None:
+    """Else ranks that agree on stopping would wait for one that has no batch left; 12 images make 3, 3, 2, 2, 2."""
+    asked = []
+    for rank in range(5):
+        calls: list[int] = []
+        runtime = Runtime(torch.device("cpu"), rank=rank, world=5)
+        own = Evaluator(NAMES, 6, runtime, batch_size=5, between=lambda calls=calls: calls.append(1))  # type: ignore[misc]
+        batches = list(own.batches(view, "Share"))
+        asked.append((len(calls), len(batches)))
+    assert asked == [(3, 3), (3, 3), (3, 2), (3, 2), (3, 2)]
+
+
+def test_what_is_raised_between_batches_ends_the_evaluation(view: IncrementalView) -> None:
+    seen: list[int] = []
+
+    def between() -> None:
+        if len(seen) == 2:
+            raise Stopped(15, "asked")
+
+    own = Evaluator(NAMES, 6, Runtime(torch.device("cpu")), batch_size=1, between=between)
+    with pytest.raises(Stopped, match="asked"):
+        for batch in own.batches(view, "Stop"):
+            seen.append(len(batch.names))
+    assert seen == [1, 1]
+
+
+def test_classes_without_a_pixel_are_told(tmp_path: Path) -> None:
+    names = ["background", "red", "green", "blue"]
+    log = Logger(tmp_path, main=True, name="a", options={}, tensorboard=False)
+    matrix = torch.zeros(4, 4, dtype=torch.int64)
+    matrix[0, 0] = 100
+    alone = scores(matrix, 3, names)
+    tell_absent(log, "test", alone)
+    matrix[1, 1] = matrix[3, 3] = 1
+    tell_absent(log, "validation", scores(matrix, 3, names))
+    matrix[2, 2] = 1
+    tell_absent(log, "test", scores(matrix, 3, names))
+    log.close()
+    lines = [line.partition(" W ")[2] for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert lines == [
+        "No test image holds 3 of 3 classes: red, green, blue; only background can be scored",
+        "No validation image holds 1 of 3 classes: green; no score speaks of that",
+    ]
+    assert math.isnan(alone.all_iou) and alone.by_name()["background"] == pytest.approx(1), (
+        "background alone is no score"
+    )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from results.rows import append_results
+from results.rows import append_results, read_runs, read_table
+from tests.results.made_rows import OURS, add, step_row
 from utils.errors import UserError
 
 
@@ -42,13 +43,74 @@ def test_results_table_cut_off_short_or_empty_is_taken_up(tmp_path: Path) -> Non
     assert [(row["a"], row["b"]) for row in rows] == [("1", "2"), ("3", ""), ("", "4")]
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,2,3\n", b"a,a\n1,2\n", b"\xff\xfe\x00"])
-def test_results_table_that_cannot_be_kept_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a,b\n1,2,3\n", "row 2 has more cells"),
+        (b"a,a\n1,2\n", "occurs twice"),
+        (b"\xff\xfe\x00", "UTF-16"),
+        (b"\xe9,b\n", "cannot be read"),
+        (b"a;b\n1;2\n", "semicolons stand between its cells; save it as CSV"),
+        (b"sep=;\na;b\n", "semicolons"),
+        (b"a\tb\n1\t2\n", "tabs"),
+        (b"A,b\n1,2\n", "column 'A' is written 'a'"),
+        (b" a,b\n1,2\n", "column ' a' is written 'a'"),
+        (b"iou cow ,b\n1,2\n", "column 'iou cow ' is written 'iou cow'"),
+        (b"a,,b\n1,2,3\n", "no name"),
+        (b"a,b,\n1,2,3\n", "no name"),
+        (b'a,b\n1,"2\n3,4\n', "line 2: .*quotation mark not closed"),
+        (b'a,b\n1,"2\n3,4\n5,"\n', "line 2: a quotation mark is not closed"),
+    ],
+)
+def test_results_table_that_cannot_be_kept_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"t\.csv"):
-        append_results(path, {"a": 1})
+    for number in (1, 2):
+        with pytest.raises(UserError, match=rf"t\.csv.*{said}.*; the new row is kept in .*t\.aside\.csv"):
+            append_results(path, {"a": number, "iou cow": 0.5})
     assert path.read_bytes() == content
+    assert [row["a"] for row in _read(tmp_path / "t.aside.csv")] == ["1", "2"]
+
+
+def test_a_table_that_a_spreadsheet_saved_gets_no_column_twice(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'\xef\xbb\xbf"time","name",old_iou,,\r\n"t0","a, ""b""",0.5,,\r\n')
+    append_results(path, {"time": "t1", "name": "c", "old_iou": 0.25, "iou Cow": 1})
+    append_results(path, {"time": "t2", "iou cow": 0})
+    assert read_table(path) == (
+        ["time", "name", "old_iou", "iou Cow", "iou cow"],
+        [
+            {"time": "t0", "name": 'a, "b"', "old_iou": "0.5", "iou Cow": "", "iou cow": ""},
+            {"time": "t1", "name": "c", "old_iou": "0.25", "iou Cow": "1", "iou cow": ""},
+            {"time": "t2", "name": "", "old_iou": "", "iou Cow": "", "iou cow": "0"},
+        ],
+    )
+
+
+def test_what_a_spreadsheet_changed_in_the_cells_is_named(tmp_path: Path) -> None:
+    add(tmp_path, "voc-3-1", step_row("a", 0, OURS[0]) | {"time": "2026-01-02T03:04:05+00:00"})
+    path = tmp_path / "results/voc-3-1.csv"
+    whole = path.read_text()
+    assert len(read_runs([tmp_path])) == 1
+    path.write_text(whole.replace("2026-01-02T03:04:05+00:00", "02.01.2026 03:04"))
+    with pytest.raises(UserError, match=r"voc-3-1\.csv, row 2: time is '02.01.2026 03:04'; write it as"):
+        read_runs([tmp_path])
+    header, cells = whole.splitlines()
+    values = dict(zip(header.split(","), cells.split(","), strict=True)) | {"all_iou": '"0,5"'}
+    path.write_text(f"{header}\n{','.join(values.values())}\n")
+    with pytest.raises(UserError, match=r"row 2: all_iou is '0,5', which is no number; write it with a point"):
+        read_runs([tmp_path])
+
+
+def test_rows_beside_a_table_are_read(tmp_path: Path) -> None:
+    add(tmp_path, "voc-3-1", step_row("a", 0, OURS[0]))
+    path = tmp_path / "results/voc-3-1.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b",", b";"))
+    with pytest.raises(UserError, match="aside"):
+        add(tmp_path, "voc-3-1", step_row("a", 1, OURS[1]))
+    path.write_bytes(whole)
+    assert [run.seed for run in read_runs([tmp_path])] == [0, 1]
 
 
 def _append_many(path: Path, run: int) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from utils.checks import check_precision, images_per_rank, replay_images
+from utils.checks import check_precision, images_per_rank, other_class, replay_images
 from utils.errors import UserError
 
 
@@ -33,3 +33,14 @@ def test_the_command_line_can_ask_without_torch() -> None:
     code = "import sys, utils.checks; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+
+
+def test_the_first_class_of_two_names() -> None:
+    here = {0: "background", 1: "hammer", 2: "saw"}
+    assert other_class({0: "background", 1: "apple", 2: "pear"}, here) == "class 1 is apple there and hammer here"
+    assert other_class({1: "hammer", 2: "pear", 9: "plum"}, here) == "class 2 is pear there and saw here"
+    assert other_class({0: "Hintergrund", 1: "hammer"}, here) == "", "of background nobody chooses the name"
+    assert other_class({1: "\ufeffhammer ", 9: "plum"}, here) == "", "as earlier versions read a byte order mark"
+    assert other_class({1: "kaf\u0065\u0301"}, {1: "kaf\u00e9"}) == ""
+    assert other_class({1: "HER2+"}, {1: "HER2-"}) and other_class({1: "cow"}, {1: "Cow"})
+    assert other_class({1: "\x1b[31mapple\n"}, here).isprintable()

@@ -69,3 +69,14 @@ def test_peak_memory_on_the_cpu() -> None:
 def test_missing_gpu_is_named() -> None:
     with pytest.raises(UserError, match="--device cuda:1: no CUDA device"):
         distributed.start("cuda:1")
+
+
+@pytest.mark.parametrize("device", ["other", "", "cuda:x", "cpu:7", "xla", "meta"])
+def test_an_unknown_device_is_one_line(device: str) -> None:
+    with pytest.raises(UserError, match=rf"^--device {device}: unknown; choose auto, cpu, cuda") as caught:
+        distributed.start(device)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_process_asks_nobody() -> None:
+    assert [distributed.start("cpu").most(number) for number in (0, 15)] == [0, 15]

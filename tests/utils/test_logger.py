@@ -6,6 +6,9 @@ import builtins
 import json
 import logging
 import math
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import utils.logger
+from tests.conftest import ROOT
 from utils.errors import UserError
 from utils.logger import Logger
 
@@ -167,3 +172,171 @@ def test_a_main_rank_is_heard_after_a_silent_one(tmp_path: Path, capsys: pytest.
     logger.info("heard")
     logger.close()
     assert "heard" in capsys.readouterr().err
+
+
+def test_wandb_shows_a_figure_without_pyplot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb asks for the window of a figure, which ours has none of; signs of names are no formulas."""
+    pytest.importorskip("wandb")
+    from utils.visualise import confusion_figure
+
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    logger = _make(tmp_path, wandb_mode="offline")
+    names = ["$5 and $10_{note}", "a/b", "<b>", "bill $\\frac$ x", 'x, "y"', "100%", "\u732b", "\U0001f600"]
+    logger.figure("confusion", confusion_figure(np.eye(len(names)), names), 1)
+    logger.class_table("iou", dict.fromkeys(names, 0.5), 1)
+    logger.close()
+    assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/confusion_*.png"))
+    assert "confusion" in _board(tmp_path).Tags()["images"]
+    assert {f"iou/{name}" for name in names} == {line["tag"] for line in _lines(tmp_path)}
+    assert " W " not in (tmp_path / "log.txt").read_text()
+
+
+class _Failing:
+    """A board that fails at its second number."""
+
+    name = "Board"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def scalars(self, values: Any, step: int) -> None:
+        self.calls.append("scalars")
+        if len(self.calls) == 2:
+            raise BrokenPipeError("gone\nfor good")
+
+    def images(self, tag: str, images: Any, step: int) -> None:
+        self.calls.append("images")
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        self.calls.append("text")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def give_up(self) -> None:
+        self.calls.append("given up")
+
+
+def test_a_board_that_fails_is_told_once_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = _make(tmp_path)
+    failing = _Failing()
+    logger._boards.insert(0, failing)
+    for step in range(4):
+        logger.scalars({"x": step}, step)
+    logger.images("samples", np.zeros((1, 8, 9, 3), np.uint8), 1)
+    logger.close()
+    assert failing.calls == ["scalars", "scalars", "given up"]
+    assert [line["step"] for line in _lines(tmp_path)] == [0, 1, 2, 3]
+    board = _board(tmp_path)
+    assert len(board.Scalars("x")) == 4 and "samples" in board.Tags()["images"], "others show it all"
+    assert capsys.readouterr().err.count("Board is left out from here on (gone for good)") == 1
+
+
+class _Fake:
+    """A wandb that does what it is told."""
+
+    class Error(Exception):
+        pass
+
+    def __init__(self, fault: Exception | None = None, seconds: float = 0.0) -> None:
+        self.fault, self.seconds = fault, seconds
+
+    def init(self, **_: Any) -> _Fake:
+        if self.fault is not None:
+            raise self.fault
+        return self
+
+    def define_metric(self, *_: Any, **__: Any) -> None: ...
+
+    def log(self, values: Any) -> None: ...
+
+    def finish(self) -> None:
+        time.sleep(self.seconds)
+
+    def teardown(self) -> None: ...
+
+
+def test_a_wandb_that_cannot_begin_is_left_out_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it says of its set-up is refused before hours of training; a fault of its own takes nothing with it."""
+    monkeypatch.setitem(sys.modules, "wandb", _Fake(OSError("no port")))
+    logger = _make(tmp_path, wandb_mode="online", tensorboard=False)
+    logger.scalars({"x": 1}, 1)
+    logger.close()
+    assert capsys.readouterr().err.count("wandb is left out from here on (no port)") == 1 and len(_lines(tmp_path)) == 1
+    monkeypatch.setitem(sys.modules, "wandb", _Fake(_Fake.Error("no API key")))
+    with pytest.raises(UserError, match="no API key"):
+        _make(tmp_path, wandb_mode="online", tensorboard=False)
+    assert not logging.getLogger("webwilss").handlers
+
+
+def test_a_wandb_that_does_not_finish_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", _Fake(seconds=30))
+    monkeypatch.setattr(utils.logger, "WANDB_PATIENCE", 0.2)
+    logger = _make(tmp_path, wandb_mode="online", tensorboard=False)
+    begun = time.monotonic()
+    logger.close()
+    assert time.monotonic() - begun < 10
+    assert capsys.readouterr().err.count("wandb is left out from here on (not done after 0.2 s") == 1
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from utils.logger import Logger
+logger = Logger(Path(sys.argv[1]), main=True, name="full", options={})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for step in range(30):
+    logger.images("noise", np.random.default_rng(step).integers(0, 255, (1, 64, 64, 3), np.uint8), step)
+    logger.scalars({"x": step}, step)
+if len(sys.argv) > 2:
+    for step in range(20):
+        logger.scalars({"y" * 10_000: step}, step)
+        logger.info("z" * 10_000)
+logger.close()
+print("ended")
+"""
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_a_full_disk_ends_no_training(tmp_path: Path, files: bool) -> None:
+    """Events, then ``scalars.jsonl`` and ``log.txt``: each told once on stderr; what was written stays."""
+    line = [sys.executable, "-c", FULL, str(tmp_path), *(["files"] if files else [])]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0 and done.stdout == "ended\n", done.stderr[-2000:]
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert done.stderr.count("TensorBoard is left out from here on (") == 1
+    assert (
+        done.stderr.count("log.txt: left out from here on (")
+        == done.stderr.count("numbers are missing there (")
+        == files
+    )
+    written = (tmp_path / "scalars.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in written[:30]] == list(range(30))
+
+
+def test_a_log_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="the log cannot be written"):
+        _make(tmp_path / "file/log")
+
+
+def test_another_rank_s_logger_silences_no_later_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("webwilss")
+    first = _make(tmp_path / "none", main=False)
+    second = _make(tmp_path / "a", tensorboard=False)
+    second.info("seen")
+    first.close()
+    second.close()
+    assert capsys.readouterr().err.count("seen") == 1
+    assert not log.handlers and log.propagate, "as it was before"
+    _make(tmp_path / "none", main=False)
+    _make(tmp_path / "b", tensorboard=False).info("seen again")
+    assert capsys.readouterr().err.count("seen again") == 1

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from captions.formats import read_nouns
 from dataset import replay_placing
+from dataset.replay_tree import claimed_tree
 from tests.conftest import ROOT
 from utils.measure_noun import main
 
@@ -199,6 +201,90 @@ def test_web_images_of_an_earlier_step(folder: Path, caplog: pytest.LogCaptureFi
     assert run(folder, f"{line} cow horse") == 2
 
 
+def web_images(folder: Path, rows: str) -> str:
+    """A manifest of web images beside files outside of its folder; the command up to the classes."""
+    (folder / "web/cow").mkdir(parents=True)
+    for name in ("web/a.jpg", "web/cow/b.jpg", "secret.jpg", "secret.txt"):
+        (folder / name).write_bytes(name.encode())
+    (folder / "web/manifest.csv").write_text(f"path,class\n{rows}")
+    return "move_web_images --web_path ./web/manifest.csv --out ./tree --classes"
+
+
+@pytest.mark.parametrize("mode", replay_placing.MODES)
+def test_a_manifest_names_files_of_its_own_folder(mode: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither files elsewhere nor links that lead there are placed unless a user says so."""
+    line = web_images(folder, f"a.jpg,cow\n../secret.jpg,cow\n{folder}/secret.jpg,cow\nlink.jpg,cow\ncow/b.jpg,cow\n")
+    (folder / "web/link.jpg").symlink_to("../secret.jpg")
+    assert run(folder, f"{line} cow --mode {mode}") == 1
+    placed = {path.name for path in (folder / "tree").rglob("*.jpg")}
+    assert placed == {"a.jpg", "b.jpg"}
+    assert "3 rows name files that lie neither in its folder" in caplog.text and "--anywhere" in caplog.text
+    assert run(folder, f"{line} cow --mode {mode} --anywhere") == 0
+    assert len(list((folder / "tree").rglob("*.jpg"))) == 5
+
+
+def test_a_selection_elsewhere_names_images_in_folders_of_classes(folder: Path) -> None:
+    """As select_web.py writes one, whose manifest lies in another folder than its images."""
+    (folder / "data/cow").mkdir(parents=True)
+    (folder / "data/cow/1.jpg").write_bytes(b"1")
+    line = web_images(folder, f"{folder}/data/cow/1.jpg,cow\n")
+    assert run(folder, f"{line} cow") == 0
+    assert (folder / "tree/cow-000000/image/1.jpg").read_bytes() == b"1"
+
+
+def test_nothing_but_image_files_is_placed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    line = web_images(folder, "pipe.jpg,cow\ncow,cow\nmanifest.csv,cow\na.jpg,cow\nb.jpg,sheep\n")
+    os.mkfifo(folder / "web/pipe.jpg")
+    caplog.set_level("INFO")
+    assert run(folder, f"{line} cow") == 1
+    assert [path.name for path in (folder / "tree").rglob("*.*")] == ["a.jpg"]
+    assert "3 kept images are missing (pipe.jpg, cow, manifest.csv" in caplog.text
+    assert "1 images of other classes passed over: sheep" in caplog.text
+
+
+def test_class_names_become_folders_that_a_tree_shows(folder: Path) -> None:
+    line = web_images(folder, "a.jpg,tv/monitor\na.jpg,.net\na.jpg,HER2+\na.jpg,HER2-\n")
+    assert run(folder, f"{line} tv/monitor .net HER2+") == 0
+    assert sorted(path.name for path in (folder / "tree").iterdir()) == [
+        "HER2+-000002",
+        "_.net-000001",
+        "tv_monitor-000000",
+    ]
+
+
+def test_one_run_at_a_time(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, REPLAY) == 0
+    line = web_images(folder, "a.jpg,cow\n")
+    (folder / "tree").mkdir()
+    with claimed_tree(folder / "tree"):
+        assert run(folder, MOVE) == run(folder, f"{line} cow") == 2
+    assert capsys.readouterr().err.count("another run is at work on it") == 2
+    assert not list((folder / "tree").iterdir())
+
+
+def test_words_that_no_noun_is_similar_to_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """HER2+ is not taken for another word; its list keeps nothing."""
+    for name in ("HER2+", "dog+", "cow"):
+        (folder / "web").mkdir(exist_ok=True)
+        (folder / "web" / f"{name}.txt").write_text("a.jpg her2 dog cow \n")
+    assert run(folder, "filter_webnew_with_cls --nouns ./web --out ./kept") == 0
+    assert kept(folder) == {"HER2+": [], "cow": ["a.jpg"], "dog+": []}
+    assert "2 wanted words are no noun of the measure, and keep no image: HER2+, dog+" in caplog.text
+
+
+def test_names_in_another_form_of_unicode(folder: Path) -> None:
+    """Class words, lists and downloads meet, whichever way each of them writes an accent."""
+    whole, apart = "kühe", unicodedata.normalize("NFD", "kühe")
+    (folder / "nouns" / f"{apart}.txt").write_text(f"{whole}.jpg dog \n")
+    (folder / "classes.txt").write_text(f"{CLASSES}{whole}.png dog \n", encoding="utf-8")
+    (folder / "images" / whole).mkdir()
+    (folder / "images" / whole / f"{apart}.jpg").write_bytes(b"x")
+    assert run(folder, REPLAY) == 0
+    assert kept(folder)[apart] == [f"{whole}.jpg"]
+    assert run(folder, MOVE) == 0
+    assert (folder / "tree" / apart / "image" / f"{whole}.jpg").read_bytes() == b"x"
+
+
 MOVE = "move_with_filtered_caption --images ./images --kept ./kept --out ./tree"
 BAD = {
     "no folder": ("", REPLAY.replace("./nouns", "./none"), "none: no such folder"),
@@ -213,6 +299,7 @@ BAD = {
     "both": ("", f"{REPLAY} --caption_nouns ./classes.txt", "--against classes needs --classes FILE and takes no --caption_nouns"),
     "other lists": ("kept/x.txt=", REPLAY, "kept: holds 1 other files (x.txt ...)"),
     "binary": ("nouns/x.txt=\udcff\udcfe", REPLAY, "x.txt: is no text in UTF-8"),
+    "name of an archive": ("x.zip=PK\udcff", REPLAY.replace("./nouns", "./x.zip"), "x.zip: is damaged or no zip archive"),
     "no lists": ("", MOVE, "kept: no such folder"),
     "way out": ("kept/2008_000001.txt=../../x.jpg\n", MOVE, "'../../x.jpg' is no name of an image file"),
     "no images": ("kept/a.txt=1.jpg\n", MOVE.replace("./images", "./none"), "none: no such folder"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -49,3 +51,28 @@ def test_messages_of_the_log_are_bare_and_torch_is_not_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "hello\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")]
+)
+def test_a_full_or_read_only_disk_is_one_line(number: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise OSError(number, os.strerror(number), "logs/x.jsonl")
+
+    assert run(main, "run.py") == 2
+    assert capsys.readouterr() == ("", f"run.py: logs/x.jsonl: cannot be read or written ({words})\n")
+
+
+def test_other_errors_of_the_system_pass() -> None:
+    def main() -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    with pytest.raises(ConnectionResetError):
+        run(main, "run.py")
+
+
+def test_names_that_are_no_text_are_printed_in_escapes() -> None:
+    code = "from utils.script import run; run(lambda: print('a\\udcff.jpg'), 'x.py')"
+    done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.stdout == b"a\\udcff.jpg\n" and done.stderr == b""

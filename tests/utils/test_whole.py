@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +15,17 @@ import pytest
 
 from tests.conftest import ROOT
 from utils.errors import UserError
-from utils.whole import InUse, cut_half_line, locked, replacing, whole_file, write_whole
+from utils.whole import (
+    InUse,
+    claimed,
+    clear_leftovers,
+    clear_leftovers_in,
+    cut_half_line,
+    locked,
+    replacing,
+    whole_file,
+    write_whole,
+)
 
 
 def _temporary(path: Path) -> Path:
@@ -162,6 +175,60 @@ def test_a_process_that_inherits_the_handle_keeps_the_lock(tmp_path: Path) -> No
         pass
 
 
+def test_a_lock_may_end_with_its_process_though_a_fork_lives_on(tmp_path: Path) -> None:
+    """Loading processes outlive a killed run by seconds, and the same command is given again at once."""
+    pytest.importorskip("fcntl")
+    path = tmp_path / ".lock"
+    program = (
+        "import os, time\nfrom pathlib import Path\nfrom utils.whole import locked\n"
+        f"with locked(Path({str(path)!r}), wait=False, forked=False):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n        time.sleep(60)\n        os._exit(0)\n"
+        "    print(child, flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        with pytest.raises(InUse), locked(path, wait=False):
+            pytest.fail("the process has the lock")
+        process.kill()
+        process.wait()
+        os.kill(child, 0)
+        with locked(path, wait=False, forked=False):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    gone = [tmp_path / f".run_0.pth.{number}.tmp" for number in (dead.pid, 2**22 + 7)]
+    stays = [
+        tmp_path / name
+        for name in (
+            f".run_0.pth.{os.getpid()}.tmp",  # of a process that lives
+            ".run_0.pth.1.tmp",
+            f".run_1.pth.{dead.pid}.tmp",  # of another name
+            f".other_run_0.pth.{dead.pid}.tmp",
+            f"run_0.pth.{dead.pid}.tmp",
+            ".run_0.pth.x.tmp",
+            ".run_0.pth.tmp",
+            ".runX0Xpth.7.tmp",
+            "run_0.pth",
+        )
+    ]
+    for path in [*gone, *stays]:
+        path.touch()
+    clear_leftovers(tmp_path / "run_0.pth")
+    assert sorted(tmp_path.iterdir()) == sorted(stays)
+    clear_leftovers_in(tmp_path)
+    others = {tmp_path / f".{name}.{dead.pid}.tmp" for name in ("run_1.pth", "other_run_0.pth")}
+    assert others <= {*stays} - {*tmp_path.iterdir()} <= {*others, tmp_path / ".runX0Xpth.7.tmp"}
+    clear_leftovers(tmp_path / "nowhere/run_0.pth")
+
+
 def test_a_lock_leaves_a_file_alone_and_ends_with_its_block(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("x")
     with pytest.raises(KeyError), locked(tmp_path / "t.txt", wait=True):
@@ -175,3 +242,53 @@ def test_without_file_locks_nobody_is_kept_out(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with locked(tmp_path, wait=False) as one, locked(tmp_path, wait=False) as other:
         assert one is None and other is None
+
+
+def test_a_claim_keeps_others_out(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "out.txt"):
+        message = rf"{re.escape(path.name)}: another run is at work on it \(drawing\); wait for it"
+        with claimed(path, "drawing"), pytest.raises(UserError, match=message), claimed(path, "drawing"):
+            pass
+        with pytest.raises(KeyError), claimed(path, "drawing"):
+            raise KeyError
+        with claimed(path, "drawing"):
+            pass
+    with pytest.raises(UserError, match="none: cannot be opened"), claimed(tmp_path / "none" / "none", "x"):
+        pass
+
+
+def test_a_killed_process_holds_no_claim_through_its_children(tmp_path: Path) -> None:
+    """A loader's workers outlive the process that was killed for some seconds."""
+    code = (
+        "import os, time\nfrom pathlib import Path\nfrom utils.whole import claimed\n"
+        f"with claimed(Path({str(tmp_path)!r}), 'x'):\n"
+        "    child = os.fork()\n    if child == 0:\n        time.sleep(60)\n        os._exit(0)\n"
+        "    print(child, flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            with pytest.raises(UserError, match="another run"), claimed(tmp_path, "x"):
+                pass
+            process.kill()
+            process.wait()
+            os.kill(child, 0)
+            with claimed(tmp_path, "x"):
+                pass
+        finally:
+            process.kill()
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_claim_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with claimed(tmp_path, "x"):
+        assert "cannot be locked (No locks available); let no other run write to it" in caplog.text

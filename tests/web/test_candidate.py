@@ -64,6 +64,21 @@ def test_spellings_of_a_class() -> None:
     assert not query.names("plant") and not query.names("") and not Query("牛").names("")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("C", "C++", "C#"),
+        ("HER2+", "HER2-", "HER2"),
+        ("CD4+ cell", "CD4- cell", "CD4 cell"),
+        ("alpha-cell", "beta-cell"),
+    ],
+)
+def test_names_that_differ_in_signs_alone_are_different_classes(names: tuple[str, ...]) -> None:
+    for name in names:
+        assert [other for other in names if Query(name).names(other)] == [name]
+        assert Query(name).names(f" {name.upper().replace(' ', '_')} ")
+
+
 def test_text_of_the_web_is_one_harmless_line() -> None:
     assert clean(None) == ""
     assert clean(" a\n b\0c\x1b[31m\u2028d ") == "a b c [31m d"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -29,7 +31,7 @@ from utils.manifest import Row
 from web import collect as engine
 from web import fingerprints
 from web.collect import Collected, Plan, collect
-from web.download import ClientStopped
+from web.download import Client, ClientStopped
 
 
 def plan(out: Path, *sources: str, classes: Iterable[str] = ("cow",), **options: Any) -> Plan:
@@ -269,6 +271,65 @@ def test_evaluation_images_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     collected = run(tmp_path / "web", f"folder:{tmp_path / 'source'}", not_in=[evaluation])
     assert len(collected.troubles) == 1 and f"{evaluation}/a.jpg" in collected.troubles[0]
     assert len(rows(tmp_path / "web")) == 1
+
+
+def test_evaluation_images_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    (tmp_path / "source/cow").mkdir(parents=True)
+    (tmp_path / "eval").mkdir()
+    for number, name in enumerate(("0.jfif", "1.jpe", "2", "3.dat", "4.jpg", os.fsdecode(b"5\xff\x1b.jpg"))):
+        (tmp_path / "source/cow" / f"{number}.jpg").write_bytes(photo(number))
+        (tmp_path / "eval" / name).write_bytes(photo(number))
+    (tmp_path / "eval/list.txt").write_text("0\n1\n")
+    (tmp_path / "source/cow/6.jpg").write_bytes(photo(6))
+    collected = run(tmp_path / "web", f"folder:{tmp_path / 'source'}", not_in=[tmp_path / "eval"])
+    assert collected.counts[0].refused == {"is an evaluation image": 6}
+    assert [row["url"].rpartition("/")[2] for row in rows(tmp_path / "web")] == ["6.jpg"]
+    assert collected.notes == ["--not_in: 1 things are no images and are left out (" + f"{tmp_path}/eval/list.txt)"]
+    assert reasons(tmp_path / "web")["5.jpg"] == f"is an evaluation image: {tmp_path}/eval/5? .jpg"
+
+
+@pytest.mark.parametrize("place", ["web.candidate.load_image", "web.collect.fingerprint"])
+def test_whatever_a_decoder_raises_refuses_that_image_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """And it is not met again in the next run."""
+    (tmp_path / "source/cow").mkdir(parents=True)
+    for number in range(4):
+        (tmp_path / "source/cow" / f"{number}.jpg").write_bytes(photo(number))
+    module, _, name = place.rpartition(".")
+    real = getattr(sys.modules[module], name)
+    met: list[int] = []
+
+    def raises(*given: Any) -> Any:
+        content = given[0] if isinstance(given[0], bytes) else Path(given[0]).read_bytes()
+        met.append(len(content))
+        if content == photo(1):
+            raise struct.error("unpack requires\x1b[31m a buffer")
+        if content == photo(2):
+            raise OverflowError("too large")
+        return real(*given)
+
+    monkeypatch.setattr(place, raises)
+    source = f"folder:{tmp_path / 'source'}"
+    first = run(tmp_path / "web", source)
+    assert first.counts[0].refused == {"damaged": 2} and first.counts[0].kept == 2 and len(met) == 4
+    assert reasons(tmp_path / "web") == {
+        "1.jpg": "damaged: error unpack requires [31m a buffer", "2.jpg": "damaged: OverflowError too large",
+    }  # fmt: skip
+    assert run(tmp_path / "web", source) == first and len(met) == 4
+    check_whole(tmp_path / "web")
+
+
+def test_a_host_that_is_waited_for_too_long_is_told(server: LyingServer, tmp_path: Path) -> None:
+    urls = [f"{server.url}/{n}" for n in range(30)]
+    for number in range(30):
+        server.routes[f"/{number}"] = Answer(status=503, headers={"Retry-After": "1"})
+    client = Client("me", make_client(tries=2).limits, rate=2000, allow_private=True, patience=0.5)
+    collected = collect(plan(tmp_path, listed(tmp_path, urls)), client, tmp_path / "web")
+    refused = collected.counts[0].refused
+    assert refused["HTTP 503"] + refused["host was waited for too long"] == 30
+    assert refused["host was waited for too long"] >= 20 and len(server.asked) <= 10
+    assert any(trouble.startswith("127.0.0.1: given up after 0.5 seconds") for trouble in collected.troubles)
 
 
 def test_a_source_that_fails_and_a_class_without_images(server: LyingServer, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import argparser
 import select_web
 import train_discriminator
 from modules.spectrum import Preprocessing
@@ -21,7 +22,7 @@ from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.manifest import open_manifest
-from utils.metrics import binary_scores
+from utils.metrics import BinaryScores, binary_scores
 from web import discriminator as discriminators
 from web import fitting as fittings
 from web import quality
@@ -304,6 +305,98 @@ def test_bad_input_is_one_line(
     arguments = line.format(web=web_images, step=step_ckpt).split()
     with pytest.raises(UserError, match=said.replace(".", r"\.")):
         module.main(module.get_argparser().parse_args(arguments))
+
+
+# ---- its file -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def untrained(step_ckpt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A discriminator's file with random weights, beside its step-0 checkpoint."""
+    folder = tmp_path_factory.mktemp("file")
+    (folder / "base_0.pth").write_bytes(step_ckpt.read_bytes())
+    path = folder / "base_0_discriminator.pth"
+    discriminators.save(
+        path,
+        discriminators.make(SMALL),
+        discriminators.read_step_checkpoint(step_ckpt),
+        recipe={"epochs": 1},
+        scores=BinaryScores(0.9, 0.9, 0.1, 5, 5),
+        by_class={"web circle": 1.0},
+        classes=["circle", "ring"],
+    )
+    assert discriminators.load(path, RUNTIME).scores.auc == 0.9
+    return path
+
+
+def test_a_discriminator_of_other_classes_than_its_checkpoint_is_refused(untrained: Path, tmp_path: Path) -> None:
+    state = checkpoint.load(untrained.with_name("base_0.pth"))
+    other = tmp_path / "base_0.pth"
+    path = tmp_path / untrained.name
+    path.write_bytes(untrained.read_bytes())
+    checkpoint.save(other, state | {"class_names": ["background", "apple", *state["class_names"][2:]]})
+    words = f"{path}: made for another step-0 checkpoint: class 1 is circle there and apple here"
+    with pytest.raises(UserError, match=words):
+        discriminators.load(path, RUNTIME)
+    other.rename(tmp_path / "elsewhere.pth")
+    assert discriminators.load(path, RUNTIME).classes == ("circle", "ring"), "nothing lies beside it"
+    with pytest.raises(UserError, match=words):
+        discriminators.load(path, RUNTIME, tmp_path / "elsewhere.pth")
+    # Those of version 0.1.0 name the classes that they have seen alone.
+    saved = checkpoint.load(path)
+    del saved["class_names"]
+    checkpoint.save(path, saved)
+    with pytest.raises(UserError, match="another step-0 checkpoint: it knows circle, which is no class of that"):
+        discriminators.load(path, RUNTIME, tmp_path / "elsewhere.pth")
+    assert discriminators.load(path, RUNTIME, untrained.with_name("base_0.pth")).classes == ("circle", "ring")
+
+
+def test_images_of_other_classes_than_the_checkpoint_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("hammer\nsaw\n")
+    options = argparser.parse(f"--dataset folder --dataset_dir {tmp_path} --task offline".split()).plain()
+    state = {"options": options, "identity": {"classes": [[0, 1, 2]]}, "class_names": ["background", "apple", "saw"]}
+    with pytest.raises(UserError, match=f"{tmp_path}: class 1 is apple there and hammer here"):
+        dataset_examples(state, None, None)
+
+
+def test_every_field_of_another_type_is_refused(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, and never another error; also where a field is missing."""
+    saved = checkpoint.read(untrained)
+    odd = (None, True, -1, 1.5, "x", [], [1], {}, {"a": 1}, {1: "a"}, torch.ones(2), {"w": torch.ones(2)})
+    fits = {"encoder": (None, "x"), "classes": ([],), "by_class": ({}, {"a": 1}), "kind": (), "preprocessing": ({},)}
+    free = ("recipe",)
+    for name in saved:
+        for value in (*odd, ...):
+            changed = {key: one for key, one in saved.items() if key != name} | ({} if value is ... else {name: value})
+            monkeypatch.setattr(
+                checkpoint, "read", lambda path, *_, changed=changed: torch.load(path) if path != untrained else changed
+            )
+            monkeypatch.setattr(discriminators, "step_checkpoint_beside", lambda path: path)
+            try:
+                discriminators.load(untrained, RUNTIME)
+            except UserError as error:
+                assert str(untrained) in str(error) or name == "preprocessing", f"{name} = {value!r}: {error}"
+                assert str(error).isprintable()
+            else:
+                allowed = [one for one in fits.get(name, ()) if type(one) is type(value) and one == value]
+                missing = value is ... and name in ("format", "recipe", "class_names")
+                assert name in free or allowed or missing, f"{name} = {value!r} is taken"
+
+
+def test_a_damaged_half_trained_file_is_one_line(step_ckpt: Path, web_images: Path, tmp_path: Path) -> None:
+    fitting = fittings.Fitting(discriminators.make(SMALL), examples(step_ckpt, web_images), RECIPE, RUNTIME, 0)
+    part = tmp_path / "d.pth.part"
+    state = fitting.state() | {"key": "key"}
+    for change in (
+        {"optimizer": {}},
+        {"scheduler": {}},
+        {"epoch": "x"},
+        {"model_state": {"w": torch.ones(1)}},
+        {"optimizer": None},
+    ):
+        torch.save(state | change, part)
+        with pytest.raises(UserError, match=f"{part}: damaged"):
+            fittings.fit(fitting, tmp_path / "d.pth", "key")
 
 
 def test_scripts_answer_without_a_traceback(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_types_that_may_be_images(server: LyingServer, client: Client, kind: str
     [
         (Answer(PHOTO, kind="text/html; charset=utf-8"), "no image type: text/html"),
         (Answer(PHOTO, kind=""), "no image type: none"),
+        (Answer(PHOTO, kind="\x9b31mtext"), "no image type: 31mtext"),
         (Answer(status=404), "HTTP 404"),
         (Answer(status=403), "HTTP 403"),
         (Answer(PHOTO, status=206), "HTTP 206"),
@@ -243,6 +244,100 @@ def test_the_pause_is_of_the_host_that_asks_for_it(server: LyingServer, client: 
         other.close()
 
 
+class Hours:
+    """A clock that waiting moves on, in place of the module ``time`` and of the event that a client waits on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        self.now += seconds
+        return False
+
+    def is_set(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> Hours:
+    clock = Hours()
+    monkeypatch.setattr(download, "time", clock)
+    return clock
+
+
+def patient(hours: Hours, patience: float) -> Client:
+    client = Client("me", make_client(tries=4).limits, rate=2000, api_rate=2000, allow_private=True, patience=patience)
+    client._stop = client._limiter.stop = hours
+    return client
+
+
+def test_a_host_that_asks_for_pauses_without_end(server: LyingServer, hours: Hours) -> None:
+    for number in range(20):
+        server.routes[f"/{number}"] = Answer(status=503, headers={"Retry-After": "100"})
+    client = patient(hours, 450)
+    told = [reason(client, f"{server.url}/{number}") for number in range(20)]
+    assert told == ["HTTP 503"] * 2 + ["host was waited for too long"] * 18
+    assert hours.now - 1000 <= 450 and len(server.asked) == 5
+    assert client.given_up() == [
+        "127.0.0.1: given up after 450 seconds of waiting in vain (--patience), 18 requests were not sent; their addresses are asked "
+        "again once their lines are removed from rejected.csv"
+    ]
+
+
+def test_a_host_that_breaks_down_for_good(server: LyingServer, hours: Hours) -> None:
+    """It asks for no pause: what is lost is the time between the tries."""
+    client = patient(hours, 60)
+    client.limits = make_client(tries=4, backoff=5).limits
+    server.routes["/x"] = Answer(status=500)
+    told = [reason(client, f"{server.url}/x") for _ in range(20)]
+    assert told[0] == "HTTP 500" and told[-1] == "host was waited for too long" and hours.now - 1000 < 100
+
+
+def test_silence_counts_too(server: LyingServer) -> None:
+    client = Client(
+        "me", make_client(deadline=0.2, read=2, tries=1).limits, rate=2000, allow_private=True, patience=0.3
+    )
+    server.routes["/x"] = Answer(bytes(36_000), pieces=36_000, pause=0.1)
+    told = [reason(client, f"{server.url}/x") for _ in range(4)]
+    assert told[0] == "too slow" and told[-1] == "host was waited for too long"
+
+
+def test_answers_win_patience_back(server: LyingServer, hours: Hours) -> None:
+    """A busy host that gives an image now and then is asked on; one that gives too few for its pauses is not."""
+    client = patient(hours, 100)
+    for number in range(50):
+        server.routes[f"/{number}"] = [Answer(status=429, headers={"Retry-After": "9"}), Answer(PHOTO)]
+        assert client.get_image(f"{server.url}/{number}") == PHOTO
+    assert client.given_up() == []
+    refused = 0
+    for number in range(50, 60):
+        server.routes[f"/{number}"] = [Answer(status=429, headers={"Retry-After": "40"}), Answer(PHOTO)]
+        try:
+            client.get_image(f"{server.url}/{number}")
+        except Refused:
+            refused += 1
+    assert refused == 7 and len(client.given_up()) == 1
+
+
+def test_time_is_counted_once_however_many_wait(hours: Hours) -> None:
+    limiter = Limiter(hours, 100)
+    for start in (0, 10, 20, 30):
+        limiter.count("host", start, start + 60)
+    limiter.wait("host", 1)
+    limiter.count("host", 200, 211)
+    with pytest.raises(Refused, match="waited for too long"):
+        limiter.wait("host", 1)
+    limiter.wait("other", 1)
+
+
+def test_404_is_an_answer(server: LyingServer, hours: Hours) -> None:
+    client = patient(hours, 1e-9)
+    assert [reason(client, f"{server.url}/none") for _ in range(5)] == ["HTTP 404"] * 5
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [("3", 3.0), (" 0 ", 0.0), ("", 0.0), ("soon", 0.0), ("-5", 0.0), ("1e9", 0.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
@@ -309,7 +404,10 @@ def test_redirects_in_a_circle(server: LyingServer, client: Client) -> None:
     [
         "127.0.0.1", "127.8.9.1", "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
         "255.255.255.255", "192.0.2.1", "198.18.0.1", "::", "::1", "fe80::1", "fe80::1%eth0", "fd00::1", "fec0::1", "ff02::1",
-        "2001:db8::1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001:0:1::1",
+        "192.0.0.192", "::ffff:192.0.0.192", "64:ff9b::c000:c0", "192.0.0.9", "168.63.129.16", "::ffff:168.63.129.16",
+        "64:ff9b::a83f:8110", "2002:a83f:8110::", "192.88.99.1", "64:ff9b::c058:6301", "fd00:ec2::254", "fd20:ce::254",
+        "100.100.100.200", "::ffff:0:7f00:1", "3fff::1", "2001:db8::1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1",
+        "2002:7f00:1::", "2001:0:1::1",
     ],
 )  # fmt: skip
 def test_addresses_inside(address: str) -> None:
@@ -317,7 +415,17 @@ def test_addresses_inside(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::"]
+    "address",
+    [
+        "8.8.8.8",
+        "168.63.129.17",
+        "192.0.1.1",
+        "192.88.98.1",
+        "2606:4700::1111",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+        "2002:808:808::",
+    ],
 )
 def test_addresses_outside(address: str) -> None:
     assert is_public(address)
@@ -411,7 +519,8 @@ def test_what_is_no_address(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"rate": 0}, "--rate"), ({"api_rate": float("nan")}, "--api_rate"), ({"proxy": "x"}, "--proxy"),
+    ("options", "said"), [({"rate": 0}, "--rate"), ({"api_rate": float("nan")}, "--api_rate"), ({"patience": 0}, "--patience"),
+                          ({"proxy": "x"}, "--proxy"),
                           ({"contact": "mé"}, "--contact"), ({"contact": "a\nHost: b"}, "--contact")],
 )  # fmt: skip
 def test_options_that_cannot_work(options: dict[str, Any], said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -95,8 +96,56 @@ def test_images_of_folders_and_files(tmp_path: Path, images: list[Path]) -> None
     deep.mkdir(parents=True)
     (deep / "d.PNG").touch()
     (deep / "notes.txt").touch()
-    assert image_files([tmp_path / "images", images[0]]) == sorted([*images, deep / "d.PNG"])
-    assert image_files([images[0], images[0]]) == [images[0]]
+    found = sorted([*images, deep / "d.PNG"])
+    assert image_files([tmp_path / "images", images[0]]) == (found, [deep / "notes.txt"])
+    assert image_files([images[0], images[0]]) == ([images[0]], [])
+
+
+def test_what_a_file_holds_counts_more_than_its_name(tmp_path: Path) -> None:
+    names = ["a.jfif", "b.JPE", "c", "d.jpg_large", "e.dat"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(photo(number))
+    (tmp_path / "f.xml").write_text("<x/>")
+    (tmp_path / "g.json").touch()
+    assert image_files([tmp_path]) == ([tmp_path / name for name in names], [tmp_path / "f.xml", tmp_path / "g.json"])
+
+
+def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
+    (tmp_path / "eval/a/b").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/x.jpg").write_bytes(photo(1))
+    (tmp_path / "eval/linked").symlink_to(tmp_path / "elsewhere")
+    for name, target in (("eval/a/b/up", ".."), ("eval/a/root", tmp_path / "eval"), ("elsewhere/self", ".")):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "eval/loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "eval/broken").symlink_to("nowhere")
+    assert image_files([tmp_path / "eval"]) == (
+        [tmp_path / "elsewhere/x.jpg", tmp_path / "eval/loop.jpg"],
+        [tmp_path / "eval/broken"],
+    )
+
+
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path, crew: Crew) -> None:
+    (tmp_path / "eval").mkdir()
+    for name in ("a.jpg", "b"):
+        os.mkfifo(tmp_path / "eval" / name)
+    assert image_files([tmp_path / "eval"]) == ([tmp_path / "eval/a.jpg"], [tmp_path / "eval/b"])
+    found = learn(tmp_path / "fingerprints.csv", [tmp_path / "eval/a.jpg"], crew)
+    assert [str(print_) for print_ in found] == [f"{tmp_path}/eval/a.jpg: is no regular file"]
+
+
+def test_whatever_a_decoder_raises_is_told(
+    tmp_path: Path, images: list[Path], crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_image(path: Path) -> Image.Image:
+        if path == images[1]:
+            raise struct.error("unpack requires a buffer of 2 bytes")
+        return decode.load_image(path)
+
+    monkeypatch.setattr(fingerprints, "load_image", load_image)
+    found = learn(tmp_path / "fingerprints.csv", images, crew)
+    assert len(hashes(found)) == 2
+    assert str(found[1]) == f"{images[1]}: is damaged (error unpack requires a buffer of 2 bytes)"
 
 
 def test_nothing_to_compare_with(tmp_path: Path) -> None:
@@ -104,3 +153,5 @@ def test_nothing_to_compare_with(tmp_path: Path) -> None:
         image_files([tmp_path / "none"])
     with pytest.raises(UserError, match=r"--not_in .*: holds no image"):
         image_files([tmp_path])
+    with pytest.raises(UserError, match=r"--not_in .*: no such"):
+        image_files([tmp_path / ("x" * 300)])

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils import manifest
+from captions.vocabulary import make_vocabulary
+from utils import distributed, manifest
 from utils.errors import UserError
+from web.pipeline import select
 from web.scoring import DomainScores
 from web.selection import (
     Decision,
@@ -23,7 +25,7 @@ from web.selection import (
     read_web_images,
     summary,
 )
-from web.sheet import groups, write_sheets
+from web.sheet import file_names, groups, write_sheets
 
 CLASSES = ["cow"] * 4 + ["sheep"] * 2
 RATIOS = [2.0, 0.5, 1.0, 4.0, 0.9, 0.1]
@@ -150,3 +152,38 @@ def test_rows_keep_what_they_had(tmp_path: Path) -> None:
     found = list(decided_rows(source, decisions))
     assert found[0] | {"p_ds": "0.666667", "p_web": "0.333333", "ratio": "2", "kept": "1"} == found[0]
     assert found[0]["licence"] == "CC0" and found[1]["p_ds"] == "" and found[1]["kept"] == "0"
+
+
+def test_no_two_classes_share_a_sheet(tmp_path: Path) -> None:
+    classes = ["C++", "c", "C#", "c-2", "犬", "кот", "HER2+", "HER2-", "x" * 300 + "a", "x" * 300 + "b"]
+    names = file_names(classes)
+    assert names == file_names(classes[::-1]) and len({name.lower() for name in names.values()}) == len(classes)
+    assert (names["c"], names["C#"], names["C++"], names["c-2"]) == ("c", "c-3", "c-4", "c-2")
+    assert {names["犬"], names["кот"]} == {"class", "class-2"} and (names["HER2+"], names["HER2-"]) == ("her2", "her2-")
+    many = [Decision(WebImage(f"{number}.png", tmp_path, name), 0.5, 0.6) for number, name in enumerate(classes)]
+    pages = write_sheets(tmp_path / "sheets", many, 0.0)
+    assert len(set(pages)) == len(classes)
+    for name, page in zip(classes, pages, strict=True):
+        assert f"<h1>Web images of {name}</h1>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("place", ["", "other"])
+def test_names_with_blanks_survive_a_selection(tmp_path: Path, place: str) -> None:
+    names = ["dog  1.jpg", " a.jpg", "b.v2.jpg"]
+    for name in names:
+        Image.new("RGB", (80, 80)).save(tmp_path / name)
+    columns = ("path", "class", "caption")
+    manifest.write(tmp_path / "m.csv", columns, ({"path": n, "class": "dog", "caption": "a  dog"} for n in names))
+    out = tmp_path / place / "selected.csv"
+    runtime = distributed.start("cpu", "fp32")
+    selected = select(
+        manifest.open_manifest(tmp_path / "m.csv"),
+        None,
+        SelectionRule(),
+        out,
+        runtime,
+        vocabulary=make_vocabulary(["dog"]),
+    )
+    assert selected.troubles == [] and selected.counts == [("dog", 3, 3, 0)]
+    written = manifest.open_manifest(out)
+    assert [written.file(row).resolve() for row in written] == [tmp_path / name for name in names]

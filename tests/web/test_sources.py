@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -79,10 +82,15 @@ def test_a_parquet_list(tmp_path: Path) -> None:
 
 def test_lines_that_lack_something_are_told(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
-    path.write_text("class,url\ncow,http://a/1\ncow\n,http://a/2\ncow, \ncow,http://a/3,further,things\n")
+    path.write_text(
+        "class,url\ncow,http://a/1\ncow\n,http://a/2\ncow, \ncow,http://a/3,further,things\ncow,http://a/4,,\n,,\n"
+    )
     query = Query("cow")
-    assert urls(search(f"list:{path}", query=query)) == ["http://a/1", "http://a/3"]
-    assert query.troubles == [f"{path}: 3 lines without an address or a class"]
+    assert urls(search(f"list:{path}", query=query)) == ["http://a/1", "http://a/4"]
+    assert query.troubles == [
+        f"{path}: 3 lines without an address or a class",
+        f"{path}: 1 lines with more cells than the first one, left out (an address or text with a comma needs quotation marks)",
+    ]
 
 
 def test_addresses_stay_what_the_manifest_keeps(tmp_path: Path) -> None:
@@ -97,6 +105,10 @@ def test_addresses_stay_what_the_manifest_keeps(tmp_path: Path) -> None:
         (b"", "no column url or class; its columns are none"),
         (b"url,name\n", "no column class"),
         (b"\x00\xff\xfe", "no column"),
+        (b"url;class\nhttp://a/1;cow\n", "semicolons stand between its cells; save it as CSV"),
+        (b"url\tclass\nhttp://a/1\tcow\n", "tabs stand between"),
+        ("url,class\nhttp://a/1,cow\n".encode("utf-16"), "UTF-16"),
+        (b"url,class,URL \nhttp://a/1,cow,http://a/2\n", "the column url stands twice"),
     ],
 )
 def test_lists_that_are_none(tmp_path: Path, content: bytes, said: str) -> None:
@@ -111,14 +123,82 @@ def test_lists_that_are_not_there(tmp_path: Path) -> None:
     refuse(f"list:{tmp_path}", "cannot be read")
 
 
-def test_a_list_that_is_damaged_further_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("x" * (1 << 21), "cannot be read as a list .*quotation mark not closed"),
+        ("http://a/2,cow\nhttp://a/3,cow\n", "a quotation mark is not closed, it swallows the line 'http://a/3,cow'"),
+        ('http://a/2,cow\nhttp://a/3,"cow', "cannot be read as a list .*quotation mark not closed"),
+        ('http://a/2,cow\nhttp://a/3,cow\n"', "cannot be read as a list .*quotation mark not closed"),
+    ],
+)
+def test_a_list_that_is_damaged_further_down(tmp_path: Path, damage: str, said: str) -> None:
     path = tmp_path / "list.csv"
-    path.write_text('url,class\nhttp://a/1,cow\n"' + "x" * (1 << 21) + '",cow\n')
+    path.write_text('url,class\nhttp://a/1,cow\n"' + damage + '",cow\n')
     sources.check(f"list:{path}", CLIENT)
     candidates = sources.search(f"list:{path}", Query("cow"), CLIENT)
     assert next(candidates).url == "http://a/1"
-    with pytest.raises(UserError, match=r"list\.csv: cannot be read"):
+    with pytest.raises(UserError, match=rf"list\.csv line 3: {said}"):
         next(candidates)
+
+
+def test_a_list_that_a_spreadsheet_saved(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes('\ufeff"url","class","caption"\r\nhttp://a/1,cow,"brown,\r\nbig, and wild"\r\n,,\r\n'.encode())
+    assert search(f"list:{path}") == [Candidate("http://a/1", "list", caption="brown, big, and wild")]
+
+
+def test_letters_that_are_lost_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(
+        "url,class,caption\nhttp://a/1,cow,für\nhttp://a/2,cow,x\nhttp://a/3,Kälber,x\n", encoding="latin-1"
+    )
+    query = Query("cow")
+    assert urls(search(f"list:{path}", query=query)) == ["http://a/1", "http://a/2"]
+    assert query.troubles == [f"{path}: 2 lines with letters that are no UTF-8 and are lost; save the file as UTF-8"]
+
+
+def test_a_pipe_is_no_list(tmp_path: Path) -> None:
+    for name in ("list.csv", "list.parquet"):
+        os.mkfifo(tmp_path / name)
+        refuse(f"list:{tmp_path / name}", "no regular file")
+
+
+def test_parquet_texts_that_are_no_utf_8(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "list.parquet"
+    raw = pa.array([b"k\xe4lbchen", b"b\xc3\xa4r", None], pa.binary())
+    for kind, binary in ((pa.string(), pa.binary()), (pa.large_string(), pa.large_binary())):
+        caption = pa.Array.from_buffers(kind, 3, raw.cast(binary).buffers())
+        table = {"url": ["http://a/1", "http://a/2", "http://a/3"], "class": pa.array([b"cow"] * 3), "caption": caption}
+        pq.write_table(pa.table(table), path)
+        query = Query("cow")
+        found = search(f"list:{path}", query=query)
+        assert [c.caption for c in found] == ["k\ufffdlbchen", "bär", ""]
+        assert query.troubles == [
+            f"{path}: 1 lines with letters that are no UTF-8 and are lost; save the file as UTF-8"
+        ]
+
+
+def test_parquet_columns_that_hold_no_texts(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"url": [["http://a/1"]], "class": ["cow"]}), path)
+    refuse(f"list:{path}", "the column url holds lists or records")
+    pq.write_table(pa.table({"url": [b"http://a/1"], "class": [7]}), path)
+    assert urls(search(f"list:{path}", "7")) == ["http://a/1"]
+
+
+def test_a_parquet_file_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "list.parquet"
+    caption = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4000, np.int32)), pa.array(["x" * 1_000_000]))
+    pq.write_table(pa.table({"url": ["http://a/1"] * 4000, "class": ["cow"] * 4000, "caption": caption}), path)
+    assert path.stat().st_size < 2_000_000
+    refuse(f"list:{path}", "4000 of its rows hold 4000000000 bytes of text")
 
 
 # Folders.
@@ -139,9 +219,29 @@ def test_a_folder(tmp_path: Path) -> None:
     assert search(f"folder:{tmp_path}", "sheep") == []
 
 
+def test_what_a_folder_holds_counts_more_than_its_name(tmp_path: Path) -> None:
+    (tmp_path / "cow/inside").mkdir(parents=True)
+    for name in ("a.jfif", "b.jpg_large", "c", "d.b.JPE"):
+        (tmp_path / "cow" / name).write_bytes(photo(1))
+    for name in ("a.txt", "d.b.txt", "notes\x1b.md", "other.txt"):
+        (tmp_path / "cow" / name).write_text(f"of {name}")
+    os.mkfifo(tmp_path / "cow/pipe.jpg")
+    (tmp_path / "cow/loop.jpg").symlink_to("loop.jpg")
+    query = Query("cow")
+    found = search(f"folder:{tmp_path}", query=query)
+    assert [(Path(str(c.content)).name, c.caption) for c in found] == [
+        ("a.jfif", "of a.txt"), ("b.jpg_large", ""), ("c", ""), ("d.b.JPE", "of d.b.txt"),
+    ]  # fmt: skip
+    assert query.troubles == []
+    assert query.notes == [
+        f"5 things in {tmp_path}/cow are no images and are left out (inside, loop.jpg, notes .md and 2 more)"
+    ]
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     refuse("folder", "no such folder")
     refuse(f"folder:{tmp_path}/none", "no such folder")
+    refuse(f"folder:{tmp_path}/{'x' * 300}", "no such folder")
 
 
 def test_a_caption_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,9 +385,116 @@ def test_shards_without_classes(tmp_path: Path) -> None:
     assert query.troubles == [f"{path}: no image of it has a class, in its .json or as a folder"]
 
 
+def test_names_with_dots(tmp_path: Path) -> None:
+    """Each image is taken, with the description of its own name before that of its sample."""
+    path = tmp_path / "0.tar"
+    path.write_bytes(
+        shard(
+            [
+                *sample("cow/000", 1, url="http://a/0", caption="plain"),
+                *sample("cow/000.v2", 2, url="http://a/2", caption="second"),
+                ("cow/000.left.JPG", photo(3)),
+                ("cow/000.png", photo(4)),
+                ("cow/a.b.c.jfif", photo(5)),
+                ("cow/a.b.c.txt", b"of abc"),
+                ("cow/a.b.txt", b"of ab"),
+                ("cow/1.5 m.jpg", photo(6)),
+            ]
+        )
+    )
+    query = Query("cow")
+    found = search(f"webdataset:{path}", query=query)
+    uri = path.resolve().as_uri()
+    assert [(c.url, c.caption, c.content) for c in found] == [
+        ("http://a/0", "plain", photo(1)), (f"{uri}#cow/000.png", "plain", photo(4)), ("http://a/2", "second", photo(2)),
+        (f"{uri}#cow/000.left.jpg", "plain", photo(3)), (f"{uri}#cow/a.b.c.jfif", "of abc", photo(5)),
+        (f"{uri}#cow/1.5 m.jpg", "", photo(6)),
+    ]  # fmt: skip
+    assert query.troubles == query.notes == []
+
+
+def test_many_names_that_share_their_beginning_are_not_held_together(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    path.write_bytes(shard([m for n in range(60) for m in sample(f"cow/IMG.{n}", n, caption=f"c {n}")]))
+    held = []
+    real = webdataset._described
+
+    def described(name: str, group: webdataset.Group) -> Any:
+        held.append(group.held)
+        return real(name, group)
+
+    query = Query("cow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(webdataset, "_described", described)
+        found = list(sources.search(f"webdataset:{path}", query, make_client(max_bytes=len(photo(0)) * 3)))
+    assert [c.caption for c in found] == [f"c {n}" for n in range(60)]
+    assert max(held) < 8 * len(photo(0))
+
+
+def test_members_that_are_left_out_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    members = [
+        ("cow/1.jpg", photo(1)),
+        ("cow/1.cls", b"3"),
+        ("cow/._1.jpg", b"x"),
+        ("cow/2.jpg", bytes(60_000)),
+        ("3.jpg", photo(3)),
+    ]
+    path.write_bytes(shard([*members, ("cow/1.jpg", photo(9))]))
+    query = Query("cow")
+    assert [c.content for c in search(f"webdataset:{path}", query=query)][:1] == [photo(1)]
+    assert query.notes == [
+        f"{path}: 1 images without a class are left out",
+        f"{path}: 3 members are left out (cow/1.cls, cow/._1.jpg, cow/2.jpg)",
+    ]
+    assert query.troubles == []
+
+
+def test_shards_that_unpack_to_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is behind the bound is neither unpacked nor kept."""
+    monkeypatch.setattr(webdataset, "UNPACKED_BYTES", 3_000_000)
+    path = tmp_path / "0.tar"
+    whole = shard([*sample("cow/1", 1, url="http://a/1"), ("cow/zero.bin", bytes(20_000_000)), *sample("cow/2", 2)])
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        path.write_bytes(compress(whole))
+        assert path.stat().st_size < 40_000
+        query = Query("cow")
+        assert urls(search(f"webdataset:{path}", query=query)) == ["http://a/1"][:0]
+        assert len(query.troubles) == 1 and "unpacks to more than" in query.troubles[0]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_headers_that_would_fill_the_memory(tmp_path: Path, kind: bytes) -> None:
+    header = tarfile.TarInfo("cow/1.jpg")
+    header.type, header.size = kind, 1 << 32
+    path = tmp_path / "0.tar"
+    path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)))
+    query = Query("cow")
+    assert search(f"webdataset:{path}", query=query) == []
+    assert len(query.troubles) == 1 and ("a header of" in query.troubles[0] or "sparse" in query.troubles[0])
+
+
+def test_headers_without_end(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 512
+    path = tmp_path / "0.tar"
+    path.write_bytes((header.tobuf(tarfile.GNU_FORMAT) + b"n" * 512) * 3000)
+    query = Query("cow")
+    assert search(f"webdataset:{path}", query=query) == [] and len(query.troubles) == 1
+
+
+def test_a_pipe_is_no_shard(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0.tar")
+    (tmp_path / "1.tar").write_bytes(shard(sample("cow/1", 1)))
+    query = Query("cow")
+    assert len(search(f"webdataset:{tmp_path}/*.tar", query=query)) == 1
+    assert query.troubles == [f"{tmp_path}/0.tar: damaged or missing, read as far as it goes (no regular file)"]
+
+
 def test_patterns_that_name_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(f"webdataset:{tmp_path}/*.tar", "names no file")
     refuse(f"webdataset:{tmp_path}/{{0..3}}.tar", "names no file")
+    refuse(f"webdataset:{tmp_path}/{{0..{'9' * 5000}}}.tar", "names no file|no such|too long")
     monkeypatch.setattr(webdataset, "MOST_SHARDS", 10)
     refuse(f"webdataset:{tmp_path}/{{0..10}}.tar", "more than 10 shards")
 
@@ -472,6 +679,12 @@ def test_commons_that_goes_on_without_end(server: LyingServer, monkeypatch: pyte
     monkeypatch.setattr(commons, "MOST_ANSWERS", 5)
     server.routes["/"] = lambda query: commons_page(1, following={"gsroffset": len(server.asked)})
     assert len(search(f"commons:{server.url}/")) == 5
+
+
+def test_a_text_of_open_tags_takes_no_hours(server: LyingServer) -> None:
+    extra = {"ImageDescription": {"value": "<" * 2_000_000}}
+    server.routes["/"] = as_json({"query": {"pages": [{"imageinfo": [{"url": "http://c/1", "extmetadata": extra}]}]}})
+    assert urls(search(f"commons:{server.url}/")) == ["http://c/1"]
 
 
 def test_commons_wants_a_contact() -> None:

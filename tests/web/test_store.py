@@ -242,7 +242,7 @@ def test_two_classes_of_one_folder_in_two_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["cow,list\n", "cow,list,u,r,s\n", '"\n'])
 def test_a_damaged_list_of_refused_addresses(tmp_path: Path, line: str) -> None:
     (tmp_path / "rejected.csv").write_text("class,source,url,reason\n" + line)
-    with pytest.raises(UserError, match=r"rejected\.csv: .*repair"):
+    with pytest.raises(UserError, match=r"rejected\.csv line 2: .*(repair|not closed)"):
         Store(tmp_path, FOLDERS)
 
 

@@ -3,7 +3,7 @@
 A source's file has two functions:
     ``check(argument, client)`` raises UserError where the option cannot work (a missing file, a missing column);
     ``search(argument, query, client)`` yields candidates of one class, the best first. It raises Refused or UserError where it fails
-    as a whole, and adds a sentence to ``query.troubles`` where a part of it fails.
+    as a whole, and adds a sentence to ``query.troubles`` where a part of it fails, to ``query.notes`` where it leaves something out.
 ``argument`` is what stood behind the colon of ``--source NAME:ARGUMENT``.
 """
 

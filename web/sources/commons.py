@@ -30,6 +30,7 @@ LAG_PAUSE = 5.0
 LAG_TRIES = 5
 # The search ends after 10,000 results; so do we, whatever an answer promises.
 MOST_ANSWERS = 200
+LONGEST_HTML = 10_000
 
 
 def check(argument: str, client: Client) -> None:
@@ -104,4 +105,5 @@ def _candidate(info: dict[str, Any]) -> Candidate:
 def _without_tags(value: object) -> str:
     if isinstance(value, dict):  # Descriptions may come in several languages.
         value = value.get("en") or next(iter(value.values()), "")
-    return clean(html.unescape(re.sub(r"<[^>]*>", " ", str(value or ""))))
+    # The search for tags takes the square of the length where none is closed.
+    return clean(html.unescape(re.sub(r"<[^>]*>", " ", str(value or "")[:LONGEST_HTML])))

@@ -1,19 +1,23 @@
-"""Images that are here already: a folder of one folder a class; NAME.txt beside NAME.jpg is its caption."""
+"""Images that are here already: a folder of one folder a class; NAME.txt beside NAME.jpg is its caption.
+
+A file is an image by its name, or by what it holds.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.manifest import is_image
-from web.candidate import LONGEST_TEXT, Candidate, Query, clean
+from utils.suffixes import is_image
+from web.candidate import LONGEST_TEXT, Candidate, Query, clean, holds_image, shown
 from web.download import Client
 
 
 def check(argument: str, client: Client) -> None:
     """Refuse a folder that is not there."""
-    if not argument or not Path(argument).is_dir():
+    if not argument or not os.path.isdir(argument):
         raise UserError(f"--source folder:{argument}: no such folder")
 
 
@@ -25,15 +29,26 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
     """
     try:
         folders = [place for place in sorted(Path(argument).iterdir()) if place.is_dir() and query.names(place.name)]
-        for path in (path for folder in folders for path in sorted(folder.iterdir())):
-            if is_image(path) and path.is_file():
+        for folder in folders:
+            images, others = _sifted(folder)
+            if others:
+                query.notes.append(f"{len(others)} things in {folder} are no images and are left out ({shown(others)})")
+            for path in images:
                 yield Candidate(path.resolve().as_uri(), "folder", path, _caption(path.with_suffix(".txt"), query))
     except OSError as error:
         raise UserError(f"{argument}: cannot be read ({error.strerror})") from error
 
 
+def _sifted(folder: Path) -> tuple[list[Path], list[str]]:
+    """Image files of a folder, and names of what else it holds besides their captions; what is hidden is left alone."""
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    images = [path for path in paths if (is_image(path) and os.path.isfile(path)) or holds_image(path)]
+    known = {*images, *(path.with_suffix(".txt") for path in images)}
+    return images, [path.name for path in paths if path not in known]
+
+
 def _caption(path: Path, query: Query) -> str:
-    if not path.is_file():
+    if not os.path.isfile(path):
         return ""
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,90 @@ def test_equal_names_in_several_folders(tmp_path: Path) -> None:
     assert isinstance(found[1], UserError) and "several" in str(found[1])
 
 
+def test_a_fault_loses_only_what_it_is_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Images that were taken out, captions that are null, empty or no text, entries of another shape; one line says how many."""
+    content = COCO | {
+        "images": [*COCO["images"], {"id": 10}, None, {"id": [], "file_name": "x.jpg"}],
+        "annotations": [
+            {"image_id": 9, "caption": None},
+            {"image_id": 9, "caption": " "},
+            {"image_id": 9, "caption": ["no"]},
+            {"image_id": 7, "caption": 3},
+            *COCO["annotations"],
+            {"image_id": 77, "caption": "gone"},
+            {"image_id": [8], "caption": "gone"},
+            "gone",
+        ],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    captioner = FileCaptioner(tmp_path / "coco.json")
+    found = captioner.caption_files([tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "none.jpg"])
+    assert found[:2] == ["A dog .", "A cat ."] and isinstance(found[2], UserError)
+    assert [record.message.partition("left out: ")[2] for record in caplog.records] == [
+        "3 images have no id or file_name, 3 captions are of images that it does not list, 4 captions are empty or no text"
+    ]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"image": "a.jpg", "caption": "A dog ."},
+        {"image": "a.jpg", "captions": "A dog ."},
+        {"file_name": "a.jpg", "captions": [None, "A dog ."]},
+        {"image_path": "pictures\\a.jpg", "caption": "A dog ."},
+        {"path": "C:\\pictures\\a.jpg", "caption": "A dog ."},
+    ],
+)
+def test_lists_of_other_tools(entry: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "sbu.json").write_text(json.dumps([entry, {"image": "b.jpg"}, 3]), encoding="utf-8-sig")
+    assert FileCaptioner(tmp_path / "sbu.json").caption_files([Path("a.jpg")]) == ["A dog ."]
+
+
+def test_ids_of_other_tools(tmp_path: Path) -> None:
+    """Text, or numbers with a decimal point."""
+    content = {
+        "images": [{"id": "1", "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [{"image_id": 1.0, "caption": "a dog"}, {"image_id": "2", "caption": "a cat"}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    found = FileCaptioner(tmp_path / "coco.json").caption_files([Path("a.jpg"), Path("b.jpg")])
+    assert found == ["a dog", "a cat"]
+
+
+def test_names_in_another_form_of_unicode(tmp_path: Path) -> None:
+    apart = unicodedata.normalize("NFD", "Zürich.jpg")
+    (tmp_path / "list.json").write_text(json.dumps([{"image": apart, "caption": "a town"}]))
+    assert FileCaptioner(tmp_path / "list.json").caption_files([Path("Zürich.jpg"), Path(apart)]) == ["a town"] * 2
+    both = [{"image": apart, "caption": "a town"}, {"image": "Zürich.jpg", "caption": "a lake"}]
+    (tmp_path / "list.json").write_text(json.dumps(both))
+    assert FileCaptioner(tmp_path / "list.json").caption_files([tmp_path / "Zürich.jpg", tmp_path / apart]) == [
+        "a lake",
+        "a town",
+    ]
+
+
+def test_text_that_no_file_takes(tmp_path: Path) -> None:
+    entries = [
+        {"image": "a\0.jpg", "caption": "x"},
+        {"image": "\ud800.jpg", "caption": "x"},
+        {"image": "a.jpg", "caption": "a \ud800"},
+    ]
+    (tmp_path / "list.json").write_text(json.dumps(entries))
+    assert FileCaptioner(tmp_path / "list.json").caption_files([Path("a.jpg")]) == ["a ?"]
+
+
+def test_a_manifest_that_windows_wrote(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="webwilss")
+    (tmp_path / "im").mkdir()
+    (tmp_path / "im" / "a.jpg").touch()
+    (tmp_path / "im" / "b\\c.jpg").touch()
+    text = "path,class,caption\r\nim\\a.jpg,dog,A dog\r\nim/b\\c.jpg,dog,A puppy\r\n"
+    (tmp_path / "win.csv").write_text(text, encoding="utf-8-sig", newline="")
+    found = FileCaptioner(tmp_path / "win.csv").caption_files([tmp_path / "im/a.jpg", tmp_path / "im/b\\c.jpg"])
+    assert found == ["A dog", "A puppy"]
+    assert "1 paths are written with \\ and read with /" in caplog.text
+
+
 def test_real_captions(shared_data: Path) -> None:
     folder = shared_data / "web-captioned"
     captioner = FileCaptioner(folder / "captions.json")
@@ -67,9 +152,23 @@ def test_real_captions(shared_data: Path) -> None:
         ("a.json", "{", "no JSON"),
         ("a.json", '{"images": []}', "COCO"),
         ("a.json", '[{"name": "a.jpg"}]', "needs"),
-        ("a.json", '[{"file": "a.jpg", "captions": [3]}]', "needs"),
+        ("a.json", '[{"file": "a.jpg", "captions": [3]}]', "holds no captions .1 captions are empty or no text"),
         ("a.json", "[3]", "needs"),
-        ("a.json", '{"images": [], "annotations": [{"image_id": 1, "caption": "x"}]}', "needs"),
+        (
+            "a.json",
+            '{"images": [], "annotations": [{"image_id": 1, "caption": "x"}]}',
+            "holds no captions .1 captions are of images that it does not list",
+        ),
+        ("a.json", '{"images": {}, "annotations": []}', "needs COCO"),
+        ("a.json", '"a.jpg"', "needs COCO"),
+        ("a.json", "[" * 100_000 + "]" * 100_000, "is nested too deeply"),
+        ("a.json", "[" + "9" * 5000 + "]", "no JSON"),
+        ("a.json", '{"images": [], "images": [], "annotations": []}', "'images' stands twice"),
+        (
+            "a.json",
+            '{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], "annotations": []}',
+            "id 1 is that of two images, 'a.jpg' and 'b.jpg'",
+        ),
         ("a.json", "[]", "holds no captions"),
         ("a.csv", "path,class\na.jpg,dog\n", "has no captions"),
         ("a.txt", "a.jpg\n", "holds no captions"),
