@@ -38,7 +38,13 @@ class Encoder(nn.Module):
         options = step_checkpoint["options"]
         self.body = make_body(options["backbone"], options["output_stride"], make_norm(options["norm_act"]))
         weights = step_checkpoint["model_state"]
-        self.body.load_state_dict({k.removeprefix("body."): v for k, v in weights.items() if k.startswith("body.")})
+        body = {k.removeprefix("body."): v for k, v in weights.items() if k.startswith("body.")}
+        try:
+            self.body.load_state_dict(body)
+        except RuntimeError as error:
+            raise UserError(
+                f"the step-0 checkpoint's weights do not fit its {options['backbone']}; give another"
+            ) from error
         self.normalisation = Normalisation.of(self.body, options["image_stats"])
         self.requires_grad_(False).eval()
 
