@@ -19,6 +19,8 @@ from utils.whole import claimed
 SUFFIX = ".txt"
 # Names in an archive may be of any length; a message shows so many letters.
 LONGEST_SHOWN = 100
+# Bytes of a noun file in an archive, of which a small one may unpack to anything: a million images find room.
+LONGEST_FILE = 64 << 20
 
 
 def _texts(folder: Path, what: str) -> list[Path]:
@@ -53,6 +55,10 @@ def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
                 if name.stem in seen:
                     raise UserError(f"{path}: holds two files {name.name[:LONGEST_SHOWN]}")
                 seen.add(name.stem)
+                if item.file_size > LONGEST_FILE:
+                    raise UserError(
+                        f"{path}: {name.name[:LONGEST_SHOWN]} has {item.file_size >> 20} MiB; is it a noun file?"
+                    )
                 yield name.stem, parse_nouns(archive.read(item).decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

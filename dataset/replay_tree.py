@@ -26,7 +26,7 @@ from typing import Any
 from captions.formats import split_line
 from dataset.files import by_stem, need_folder, read_lines
 from utils.errors import UserError
-from utils.manifest import IMAGE_SUFFIXES, is_image
+from utils.suffixes import IMAGE_SUFFIXES, is_image
 from utils.whole import claimed, write_whole
 
 MARKER = "labels.json"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 
 from dataset.source import Source, cache_folder
 from tests.fuzz import strategies as draw
-from tests.fuzz.harness import fuzz, outcome
+from tests.fuzz.harness import emptied, fuzz, outcome
 from utils.errors import UserError
 from utils.images import DecodeError, load_image, load_mask
 from web.candidate import Limits, Refused, examine
@@ -108,23 +110,28 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBWILSS_CACHE", str(tmp_path / "cache"))
 
 
-def npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-@fuzz(
-    draw.mutated(st.sampled_from([npy(np.array([[True, False]])), npy(np.array([[False, True]])), npy(np.zeros(3))])),
-    times=60,
-)
-def test_the_cache_of_image_labels(place: Path, content: bytes) -> None:
-    """A cache that is damaged is made anew; one that is whole is believed."""
+def source(place: Path) -> Source:
     mask = place / "mask.png"
     if not mask.is_file():
         Image.fromarray(np.array([[0, 1]], np.uint8)).save(mask)
-    source = Source("folder train", {0: "background", 1: "cow", 2: "dog"}, [(mask, mask)], ["mask"])
-    cache_folder().mkdir(exist_ok=True)
-    (cache_folder() / f"labels-{source._key()}.npy").write_bytes(content)
-    labels = outcome(source.image_labels, mask)
-    assert not isinstance(labels, UserError) and labels.shape == (1, 2) and labels.dtype == bool
+    return Source("folder train", {0: "background", 1: "cow", 2: "dog"}, [(mask, mask)], ["mask"])
+
+
+@cache
+def whole_cache() -> bytes:
+    """What the cache of ``source`` holds."""
+    with TemporaryDirectory() as place:
+        source(Path(place)).image_labels()
+    (written,) = cache_folder().iterdir()
+    return written.read_bytes()
+
+
+@fuzz(draw.mutated(st.builds(whole_cache), head=6000), times=60)
+def test_the_cache_of_image_labels(place: Path, content: bytes) -> None:
+    """A cache that is damaged is made anew; one that is whole is believed."""
+    emptied(cache_folder())
+    source(place).image_labels()
+    (written,) = cache_folder().iterdir()
+    written.write_bytes(content)
+    labels = outcome(source(place).image_labels, place)
+    assert not isinstance(labels, UserError) and labels.tolist() == [[True, False]]
