@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from dataset import SOURCES, coco, default_folder, make_source, voc
 from dataset import folder as own_data
-from dataset.files import Files, by_key
+from dataset.files import by_key
+from dataset.lists import Files
 from dataset.overlap import refuse_shared
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset.files import Files, Pair, by_key, key, need_folder, read_names, shown, split_pairs, tell
+from dataset.files import by_key, key, need_folder, shown, tell
+from dataset.lists import Files, Pair, read_names, split_pairs
 from dataset.source import Source
 from utils.errors import UserError
 from utils.suffixes import image_stem
