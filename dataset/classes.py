@@ -34,6 +34,8 @@ from utils.texts import composed, printable, read_text
 LONGEST = 1 << 20
 DIGITS = 9
 _BACKGROUND_NAMES = {"background", "bg"}
+# Control signs, and ends of lines and paragraphs that are no line ends of a file.
+_NO_SIGNS = {"Cc", "Zl", "Zp"}
 _IGNORE_NAMES = {"ignore", "ignored", "void", "unlabeled", "unlabelled"}
 _NUMBERED = re.compile(r"(-?\d+)(\s*[:,;=\t]\s*|[.)]\s+|\s+)(\S.*)")
 _NUMBER_LAST = re.compile(r".*[:,;=\t]\s*-?\d+")
@@ -74,9 +76,9 @@ def read_classes(path: Path) -> dict[int, str]:
     lines: list[str] = []
     comments: list[str] = []
     for line in composed(read_text(path, LONGEST)).split("\n"):
-        if any((unicodedata.category(sign) == "Cc" and sign != "\t") or sign == "\ufeff" for sign in line):
+        if any((unicodedata.category(sign) in _NO_SIGNS and sign != "\t") or sign == "\ufeff" for sign in line):
             refuse(f"the line {line!r} holds a sign that no name has; save the file as plain text in UTF-8")
-        if line.strip(' \t,;"'):
+        if line.strip().strip(' \t,;"'):
             (comments if line.lstrip().startswith("#") else lines).append(line.strip())
     if comments:
         tell(f"{path}: {len(comments)} lines are comments: {shown(comments)}")
