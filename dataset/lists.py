@@ -205,7 +205,7 @@ def read_names(path: Path) -> list[str]:
     Raises:
         UserError: the list cannot be read or is empty.
     """
-    return [key(line.rpartition("/")[2]) for line in read_lines(path)]
+    return [image_stem(line.rpartition("/")[2]) for line in read_lines(path)]
 
 
 # ---- splits -----------------------------------------------------------------------------------------------------------
