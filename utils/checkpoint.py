@@ -177,7 +177,7 @@ def _unsafe(error: pickle.UnpicklingError) -> str:
     """Why a file cannot be read safely, without torch's advice to read it otherwise."""
     text = str(error)
     named = re.search(r"(?:GLOBAL|global:?|class|type)\s+[`'\"]?([\w.]+\.[\w.]+)", text)
-    return f"it asks for {printable(named[1])}" if named else "it holds other things than values and tensors"
+    return f"it asks for {printable(named[1])}" if named else "it is not what torch writes"
 
 
 def read(path: Path, what: str = "checkpoint") -> Any:

@@ -301,7 +301,6 @@ def refused(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[An
     for path, name in ((folder, "<here>"), (ROOT, "<root>")):
         said = said.replace(str(path), name)
     # Quotes of choices are Python's business, what is unsafe in a file torch's, and the name of the function that checks nobody's.
-    said = re.sub(r"\(Weights only .*\)", "(...)", said)
     said = re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), said)
     said = re.sub(r"invalid \w+ value", "invalid value", said)
     return [ended.code, said]
