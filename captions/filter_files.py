@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import zipfile
@@ -16,19 +17,25 @@ from captions.formats import by_original, parse_nouns, read_captions, read_nouns
 from utils.errors import UserError
 from utils.whole import claimed
 
+LOG = logging.getLogger("webwilss")
 SUFFIX = ".txt"
 # Names in an archive may be of any length; a message shows so many letters.
 LONGEST_SHOWN = 100
-# Bytes of a noun file in an archive, of which a small one may unpack to anything: a million images find room.
-LONGEST_FILE = 64 << 20
+# All noun files of an archive together, bytes; the published ones are 5 MB. A small archive can unpack to any size.
+LARGEST = 1 << 26
 
 
 def _texts(folder: Path, what: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; {what} are expected there")
-    files = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    named = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    # A pipe would be waited for.
+    files = [path for path in named if path.is_file()]
     if not files:
         raise UserError(f"{folder}: holds no {what} ({SUFFIX})")
+    if len(files) < len(named):
+        others = [path.name for path in named if not path.is_file()]
+        LOG.warning("%s: %d things are no files and are left out: %s", folder, len(others), ", ".join(others[:3]))
     return files
 
 
@@ -45,7 +52,7 @@ def read_lists(source: Path) -> dict[str, list[tuple[str, list[str]]]]:
 
 def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
     seen: set[str] = set()
-    name = PurePosixPath("its list of files")
+    name, left = PurePosixPath("its list of files"), LARGEST
     try:
         with zipfile.ZipFile(path) as archive:
             for item in archive.infolist():
@@ -55,11 +62,13 @@ def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
                 if name.stem in seen:
                     raise UserError(f"{path}: holds two files {name.name[:LONGEST_SHOWN]}")
                 seen.add(name.stem)
-                if item.file_size > LONGEST_FILE:
-                    raise UserError(
-                        f"{path}: {name.name[:LONGEST_SHOWN]} has {item.file_size >> 20} MiB; is it a noun file?"
-                    )
-                yield name.stem, parse_nouns(archive.read(item).decode("utf-8"))
+                with archive.open(item) as member:
+                    # What the archive says of a size need not be true; where it is, nothing is unpacked in vain.
+                    content = member.read(left + 1) if item.file_size <= left else b""
+                left -= max(len(content), item.file_size)
+                if left < 0:
+                    raise UserError(f"{path}: unpacks to more than {LARGEST >> 20} MiB; are these noun files?")
+                yield name.stem, parse_nouns(content.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:

@@ -123,7 +123,8 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one place")
+        twin = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twin[:100]!r} stands twice in one place")
     return content
 
 
@@ -132,24 +133,31 @@ def _coco(source: Path, content: Any, left: Counter[str]) -> Iterator[tuple[str,
     images, annotations = (content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations"))
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise UserError(f"{source}: needs {SHAPES}")
-    names: dict[int | str, str] = {}
+    names: dict[str, str] = {}
     for image in images:
         number, name = (image.get(key) if isinstance(image, dict) else None for key in ("id", "file_name"))
-        if not isinstance(number, int | str) or not isinstance(name, str) or not name:
+        number = _id(number)
+        if number is None or not isinstance(name, str) or not name:
             left["images have no id or file_name"] += 1
         elif names.setdefault(number, name) != name:
-            raise UserError(
-                f"{source}: id {number!r} is that of two images, {names[number]!r} and {name!r}; correct one"
-            )
-    captions: dict[int | str, list[Any]] = {}
+            two = f"{names[number][:100]!r} and {name[:100]!r}"
+            raise UserError(f"{source}: id {number[:100]} is that of two images, {two}; correct one")
+    captions: dict[str, list[Any]] = {}
     for annotation in annotations:
-        number = annotation.get("image_id") if isinstance(annotation, dict) else None
-        if not isinstance(number, int | str) or number not in names:
+        number = _id(annotation.get("image_id")) if isinstance(annotation, dict) else None
+        if number is None or number not in names:
             left["captions are of images that it does not list"] += 1
         else:
             captions.setdefault(number, []).append(annotation.get("caption"))
     for number, texts in captions.items():
         yield names[number], texts
+
+
+def _id(value: object) -> str | None:
+    """An id, which some tools write as text or with a decimal point; None where it is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | str) else None
 
 
 def _listed(source: Path, content: list[Any], left: Counter[str]) -> Iterator[tuple[str, list[Any]]]:

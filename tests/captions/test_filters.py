@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from captions import filter_files
 from captions.filter_files import read_lists
 from captions.filters import (
     RULES,
@@ -151,3 +153,22 @@ def test_an_archive_whose_list_of_files_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
     with pytest.raises(UserError, match=r"nouns\.zip: its list of files is no text in UTF-8"):
         read_lists(path)
+
+
+def test_an_archive_that_unpacks_to_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filter_files, "LARGEST", 1 << 20)
+    path = tmp_path / "nouns.zip"
+    for names in (["a"], [*"abcdefgh"]):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(f"{name}.txt", "a.jpg dog \n" * (200_000 // len(names)))
+        assert path.stat().st_size < 100_000
+        with pytest.raises(UserError, match=r"nouns\.zip: unpacks to more than 1 MiB"):
+            read_lists(path)
+
+
+def test_a_pipe_among_noun_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.txt").write_text("a.jpg dog \n")
+    os.mkfifo(tmp_path / "b.txt")
+    assert read_lists(tmp_path) == {"a": [("a.jpg", ["dog"])]}
+    assert "1 things are no files and are left out: b.txt" in caplog.text

@@ -90,6 +90,17 @@ def test_lists_of_other_tools(entry: dict[str, object], tmp_path: Path) -> None:
     assert FileCaptioner(tmp_path / "sbu.json").caption_files([Path("a.jpg")]) == ["A dog ."]
 
 
+def test_ids_of_other_tools(tmp_path: Path) -> None:
+    """Text, or numbers with a decimal point."""
+    content = {
+        "images": [{"id": "1", "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [{"image_id": 1.0, "caption": "a dog"}, {"image_id": "2", "caption": "a cat"}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    found = FileCaptioner(tmp_path / "coco.json").caption_files([Path("a.jpg"), Path("b.jpg")])
+    assert found == ["a dog", "a cat"]
+
+
 def test_names_in_another_form_of_unicode(tmp_path: Path) -> None:
     apart = unicodedata.normalize("NFD", "Zürich.jpg")
     (tmp_path / "list.json").write_text(json.dumps([{"image": apart, "caption": "a town"}]))
