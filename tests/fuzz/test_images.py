@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,7 +45,19 @@ def test_images(place: Path, suffix: str, content: bytes) -> None:
         image.load()
 
 
-@fuzz(draw.turned(), times=250)
+def upright(kind: int, count: int, value: bytes) -> bytes:
+    """A JPEG to be turned by a quarter, with one more entry of its EXIF block: the maker's name in another type."""
+    entries = struct.pack("<HHI", 0x010F, kind, count) + value + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    jpeg = draw.written(0)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:]
+
+
+# An orientation beside numbers where Pillow expects text, and none at all.
+ODD_EXIF = [(upright(kind, 1, b"\xff" * 4),) for kind in range(14)] + [(upright(4, 0, bytes(4)),)]
+
+
+@fuzz(draw.turned(), examples=ODD_EXIF, times=250)
 def test_a_damaged_exif_block_costs_no_image(place: Path, content: bytes) -> None:
     """The picture itself is whole: it is read, upright or as it lies."""
     path = write(place, ".jpg", content)
