@@ -22,7 +22,7 @@ SUFFIX = ".txt"
 # Names in an archive may be of any length; a message shows so many letters.
 LONGEST_SHOWN = 100
 # All noun files of an archive together, bytes; the published ones are 5 MB. A small archive can unpack to any size.
-LARGEST = 1 << 28
+LARGEST = 1 << 26
 
 
 def _texts(folder: Path, what: str) -> list[Path]:
@@ -63,9 +63,9 @@ def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
                     raise UserError(f"{path}: holds two files {name.name[:LONGEST_SHOWN]}")
                 seen.add(name.stem)
                 with archive.open(item) as member:
-                    # What the archive says of a size need not be true.
-                    content = member.read(left + 1)
-                left -= len(content)
+                    # What the archive says of a size need not be true; where it is, nothing is unpacked in vain.
+                    content = member.read(left + 1) if item.file_size <= left else b""
+                left -= max(len(content), item.file_size)
                 if left < 0:
                     raise UserError(f"{path}: unpacks to more than {LARGEST >> 20} MiB; are these noun files?")
                 yield name.stem, parse_nouns(content.decode("utf-8"))

@@ -99,7 +99,10 @@ def _load_file(body: nn.Module, path: Path) -> None:
         return
     # Published files say nothing of their norm: they are in-place ABN.
     options = content.get("options")
-    saved = arithmetic(options.get("norm_act", "iabn_sync")) if isinstance(options, Mapping) else "iabn"
+    norm = options.get("norm_act", "iabn_sync") if isinstance(options, Mapping) else "iabn_sync"
+    if not isinstance(norm, str):
+        raise UserError(f"{path}: its option norm_act is no name of a norm; give another file")
+    saved = arithmetic(norm)
     if saved == "iabn" and not _absolute(body):
         state = to_batch_norm(state)
     elif saved == "abn" and _absolute(body):

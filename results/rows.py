@@ -103,14 +103,22 @@ def append_results(path: Path, row: Mapping[str, Any]) -> None:
                 aside = path.with_name(f"{path.stem}{ASIDE}.csv")
                 append_results(aside, row)
                 raise UserError(f"{error}; the new row is kept in {aside}") from error
-            columns = list(dict.fromkeys([*columns, *row]))
             clear_leftovers(path)
+            columns = list(dict.fromkeys(map(_without_returns, [*columns, *row])))
+            lines = [
+                {_without_returns(name): _without_returns(cell) for name, cell in each.items()} for each in [*rows, row]
+            ]
             with whole_file(path) as temporary, temporary.open("x", newline="", encoding="utf-8") as handle:
                 writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
                 writer.writeheader()
-                writer.writerows([*rows, dict(row)])
+                writer.writerows(lines)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _without_returns(cell: object) -> str:
+    """A cell whose line breaks are line feeds: a carriage return would not be quoted, and make two rows of one."""
+    return "" if cell is None else str(cell).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _refuse_other_spellings(path: Path, columns: Iterable[str], row: Mapping[str, Any]) -> None:
@@ -179,7 +187,7 @@ def _old_classes(text: str, classes: Mapping[str, float], where: str) -> tuple[s
         return None
     try:
         names = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import re
@@ -44,7 +45,7 @@ def plain_values(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, bool | int | float | str | bytes):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
 
@@ -163,6 +164,15 @@ def _check_sums(path: Path) -> None:
         )
 
 
+class _Bounded(io.BufferedReader):
+    """A file of which no more is read than there is: Python sets aside what is asked for, and a length in the file may be damaged."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next ``size`` bytes, or as many as there are."""
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def _unsafe(error: pickle.UnpicklingError) -> str:
     """Why a file cannot be read safely, without torch's advice to read it otherwise."""
     text = str(error)
@@ -186,7 +196,10 @@ def read(path: Path, what: str = "checkpoint") -> Any:
         _check_sums(path)
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's on what it finds odd; what matters is raised.
-            return torch.load(path, map_location="cpu", weights_only=True)
+            if zipfile.is_zipfile(path):
+                return torch.load(path, map_location="cpu", weights_only=True)
+            with io.FileIO(path) as raw:
+                return torch.load(_Bounded(raw), map_location="cpu", weights_only=True)
     except UserError:
         raise
     except pickle.UnpicklingError as error:

@@ -169,7 +169,8 @@ def _from_wide(image: Image.Image, white: int, path: Path) -> Image.Image:
         if wide.size and (wide.min() < 0 or wide.max() > WHITE):
             raise _fail(
                 path,
-                f"has values from {wide.min()} to {wide.max()}; an image of 32 bits may hold 0 to {WHITE}: save it with 8 or 16 bits",
+                f"has values from {wide.min()} to {wide.max()}; more than 8 bits go from 0, black, to {WHITE}, white:"
+                " save it so, or with 8 bits",
             )
         values[top : top + len(wide)] = ((2 * 255 * wide + white) // (2 * white)).clip(0, 255)
     return Image.fromarray(values)

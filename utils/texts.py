@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import unicodedata
 from pathlib import Path
 
@@ -23,11 +24,11 @@ def read_text(path: Path, longest: int = LONGEST) -> str:
         raise UserError(f"{path}: no such file" if not path.exists() else f"{path}: is no file")
     try:
         with path.open("rb") as file:
-            content = file.read(longest + 1)
+            if os.fstat(file.fileno()).st_size > longest:
+                raise UserError(f"{path}: is longer than {longest:,} bytes; is it another file's name?")
+            content = file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(content) > longest:
-        raise UserError(f"{path}: is longer than {longest:,} bytes; is it another file's name?")
     mark = next((mark for mark in _MARKS if content.startswith(mark)), b"")
     try:
         text = content.removeprefix(mark).decode(_MARKS.get(mark, "utf-8"))

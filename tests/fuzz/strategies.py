@@ -227,7 +227,8 @@ def picture(mode: str) -> Image.Image:
 
 
 @cache
-def _written(number: int) -> bytes:
+def written(number: int) -> bytes:
+    """The small picture as a file of one of ``KINDS``."""
     kind, mode, options = KINDS[number]
     file = io.BytesIO()
     size = {"ICO": (16, 16), "ICNS": (32, 32)}.get(kind)
@@ -236,7 +237,7 @@ def _written(number: int) -> bytes:
     return file.getvalue()
 
 
-image_files = st.integers(0, len(KINDS) - 1).map(_written)
+image_files = st.integers(0, len(KINDS) - 1).map(written)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -262,7 +263,7 @@ _PNGS = [number for number, (kind, _, _) in enumerate(KINDS) if kind == "PNG"]
 @st.composite
 def pngs(draw: DrawFn) -> bytes:
     """A PNG of odd chunks, whose checksums are right, so that the reader of each chunk is met."""
-    parts = list(_chunks(_written(draw(st.sampled_from(_PNGS)))))
+    parts = list(_chunks(written(draw(st.sampled_from(_PNGS)))))
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(parts) - 1))
         fault = draw(st.sampled_from(["mutate", "mutate", "insert", "insert", "remove", "repeat"]))
@@ -319,10 +320,10 @@ def turned(draw: DrawFn) -> bytes:
     prefix = draw(st.sampled_from([b"Exif\0\0", b"Exif\0\0", b"", b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"]))
     kind = draw(st.sampled_from(["JPEG", "JPEG", "PNG", "WEBP"]))
     if kind == "JPEG":
-        jpeg = _written(0)
+        jpeg = written(0)
         return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(prefix + block) + 2) + prefix + block + jpeg[2:]
     if kind == "PNG":
-        png = _written(draw(st.sampled_from(_PNGS)))
+        png = written(draw(st.sampled_from(_PNGS)))
         return png[:33] + chunk(b"eXIf", block) + png[33:]
     file = io.BytesIO()
     picture("RGB").save(file, "WEBP", exif=prefix + block)
@@ -335,7 +336,7 @@ _TIFFS = [number for number, (kind, _, _) in enumerate(KINDS) if kind == "TIFF"]
 @st.composite
 def tiffs(draw: DrawFn) -> bytes:
     """A TIFF whose directory has odd entries: another type, count, value or tag, one more or one less."""
-    content = bytearray(_written(draw(st.sampled_from(_TIFFS))))
+    content = bytearray(written(draw(st.sampled_from(_TIFFS))))
     order = "<" if content[:2] == b"II" else ">"
     (start,) = struct.unpack(f"{order}I", content[4:8])
     (number,) = struct.unpack(f"{order}H", content[start : start + 2])

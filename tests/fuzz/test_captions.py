@@ -33,7 +33,11 @@ def test_caption_files(place: Path, content: bytes) -> None:
         assert isinstance(rows, UserError | list | dict)
 
 
-@fuzz(st.lists(st.tuples(NAMES, whole), max_size=4), times=120)
+@fuzz(
+    st.lists(st.tuples(NAMES, whole), max_size=4),
+    examples=[([("\ufeff", "a dog")],), ([("\x1d", "\xa0")],), ([("a.jpg ", "a dog")],)],
+    times=120,
+)
 def test_captions_come_back(place: Path, rows: list[tuple[str, str]]) -> None:
     """What can be written is read back: the same names, the same captions but for line breaks."""
     path = place / "captions.txt"
@@ -49,6 +53,7 @@ def test_captions_come_back(place: Path, rows: list[tuple[str, str]]) -> None:
 
 @fuzz(
     st.lists(st.tuples(NAMES, st.lists(st.one_of(st.just("dog"), whole, draw.texts), max_size=3)), max_size=4),
+    examples=[([("\ufeff", ["dog"])],), ([("x", ["", ""])],)],
     times=120,
 )
 def test_nouns_come_back(place: Path, rows: list[tuple[str, list[str]]]) -> None:
@@ -75,7 +80,11 @@ def listed(number: int) -> list[dict[str, Any]]:
     ]
 
 
-@fuzz(draw.json_files(st.one_of(st.integers(0, 3).map(coco), st.integers(0, 3).map(listed))), times=200)
+@fuzz(
+    draw.json_files(st.one_of(st.integers(0, 3).map(coco), st.integers(0, 3).map(listed))),
+    examples=[(content,) for content in draw.HUGE_JSON],
+    times=200,
+)
 def test_caption_json(place: Path, content: bytes) -> None:
     path = place / "captions.json"
     path.write_bytes(content)
@@ -103,7 +112,7 @@ VOCABULARY = {
 }
 
 
-@fuzz(draw.json_files(st.just(VOCABULARY)), times=120)
+@fuzz(draw.json_files(st.just(VOCABULARY)), examples=[(content,) for content in draw.HUGE_JSON], times=120)
 def test_vocabularies(place: Path, content: bytes) -> None:
     path = place / "vocabulary.json"
     path.write_bytes(content)
@@ -144,7 +153,8 @@ def test_kept_lists(place: Path, content: bytes, name: str) -> None:
 @fuzz(
     st.dictionaries(
         NAMES.filter(lambda name: not name.startswith(".")), st.lists(NAMES, max_size=3), min_size=1, max_size=2
-    )
+    ),
+    examples=[({"cow": ["\x0c"]},), ({"1.0": ["_\x85."]},)],
 )
 def test_kept_lists_come_back(place: Path, kept: dict[str, list[str]]) -> None:
     folder = emptied(place / "kept")

@@ -103,7 +103,7 @@ def is_whole(state: Any) -> None:
 files = st.tuples(st.integers(0, 2), st.booleans()).map(lambda which: _saved(*which))
 
 
-@fuzz(draw.mutated(files), times=150)
+@fuzz(draw.mutated(files), examples=[(b"\x81\x02\x8a\nm",), (b"RK\x03\x04\x00\x00\x08\x08\x00\x00",)], times=150)
 def test_damaged_checkpoints(place: Path, content: bytes) -> None:
     path = place / "run_0.pth"
     path.write_bytes(content)
@@ -117,7 +117,7 @@ def test_damaged_checkpoints(place: Path, content: bytes) -> None:
 swapped = st.integers(0, 2).flatmap(lambda number: draw.swapped(st.just(valid(number)), odd, most=2))
 
 
-@fuzz(st.one_of(swapped, swapped, odd).map(written).filter(lambda content: content is not None), times=200)
+@fuzz(st.one_of(swapped, swapped, odd).map(written).filter(lambda content: content is not None), times=60)
 def test_fields_of_checkpoints(place: Path, content: bytes) -> None:
     """Fields of other types and values: whoever reads them says so in one line."""
     path = place / "run_0.pth"
@@ -140,9 +140,7 @@ def test_fields_of_checkpoints(place: Path, content: bytes) -> None:
 
 keys = st.one_of(st.text(max_size=5), st.integers())
 plain = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8), st.binary(max_size=8)
-    ),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3), st.tuples(inner)),
     max_leaves=8,
 )

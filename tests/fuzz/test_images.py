@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 
 from dataset.source import Source, cache_folder
 from tests.fuzz import strategies as draw
-from tests.fuzz.harness import fuzz, outcome
+from tests.fuzz.harness import emptied, fuzz, outcome
 from utils.errors import UserError
 from utils.images import DecodeError, load_image, load_mask
 from web.candidate import Limits, Refused, examine
@@ -42,7 +45,19 @@ def test_images(place: Path, suffix: str, content: bytes) -> None:
         image.load()
 
 
-@fuzz(draw.turned(), times=250)
+def upright(kind: int, count: int, value: bytes) -> bytes:
+    """A JPEG to be turned by a quarter, with one more entry of its EXIF block: the maker's name in another type."""
+    entries = struct.pack("<HHI", 0x010F, kind, count) + value + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    jpeg = draw.written(0)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:]
+
+
+# An orientation beside numbers where Pillow expects text, and none at all.
+ODD_EXIF = [(upright(kind, 1, b"\xff" * 4),) for kind in range(14)] + [(upright(4, 0, bytes(4)),)]
+
+
+@fuzz(draw.turned(), examples=ODD_EXIF, times=250)
 def test_a_damaged_exif_block_costs_no_image(place: Path, content: bytes) -> None:
     """The picture itself is whole: it is read, upright or as it lies."""
     path = write(place, ".jpg", content)
@@ -108,23 +123,28 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBWILSS_CACHE", str(tmp_path / "cache"))
 
 
-def npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-@fuzz(
-    draw.mutated(st.sampled_from([npy(np.array([[True, False]])), npy(np.array([[False, True]])), npy(np.zeros(3))])),
-    times=60,
-)
-def test_the_cache_of_image_labels(place: Path, content: bytes) -> None:
-    """A cache that is damaged is made anew; one that is whole is believed."""
+def source(place: Path) -> Source:
     mask = place / "mask.png"
     if not mask.is_file():
         Image.fromarray(np.array([[0, 1]], np.uint8)).save(mask)
-    source = Source("folder train", {0: "background", 1: "cow", 2: "dog"}, [(mask, mask)], ["mask"])
-    cache_folder().mkdir(exist_ok=True)
-    (cache_folder() / f"labels-{source._key()}.npy").write_bytes(content)
-    labels = outcome(source.image_labels, mask)
-    assert not isinstance(labels, UserError) and labels.shape == (1, 2) and labels.dtype == bool
+    return Source("folder train", {0: "background", 1: "cow", 2: "dog"}, [(mask, mask)], ["mask"])
+
+
+@cache
+def whole_cache() -> bytes:
+    """What the cache of ``source`` holds."""
+    with TemporaryDirectory() as place:
+        source(Path(place)).image_labels()
+    (written,) = cache_folder().iterdir()
+    return written.read_bytes()
+
+
+@fuzz(draw.mutated(st.builds(whole_cache), head=6000), times=60)
+def test_the_cache_of_image_labels(place: Path, content: bytes) -> None:
+    """A cache that is damaged is made anew; one that is whole is believed."""
+    emptied(cache_folder())
+    source(place).image_labels()
+    (written,) = cache_folder().iterdir()
+    written.write_bytes(content)
+    labels = outcome(source(place).image_labels, place)
+    assert not isinstance(labels, UserError) and labels.tolist() == [[True, False]]

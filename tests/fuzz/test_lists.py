@@ -88,7 +88,8 @@ def test_folders(place: Path, files: list[str], train: bytes, val: bytes, own: b
         draw.lines(
             st.one_of(st.sampled_from(["/JPEGImages/a.jpg", "/SegmentationClassAug/a.png", "a", "b"]), draw.words)
         )
-    )
+    ),
+    examples=[(b"x" * 300,), (b"a\0b",)],
 )
 def test_voc_lists(place: Path, content: bytes) -> None:
     data = emptied(place / "voc")
@@ -108,7 +109,12 @@ def steps(number: int) -> dict[str, list[int]]:
 tasks = st.integers(1, 4).map(steps)
 
 
-@fuzz(draw.json_files(tasks), st.sampled_from([None, {0, 1, 2, 3, 4, 5}]), times=150)
+@fuzz(
+    draw.json_files(tasks),
+    st.sampled_from([None, {0, 1, 2, 3, 4, 5}]),
+    examples=[(content, None) for content in draw.HUGE_JSON],
+    times=150,
+)
 def test_task_files(place: Path, content: bytes, known: set[int] | None) -> None:
     path = place / "task.json"
     path.write_bytes(content)

@@ -52,13 +52,15 @@ def test_manifests(place: Path, content: bytes) -> None:
     st.lists(plain, max_size=4),
 )
 def test_manifests_come_back(place: Path, rows: list[dict[str, str]], captions: list[str]) -> None:
-    """What is written is read, but that space is written as one blank."""
+    """What is written is read: paths as they are, other text with one blank for all space."""
     path = place / "manifest.csv"
     columns = ("path", "class", "caption")
     given = [row | {"caption": caption} for row, caption in zip(rows, captions, strict=False)]
     manifest.write(path, columns, given)
     once = list(open_manifest(path))
-    assert once == [{key: " ".join(row[key].split()) for key in columns} for row in given]
+    assert once == [
+        {key: row[key] if key == "path" else " ".join(row[key].split()) for key in columns} for row in given
+    ]
     path.unlink()
     with Writer(path, columns) as writer:
         for row in given:
@@ -136,7 +138,12 @@ ROW = {
 RESULT = st.one_of(st.sampled_from(list(ROW.values())), draw.words)
 
 
-@fuzz(draw.encoded(draw.tables(list(ROW), RESULT)), times=150)
+@fuzz(
+    draw.encoded(draw.tables(list(ROW), RESULT)),
+    # A carriage return inside a cell was written back without quotes: one row became two.
+    examples=[((",".join(ROW) + "\n" + '"a\rb"' + "," * (len(ROW) - 1) + "\n").encode(),)],
+    times=150,
+)
 def test_results(place: Path, content: bytes) -> None:
     """A table that is read; a row that is added to it, or the table as it was."""
     path = emptied(place / "results") / "shapes-5-3.csv"
@@ -181,7 +188,11 @@ def test_rows_come_back(place: Path, rows: list[dict[str, str]]) -> None:
     assert set(columns) == set(ROW) >= set(NEEDED) and read == rows
 
 
-@fuzz(st.lists(plain, min_size=1, max_size=3, unique=True), draw.words)
+@fuzz(
+    st.lists(plain, min_size=1, max_size=3, unique=True),
+    draw.words,
+    examples=[(["a"], "9" * 5000), (["a"], "[" * 100_000)],
+)
 def test_old_classes_come_back(place: Path, names: list[str], odd: str) -> None:
     path = emptied(place / "results") / "shapes-5-3.csv"
     append_results(path, ROW | {f"iou {name}": "0.5" for name in names} | {"old_classes": names_cell(names)})

@@ -163,5 +163,5 @@ def test_a_label_cache_that_says_it_is_large(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, np.zeros(4, bool))
     path.write_bytes(path.read_bytes().replace(b"(4,), }         ", b"(400000000000,)}"))
-    call = "assert _read_cache(path, (4, 1)) is None"
+    call = "assert _read_cache(path, 4, 1) is None"
     assert read([path], "from dataset.source import _read_cache", call) == ["read"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,10 +25,19 @@ from tests.fuzz.harness import emptied, fuzz, outcome
 from utils.errors import UserError
 
 MADE = Marker("ab" * 32, "shapes", "5-3", 0, ((0, "background"), (1, "red circle")), {"flip": False, "scales": [1.0]})
+ODD_MARKERS = [
+    *((content,) for content in draw.HUGE_JSON),
+    (json.dumps(asdict(MADE) | {"settings": [""]}).encode(),),
+    (json.dumps(asdict(MADE) | {"classes": [[0, None]]}).encode(),),
+]
 names = st.one_of(st.sampled_from(["00001", "a b", "a.b"]), draw.file_names)
 
 
-@fuzz(draw.json_files(st.just(asdict(MADE) | {"classes": [[0, "background"], [1, "red circle"]]})), times=150)
+@fuzz(
+    draw.json_files(st.just(asdict(MADE) | {"classes": [[0, "background"], [1, "red circle"]]})),
+    examples=ODD_MARKERS,
+    times=150,
+)
 def test_markers(place: Path, content: bytes) -> None:
     """One that can be read says who labelled the tree, in words and in classes."""
     tree = emptied(place / "tree")
@@ -64,7 +74,10 @@ def test_train_files(place: Path, content: bytes) -> None:
 
 
 @fuzz(
-    st.lists(names, min_size=1, max_size=3, unique=True), names.filter(lambda name: not name.startswith(".")), times=120
+    st.lists(names, min_size=1, max_size=3, unique=True),
+    names.filter(lambda name: not name.startswith(".")),
+    examples=[(["0"], "},-\n0"), (["a.jpg "], "a.b"), (["0"], "a\u2028b")],
+    times=120,
 )
 def test_train_files_come_back(place: Path, images: list[str], original: str) -> None:
     """A train file that was written without complaint lists the images that are there."""

@@ -325,10 +325,29 @@ def test_one_rule_a_format_for_whole_numbers(tmp_path: Path) -> None:
         grey = load_image(saved(tmp_path / "x.tif", np.array([[0, 257, 4095, 65535]], dtype)))
         assert np.asarray(grey)[0, :, 0].tolist() == [0, 1, 16, 255]
     for values in ([0, 70000], [-5, 3]):
-        with pytest.raises(DecodeError, match=f"values from {min(values)} to {max(values)}; an image of 32 bits"):
+        with pytest.raises(
+            DecodeError, match=f"values from {min(values)} to {max(values)}; more than 8 bits go from 0"
+        ):
             load_image(saved(tmp_path / "x.tif", np.array([values], np.int32)))
     (tmp_path / "x.pgm").write_text("P2 3 1 4095\n0 2048 4095\n")
     assert np.asarray(load_image(tmp_path / "x.pgm"))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_packed_twelve_bits_are_white_at_4095(tmp_path: Path) -> None:
+    tags = [
+        (256, 4, 1, 2),
+        (257, 4, 1, 1),
+        (258, 3, 1, 12),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8),
+        (277, 3, 1, 1),
+        (279, 4, 1, 3),
+    ]
+    body = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + struct.pack("<I", 0)
+    (tmp_path / "x.tif").write_bytes(b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0" + body)
+    assert np.asarray(load_image(tmp_path / "x.tif"))[0, :, 0].tolist() == [255, 128]
+    assert read_head(tmp_path / "x.tif").wide
 
 
 def test_grey_masks_of_few_bits_hold_their_numbers(tmp_path: Path) -> None:
