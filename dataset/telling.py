@@ -109,7 +109,7 @@ def suspicions(source: Source) -> list[Suspicion]:
             source,
             found.recoloured,
             "a palette of its own",
-            "masks have palettes in which an index has another colour than in others: class numbers must not depend on the file",
+            "masks have palettes that differ: an index has another colour than in others, and class numbers must not depend on the file",
         ),
         *_some(source, found.ignored == 1, "all ignore", "masks are 255 (ignore) everywhere and teach nothing"),
         *_some(
@@ -123,7 +123,7 @@ def suspicions(source: Source) -> list[Suspicion]:
             source,
             found.dim,
             "hardly any grey levels",
-            f"images of more than 8 bits have fewer than {FEW_LEVELS} grey levels once they have 8: their white is not their"
+            f"images of more than 8 bits have hardly any grey levels, fewer than {FEW_LEVELS}, once they have 8: their white is not their"
             " format's (65535 for whole numbers, 1 for floats), and they are scaled by no other",
         ),
     ]

@@ -157,7 +157,7 @@ def test_palettes_that_differ_are_told(tmp_path: Path) -> None:
         picture.save(path)
 
     (text,) = doubts(tree(tmp_path / "my", save))
-    assert text.startswith("5 of 6 masks have palettes in which an index has another colour than in others")
+    assert text.startswith("5 of 6 masks have palettes that differ: an index has another colour than in others")
     assert text.endswith("(1, 2, 3 and 2 more)")
 
 
@@ -247,7 +247,10 @@ def test_images_of_few_levels_are_told(white: int, told: bool, tmp_path: Path) -
 
     found = doubts(tree(tmp_path / "my", image=save))
     assert bool(found) == told
-    assert all(text.startswith("6 of 6 images of more than 8 bits have fewer than 20 grey levels") for text in found)
+    assert all(
+        text.startswith("6 of 6 images of more than 8 bits have hardly any grey levels, fewer than 20")
+        for text in found
+    )
 
 
 def test_doubts_are_cached_with_the_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
