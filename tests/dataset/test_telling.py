@@ -57,7 +57,7 @@ def tree(folder: Path, mask: Save = plain, image: Save = plain, count: int = 6, 
 
 def views(folder: Path, **changes: object) -> Views:
     settings = {"protocol": "overlap", "no_mask": False, "crop_size": 16, "crop_size_val": 16, "test_unknown": "ignore"}
-    options = DataOptions(**(settings | {"random_seed": 0} | changes))  # type: ignore[arg-type]
+    options = DataOptions(**(settings | {"random_seed": 0} | changes))
     task = load_task("folder", "offline", {0, 1, 2, 3})
     return make_views(task, 0, folder, Normalisation((0.5,) * 3, (0.5,) * 3), options)
 
