@@ -94,9 +94,7 @@ def main(given: argparse.Namespace) -> int:
     try:
         words = given.drop_without_words
         digest = None if words is None else words_digest(words)
-        settings = LabelSettings(
-            given.flip, tuple(given.scales), given.threshold, given.max_side, given.precision, digest
-        )
+        settings = LabelSettings(given.flip, tuple(given.scales), given.threshold, given.max_side, given.precision, digest)
         labeller = Labeller(given.ckpt, settings, runtime, options)
         wanted = {} if words is None else wanted_ids(words, labeller.marker.classes)
         sign(given.path, labeller.marker, relabel=given.relabel, write=runtime.main)
