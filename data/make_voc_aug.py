@@ -23,7 +23,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset import voc as layout
-from dataset.files import read_names
+from dataset.lists import read_names
 from utils.errors import UserError
 
 PUBLISHED = {"train_aug": 10582, "val": 1449}

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from dataset import SOURCES, coco, default_folder, make_source, voc
 from dataset import folder as own_data
 from dataset.check_page import Looked, page
-from dataset.files import Files, by_key, shown
+from dataset.files import by_key, shown
+from dataset.lists import Files
 from dataset.overlap import refuse_shared
 from dataset.source import Source, refuse_clashes
 from dataset.telling import Suspicion, images_of, label, suspicions, without_images

@@ -34,15 +34,19 @@ from utils.texts import composed, printable, read_text
 LONGEST = 1 << 20
 DIGITS = 9
 _BACKGROUND_NAMES = {"background", "bg"}
+# Control signs, and ends of lines and paragraphs that are no line ends of a file.
+_NO_SIGNS = {"Cc", "Zl", "Zp"}
 _IGNORE_NAMES = {"ignore", "ignored", "void", "unlabeled", "unlabelled"}
 _NUMBERED = re.compile(r"(-?\d+)(\s*[:,;=\t]\s*|[.)]\s+|\s+)(\S.*)")
 _NUMBER_LAST = re.compile(r".*[:,;=\t]\s*-?\d+")
 _CVAT = re.compile(r"([^:]+):(?:\s*\d+\s*,\s*\d+\s*,\s*\d+\s*)?:[^:]*:[^:]*")
 _CODE = re.compile(r"\bclasses\b[\"']?\s*[=:]\s*(?=[(\[])", re.IGNORECASE)
+_COLOUR = re.compile(r"(?<!\d)\d{1,3}[\s,;]+\d{1,3}[\s,;]+\d{1,3}(?!\d)")
 # Headings of columns, without blanks and marks.
 _NUMBER_HEADS = {
     "id",
     "classid",
+    "idx",
     "index",
     "number",
     "no",
@@ -74,9 +78,9 @@ def read_classes(path: Path) -> dict[int, str]:
     lines: list[str] = []
     comments: list[str] = []
     for line in composed(read_text(path, LONGEST)).split("\n"):
-        if any((unicodedata.category(sign) == "Cc" and sign != "\t") or sign == "\ufeff" for sign in line):
+        if any((unicodedata.category(sign) in _NO_SIGNS and sign != "\t") or sign == "\ufeff" for sign in line):
             refuse(f"the line {line!r} holds a sign that no name has; save the file as plain text in UTF-8")
-        if line.strip(' \t,;"'):
+        if line.strip().strip(' \t,;"'):
             (comments if line.lstrip().startswith("#") else lines).append(line.strip())
     if comments:
         tell(f"{path}: {len(comments)} lines are comments: {shown(comments)}")
@@ -187,12 +191,16 @@ def _table(lines: Sequence[str], refuse: Callable[[str], NoReturn]) -> Numbered 
 
 def _lines(lines: Sequence[str], refuse: Callable[[str], NoReturn], path: Path) -> Numbered:
     """One class a line, all with their number or all without."""
-    lines = [re.sub(r'^"(.+)"$', r"\1", line.rstrip(",; \t")) for line in lines]
+    lines = [_unquoted(line.rstrip(",; \t")) for line in lines]
+    if lines[0][:1] in tuple("{<"):
+        refuse(f"begins with {lines[0][:30]!r}, as data of programs do; write one class name a line")
     # These two need no number where they stand first, as labelme has them.
     kinds = [kind for kind in takewhile(lambda kind: kind is not None, map(_special, lines[:2])) if kind is not None]
     if kinds not in ([], [BACKGROUND], [-1, BACKGROUND]):
         refuse(f"begins with {shown(lines[:2])}; begin with background or a class, or with __ignore__ and _background_")
     head, body = [(kind, "background" if kind == BACKGROUND else "ignore") for kind in kinds], lines[len(kinds) :]
+    if body and all(map(_COLOUR.search, body)):
+        refuse(f"its lines hold colours, as {body[0]!r} does; write `number name`, the number as in the masks")
     matches = [(line, _NUMBERED.fullmatch(line)) for line in body]
     numbered = [match for _, match in matches if match]
     bare = [line for line, match in matches if not match]
@@ -206,7 +214,10 @@ def _lines(lines: Sequence[str], refuse: Callable[[str], NoReturn], path: Path) 
     elif numbered:
         if any(len(match[1]) > DIGITS for match in numbered):
             refuse("a class number is not from 1 to 254")
-        return [*head, *((int(match[1]), match[3]) for match in numbered)]
+        for match in numbered:
+            if match[2].strip(" ") in tuple(",;\t") and match[2].strip(" ") in match[3]:
+                refuse(f"the line {match[0]!r} has more than two columns; write a heading, as `id{match[2]}name`")
+        return [*head, *((int(match[1]), _unquoted(match[3])) for match in numbered)]
     if len(body) == 1 and "," in body[0]:
         refuse(f"names one class, {body[0][:80]!r}; write one a line, and {body[0][:80]!r} as `1 NAME` if it is one")
     if body and all(_NUMBER_LAST.fullmatch(line) for line in body):
@@ -215,6 +226,10 @@ def _lines(lines: Sequence[str], refuse: Callable[[str], NoReturn], path: Path) 
         if "\t" in line or " #" in line:
             refuse(f"the line {line!r} has a tab or a comment in it; write the name alone")
     return [*head, *enumerate(body, 1)]
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].strip() if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'" else name
 
 
 def _special(line: str) -> int | None:

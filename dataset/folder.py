@@ -5,7 +5,7 @@
     my_data/masks/{train,val}/NAME.png class numbers, 0 is background, 255 is ignore
 
 Without the subfolders ``train`` and ``val`` the lists ``splits/train.txt`` and ``splits/val.txt`` say which image belongs where (one
-name a line, dataset/files.py); with one of them the other split is the rest; without both one image in ten is for validation.
+name a line, dataset/lists.py); with one of them the other split is the rest; without both one image in ten is for validation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dataset.classes import read_classes
-from dataset.files import SPLITS, Files, Pair, by_key, need_folder, shown, split_pairs, tell
+from dataset.files import by_key, need_folder, shown, tell
+from dataset.lists import SPLITS, Files, Pair, split_pairs
 from dataset.source import Source
 from utils.errors import UserError
 from utils.suffixes import image_stem

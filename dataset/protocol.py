@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset.files import tell
 from tasks import BACKGROUND, Task, label_columns
 from utils.errors import UserError
 
@@ -94,4 +95,7 @@ def load_index_list(path: str | Path, length: int) -> NDArray[np.int64]:
         raise UserError(f"{path}: an index list is one row of whole numbers")
     if len(indices) and (indices.min() < 0 or indices.max() >= length):
         raise UserError(f"{path}: names image {indices.max()}, the split has {length}; is it of another data set?")
+    repeated = len(indices) - len(np.unique(indices))
+    if repeated:
+        tell(f"{path}: {repeated} of {len(indices)} numbers stand there before, and count as often")
     return indices.astype(np.int64)

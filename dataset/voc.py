@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset.files import Files, Pair, by_key, key, need_folder, read_names, shown, split_pairs, tell
+from dataset.files import by_key, key, need_folder, shown, tell
+from dataset.lists import Files, Pair, read_names, split_pairs
 from dataset.source import Source
 from utils.errors import UserError
 from utils.suffixes import image_stem
+from utils.texts import composed
 
 CURE = "bash data/download_voc.sh makes the tree, or --dataset_dir names it"
 
@@ -49,7 +51,7 @@ def pairs(folder: Path, split: str) -> list[Pair]:
     everything = list(files.all())
     own = folder / OWN_LISTS / "val.txt"
     if "val" not in listed and own.is_file():
-        lists["val"], names = own, set(read_names(own))
+        lists["val"], names = own, set(map(composed, read_names(own)))
         listed["val"] = [pair for pair in everything if key(pair[0].name) in names]
         if len(listed["val"]) < len(names):
             tell(f"{own}: {len(names) - len(listed['val'])} of {len(names)} names are left out, without image and mask")

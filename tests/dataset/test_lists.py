@@ -12,7 +12,8 @@ from PIL import Image
 
 from dataset import make_source
 from dataset.check import check
-from dataset.files import SPLITS, Files, by_key, by_stem, held_out, one_in_ten, read_names
+from dataset.files import by_key, by_stem
+from dataset.lists import SPLITS, Files, held_out, one_in_ten, read_names
 from utils.errors import UserError
 from utils.suffixes import image_stem, is_image, split_suffix
 
