@@ -274,3 +274,24 @@ def test_faults_of_masks_are_gathered_or_raised(tmp_path: Path) -> None:
     for read in (source.image_labels, make_source("folder", folder, "train").image_labels):
         with pytest.raises(DecodeError, match=r"1\.png: values \[77\] are no classes"):
             read()
+
+
+def test_coco_voc_is_tested_without_cocos_other_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """VOC's masks show VOC's classes alone; that is the protocol, and no doubt."""
+    values = np.kron(np.arange(24, dtype=np.uint8).reshape(4, 6) % 21, np.ones((4, 4), np.uint8))
+    for name in ("a", "b"):
+        for place, content in (
+            ("JPEGImages", np.random.default_rng(ord(name)).integers(0, 256, (16, 24, 3))),
+            ("SegmentationClassAug", values),
+        ):
+            (tmp_path / "voc" / place).mkdir(parents=True, exist_ok=True)
+            suffix = "jpg" if place == "JPEGImages" else "png"
+            Image.fromarray(content.astype(np.uint8)).save(tmp_path / f"voc/{place}/{name}.{suffix}")
+    (tmp_path / "voc/splits").mkdir()
+    for split, name in (("train_aug", "a"), ("val", "b")):
+        (tmp_path / f"voc/splits/{split}.txt").write_text(f"/JPEGImages/{name}.jpg /SegmentationClassAug/{name}.png\n")
+    options = DataOptions(
+        protocol="overlap", no_mask=False, crop_size=16, crop_size_val=16, test_unknown="ignore", random_seed=0
+    )
+    make_views(load_task("coco-voc", "voc"), 1, tmp_path, Normalisation((0.5,) * 3, (0.5,) * 3), options)
+    assert "tested without" not in caplog.text and "trained without" not in caplog.text
