@@ -84,7 +84,7 @@ def save(path: Path, state: Mapping[str, Any], *, keep: Path | None = None) -> N
             with temporary.open("xb") as file:
                 noting = _Noting(file)
                 try:
-                    torch.save(plain_values(state), noting)
+                    torch.save(plain_values(state), noting)  # type: ignore[arg-type]
                 except RuntimeError as error:
                     raise noting.error or error from error
                 file.flush()

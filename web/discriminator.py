@@ -177,11 +177,11 @@ def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None
         raise UserError(f"{path}: damaged, or of another version: {error}; train it again") from error
     if any(type(value) is not type(getattr(Preprocessing(), name)) for name, value in saved["preprocessing"].items()):
         raise UserError(f"{path}: damaged: its preprocessing is of other types; train it again")
-    state = step if isinstance(step, dict) else None
+    state, given = (step, None) if isinstance(step, dict) else (None, step)
     if state is None:
         beside = step_checkpoint_beside(path)
-        if step is not None or preprocessing.features == "encoder" or (beside != path and beside.is_file()):
-            state = read_step_checkpoint(step or beside)
+        if given is not None or preprocessing.features == "encoder" or (beside != path and beside.is_file()):
+            state = read_step_checkpoint(given or beside)
     if state is not None:
         _check_classes(saved, path, state)
     if preprocessing.features == "encoder":
