@@ -32,7 +32,9 @@ def test_text_of_others(given: object, shown: str) -> None:
 
 def test_a_message_is_whole_and_in_one_line() -> None:
     assert one_line(UserError(f"a\nb: {STEERING[:4]}: x")) == r"a b: \x1b]0;: x"
-    wrapped = "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File ...\n"
+    wrapped = (
+        "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File ...\n"
+    )
     assert one_line(UserError(f"{wrapped}utils.errors.UserError: /a\x1b[1m: is\nempty\n")) == r"/a\x1b[1m: is empty"
 
 
