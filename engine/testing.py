@@ -86,8 +86,10 @@ def test(trainer: Trained, view: IncrementalView) -> TestResult:
 def _write(trainer: Trained, result: Scores, matrix: Tensor) -> None:
     """The numbers to their files: the row of results, then the confusion matrix."""
     options, task = trainer.options, trainer.task
-    append_results(Path(options.logdir) / "results" / f"{task.dataset}-{task.name}.csv", _row(trainer, result))
-    write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
+    try:
+        append_results(Path(options.logdir) / "results" / f"{task.dataset}-{task.name}.csv", _row(trainer, result))
+    finally:
+        write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
 
 
 def _row(trainer: Trained, result: Scores) -> dict[str, object]:
