@@ -14,6 +14,7 @@ from PIL import Image
 
 from utils.errors import TURNING, UserError
 from utils.images import MAX_PIXELS, DecodeError, load_image
+from utils.spelling import fits, separated
 from utils.suffixes import IMAGE_SUFFIXES
 
 # Pillow's names of the formats that are taken, and the suffix each is stored under.
@@ -30,6 +31,8 @@ LONGEST_SLUG = 100
 LONGEST_TEXT = 2000
 # Names that are told one by one.
 TOLD = 3
+# Signs of names that the name of a folder writes out; a hyphen is one where it does not join words.
+SIGNS = {"+": "plus", "-": "minus", "#": "sharp"}
 TOO_MANY_PIXELS = "too many pixels"
 # Control characters, and those that turn the direction of writing, would reach the terminal of whoever reads a message.
 CONTROL = dict.fromkeys([*range(32), *range(127, 160), *map(ord, TURNING)], " ")
@@ -91,11 +94,13 @@ class Query:
         name: the class.
         troubles: sentences that the source adds to, one for each thing that went wrong though the rest goes on.
         notes: sentences likewise, for what was left out and is no fault.
+        classes: all that are collected, this one among them; a spelling may be that of another.
     """
 
     name: str
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    classes: Sequence[str] = ()
 
     @property
     def text(self) -> str:
@@ -103,8 +108,13 @@ class Query:
         return self.name.replace("_", " ")
 
     def names(self, other: str) -> bool:
-        """Whether ``other`` is a spelling of this class: case, accents, and what stands between words, do not count; other signs do."""
-        return bool(plain_name(other)) and spelling(other) == spelling(self.name)
+        """Whether ``other`` is a spelling of this class and of no other (``utils.spelling.fits``)."""
+        found = fits(other, self.classes or (self.name,))
+        if len(found) > 1 and self.name in found:
+            said = f"{clean(other)} may be {' or '.join(map(clean, found))}, and is left out; write it as one of them"
+            if said not in self.troubles:
+                self.troubles.append(said)
+        return found == (self.name,)
 
 
 @dataclass(frozen=True)
@@ -144,19 +154,26 @@ def shown(names: Sequence[object]) -> str:
     return ", ".join(clean(name) for name in names[:TOLD]) + more
 
 
-def spelling(name: str) -> str:
-    """A name in the form in which its spellings meet: those of ``Potted Plant`` and ``potted-plant`` do, C and C++, or HER2+ and HER2-,
-    do not.
-    """
-    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    words = re.sub(r"(?<=[a-z0-9])-(?=[a-z0-9])", "_", re.sub(r"[\s_]+", "_", ascii_only))
-    return re.sub(r"(?<![a-z0-9])_|_(?![a-z0-9])", "", words)
-
-
 def plain_name(name: str) -> str:
     """A name in [a-z0-9_] alone: accents are dropped, anything else becomes ``_``."""
     ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "_", ascii_only.lower()).strip("_")
+
+
+def folder_name(name: str) -> str:
+    """A class name in [a-z0-9_] alone: signs and letters of other scripts that would be lost are written out, accents are dropped.
+
+    ``HER2+`` gives ``her2_plus``, ``α-cell`` ``alpha_cell``.
+    """
+    return plain_name("".join(map(_written, unicodedata.normalize("NFKD", separated(name)))))
+
+
+def _written(letter: str) -> str:
+    if letter in SIGNS:
+        return f"_{SIGNS[letter]}_"
+    # The last word of GREEK SMALL LETTER ALPHA.
+    foreign = not letter.isascii() and letter.isalnum()
+    return f"_{unicodedata.name(letter, f'{ord(letter):x}').rpartition(' ')[2]}_" if foreign else letter
 
 
 def slugs(classes: list[str]) -> dict[str, str]:
@@ -167,8 +184,8 @@ def slugs(classes: list[str]) -> dict[str, str]:
     """
     folders: dict[str, str] = {}
     for name in classes:
-        slug = plain_name(name)
-        if not slug or len(slug) > LONGEST_SLUG:
+        slug = folder_name(name)
+        if not plain_name(name) or len(slug) > LONGEST_SLUG:
             raise UserError(
                 f"--classes {name[:40]!r}: needs a letter a-z or a digit, and at most {LONGEST_SLUG} characters"
             )

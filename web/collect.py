@@ -165,7 +165,7 @@ class Collector:
         wanted, kept = self.plan.per_class, self.store.kept[name]
         with tqdm(desc=shown_text(name), total=wanted, initial=min(kept, wanted), unit="image", disable=None) as bar:
             for source in self.plan.sources:
-                query = Query(name)
+                query = Query(name, classes=self.plan.classes)
                 with closing(self._jobs(source, query)) as jobs:
                     for (candidate, part), future in self.crew.in_order(jobs, lambda: wanted - self.store.kept[name]):
                         bar.update(self._settle(query, candidate, part, future))

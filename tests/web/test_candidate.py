@@ -46,6 +46,9 @@ def test_folders_of_classes() -> None:
         "cow": "cow", "Potted Plant": "potted_plant", "tv/monitor": "tv_monitor", "Vélo": "velo"
     }  # fmt: skip
     assert plain_name("../../etc/passwd") == "etc_passwd"
+    assert list(slugs(["HER2+", "HER2-", "HER2", "C", "C++", "C#", "α-cell", "β-cell", "cell", "grade -1"]).values()) == [
+        "her2_plus", "her2_minus", "her2", "c", "c_plus_plus", "c_sharp", "alpha_cell", "beta_cell", "cell", "grade_minus_1"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -71,12 +74,23 @@ def test_spellings_of_a_class() -> None:
         ("HER2+", "HER2-", "HER2"),
         ("CD4+ cell", "CD4- cell", "CD4 cell"),
         ("alpha-cell", "beta-cell"),
+        ("α-cell", "β-cell", "cell"),
+        ("café", "cafe"),
     ],
 )
 def test_names_that_differ_in_signs_alone_are_different_classes(names: tuple[str, ...]) -> None:
     for name in names:
         assert [other for other in names if Query(name).names(other)] == [name]
         assert Query(name).names(f" {name.upper().replace(' ', '_')} ")
+
+
+def test_a_spelling_is_that_of_the_class_that_it_fits_best() -> None:
+    classes = ("type_1", "type1")
+    first, second = (Query(name, classes=classes) for name in classes)
+    assert first.names("type_1") and first.names("Type-1") and not first.names("type1")
+    assert second.names("TYPE1") and not second.names("type 1")
+    assert not first.names("t_ype1") and not second.names("t_ype1")
+    assert first.troubles == ["t_ype1 may be type_1 or type1, and is left out; write it as one of them"]
 
 
 def test_text_of_the_web_is_one_harmless_line() -> None:

@@ -691,3 +691,14 @@ def test_commons_wants_a_contact() -> None:
     with pytest.raises(UserError, match="--contact"):
         sources.check("commons", make_client(""))
     sources.check("commons", CLIENT)
+
+
+def test_the_folder_that_is_spelled_as_the_class_counts_alone(tmp_path: Path) -> None:
+    for name in ("type_1", "type1", "HER2+", "HER2-", "α-cell", "β-cell"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(photo(0))
+    for name in ("type1", "HER2+", "α-cell"):
+        query = Query(name)
+        found = [candidate.content for candidate in sources.search(f"folder:{tmp_path}", query, CLIENT)]
+        assert found == [tmp_path / name / "1.jpg"]
+        assert bool(query.notes) == (name == "type1")

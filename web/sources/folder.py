@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.spelling import separated
 from utils.suffixes import is_image
 from web.candidate import LONGEST_TEXT, Candidate, Query, clean, holds_image, shown
 from web.download import Client
@@ -28,7 +29,14 @@ def search(argument: str, query: Query, client: Client) -> Iterator[Candidate]:
         UserError: the folder cannot be read.
     """
     try:
-        folders = [place for place in sorted(Path(argument).iterdir()) if place.is_dir() and query.names(place.name)]
+        named = [place for place in sorted(Path(argument).iterdir()) if place.is_dir() and query.names(place.name)]
+        # Of type_1 and type1 both are spellings of the second; where it is there, the first is another class.
+        folders = [place for place in named if separated(place.name) == separated(query.name)] or named
+        if len(folders) < len(named):
+            aside = shown([place.name for place in named if place not in folders])
+            query.notes.append(
+                f"the folders {aside} are left out: another one is spelled as the class {clean(query.name)}"
+            )
         for folder in folders:
             images, others = _sifted(folder)
             if others:
