@@ -28,7 +28,7 @@ from utils.texts import printable
 
 LOG = logging.getLogger("webwilss")
 # What Pillow may try: formats that hold pictures. PostScript would start Ghostscript, metafiles and containers other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 # More pixels than this are a decompression bomb or a mistake; photographs stay below.
 MAX_PIXELS = 200_000_000
 # Pixels that are converted at once, where a conversion needs many bytes a pixel.

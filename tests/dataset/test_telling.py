@@ -57,7 +57,7 @@ def tree(folder: Path, mask: Save = plain, image: Save = plain, count: int = 6, 
 
 def views(folder: Path, **changes: object) -> Views:
     settings = {"protocol": "overlap", "no_mask": False, "crop_size": 16, "crop_size_val": 16, "test_unknown": "ignore"}
-    options = DataOptions(**(settings | {"random_seed": 0} | changes))  # type: ignore[arg-type]
+    options = DataOptions(**(settings | {"random_seed": 0} | changes))
     task = load_task("folder", "offline", {0, 1, 2, 3})
     return make_views(task, 0, folder, Normalisation((0.5,) * 3, (0.5,) * 3), options)
 
@@ -157,7 +157,7 @@ def test_palettes_that_differ_are_told(tmp_path: Path) -> None:
         picture.save(path)
 
     (text,) = doubts(tree(tmp_path / "my", save))
-    assert text.startswith("5 of 6 masks have palettes in which an index has another colour than in others")
+    assert text.startswith("5 of 6 masks have palettes that differ: an index has another colour than in others")
     assert text.endswith("(1, 2, 3 and 2 more)")
 
 
@@ -247,7 +247,10 @@ def test_images_of_few_levels_are_told(white: int, told: bool, tmp_path: Path) -
 
     found = doubts(tree(tmp_path / "my", image=save))
     assert bool(found) == told
-    assert all(text.startswith("6 of 6 images of more than 8 bits have fewer than 20 grey levels") for text in found)
+    assert all(
+        text.startswith("6 of 6 images of more than 8 bits have hardly any grey levels, fewer than 20")
+        for text in found
+    )
 
 
 def test_doubts_are_cached_with_the_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,3 +274,24 @@ def test_faults_of_masks_are_gathered_or_raised(tmp_path: Path) -> None:
     for read in (source.image_labels, make_source("folder", folder, "train").image_labels):
         with pytest.raises(DecodeError, match=r"1\.png: values \[77\] are no classes"):
             read()
+
+
+def test_coco_voc_is_tested_without_cocos_other_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """VOC's masks show VOC's classes alone; that is the protocol, and no doubt."""
+    values = np.kron(np.arange(24, dtype=np.uint8).reshape(4, 6) % 21, np.ones((4, 4), np.uint8))
+    for name in ("a", "b"):
+        for place, content in (
+            ("JPEGImages", np.random.default_rng(ord(name)).integers(0, 256, (16, 24, 3))),
+            ("SegmentationClassAug", values),
+        ):
+            (tmp_path / "voc" / place).mkdir(parents=True, exist_ok=True)
+            suffix = "jpg" if place == "JPEGImages" else "png"
+            Image.fromarray(content.astype(np.uint8)).save(tmp_path / f"voc/{place}/{name}.{suffix}")
+    (tmp_path / "voc/splits").mkdir()
+    for split, name in (("train_aug", "a"), ("val", "b")):
+        (tmp_path / f"voc/splits/{split}.txt").write_text(f"/JPEGImages/{name}.jpg /SegmentationClassAug/{name}.png\n")
+    options = DataOptions(
+        protocol="overlap", no_mask=False, crop_size=16, crop_size_val=16, test_unknown="ignore", random_seed=0
+    )
+    make_views(load_task("coco-voc", "voc"), 1, tmp_path, Normalisation((0.5,) * 3, (0.5,) * 3), options)
+    assert "tested without" not in caplog.text and "trained without" not in caplog.text

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from utils import images as module
+from utils import suffixes
 from utils.images import DecodeError, check_pair, load_image, load_mask, read_head, read_mask, readable_images
 
 
@@ -263,6 +264,7 @@ def test_only_formats_of_pictures_are_tried(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(DecodeError, match="is no image that can be read"):
             read(path)
     assert not {"EPS", "WMF", "PDF", "FITS", "MPEG"} & set(module.FORMATS)
+    assert set(suffixes.FORMATS.values()) <= set(module.FORMATS)
 
 
 def test_pipes_are_refused_unopened(tmp_path: Path) -> None:
