@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from utils.errors import PlainFormatter, UserError, one_line, shown_text
+from utils.errors import LONGEST, PlainFormatter, UserError, one_line, printable, shown_text
 
 STEERING = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\x00"
 
@@ -36,6 +36,24 @@ def test_a_message_is_whole_and_in_one_line() -> None:
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File ...\n"
     )
     assert one_line(UserError(f"{wrapped}utils.errors.UserError: /a\x1b[1m: is\nempty\n")) == r"/a\x1b[1m: is empty"
+
+
+@pytest.mark.parametrize("cited", ["a\x1b[31mb", "a\nb", "a\u2028b", "a\udcffb", "\u202egnp.exe"])
+def test_the_text_of_an_error_is_what_is_printed(cited: str) -> None:
+    """Also where something else than a script's end writes it: a log, a table, another message."""
+    error = UserError(f"{cited}: no such file")
+    assert str(error) == one_line(error) == f"{shown_text(cited)}: no such file"
+
+
+def test_a_long_value_hides_neither_file_nor_cure() -> None:
+    text = str(UserError(f"x.json: {'9' * 100_000} is no class; write one"))
+    assert len(text) < LONGEST + 10 and text.startswith("x.json: 9") and text.endswith("9 is no class; write one")
+    assert printable("x" * 200, 5) == "xxxxx..."
+
+
+def test_text_of_a_data_loading_process_is_kept() -> None:
+    text = "Caught UserError in DataLoader worker process 0.\nTraceback:\n  File ...\nutils.errors.UserError: x.png: is damaged\n"
+    assert str(UserError(text)) == text and one_line(UserError(text)) == "x.png: is damaged"
 
 
 def test_lines_of_the_log() -> None:
