@@ -87,8 +87,10 @@ def _write(trainer: Trained, result: Scores, matrix: Tensor) -> None:
     """The numbers to their files: the row of results, then the confusion matrix."""
     options = trainer.options
     table = Path(options.logdir) / "results" / f"{options.data_name}-{trainer.task.name}.csv"
-    append_results(table, _row(trainer, result))
-    write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
+    try:
+        append_results(table, _row(trainer, result))
+    finally:
+        write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
 
 
 def _row(trainer: Trained, result: Scores) -> dict[str, object]:

@@ -536,6 +536,7 @@ def test_a_table_that_cannot_be_written_leaves_the_scores_in_the_log(
     with pytest.raises(UserError, match=r"shapes-5-3\.csv"):
         execute(line.replace(f"--logdir {base}/logs", f"--logdir {tmp_path}/l"))
     assert " test: overall_acc" in (tmp_path / "l" / EXPERIMENT / "full/log.txt").read_text()
+    assert read_confusion(tmp_path / "l" / EXPERIMENT / "full/confusion_0.csv"), "one file takes no other with it"
 
 
 def test_wandb_offline_as_a_user_runs_it(base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

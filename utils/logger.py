@@ -89,7 +89,11 @@ class _TensorBoard:
 
         self._hook = threading.excepthook
         threading.excepthook = self._of_a_thread
-        self._writer = SummaryWriter(str(folder))
+        try:
+            self._writer = SummaryWriter(str(folder))
+        except BaseException:
+            self.give_up()
+            raise
 
     def _of_a_thread(self, caught: threading.ExceptHookArgs) -> None:
         """The thread that writes raises what the next call raises here again; its traceback would be noise."""

@@ -96,7 +96,7 @@ def test_every_rank_is_asked_between_batches_equally_often(view: IncrementalView
     for rank in range(5):
         calls: list[int] = []
         runtime = Runtime(torch.device("cpu"), rank=rank, world=5)
-        own = Evaluator(NAMES, 6, runtime, batch_size=5, between=lambda calls=calls: calls.append(1))  # type: ignore[misc]
+        own = Evaluator(NAMES, 6, runtime, batch_size=5, between=lambda calls=calls: calls.append(1))
         batches = list(own.batches(view, "Share"))
         asked.append((len(calls), len(batches)))
     assert asked == [(3, 3), (3, 3), (3, 2), (3, 2), (3, 2)]
