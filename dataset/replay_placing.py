@@ -163,7 +163,8 @@ def _place(source: Path, target: Path, mode: str) -> None:
             if mode == "copy":
                 shutil.copy2(source, temporary)
             elif mode == "hardlink":
-                os.link(source, temporary)
+                # Of a link the file itself: a second name of a relative link would lead nowhere.
+                os.link(source.resolve(), temporary)
             else:
                 temporary.symlink_to(source.resolve())
     except OSError as error:

@@ -340,7 +340,9 @@ def label_tree(
         raise UserError(f"{tree}: holds no image; expected <original>/image/00001.jpg or <original>/00001.jpg")
     unasked = [folder.name for folder in folders if wanted and nfc(folder.name) not in wanted]
     if unasked and runtime.main:
-        LOG.warning("%d originals have no line of class words, and are not asked for them: %s", len(unasked), shown(unasked))
+        LOG.warning(
+            "%d originals have no line of class words, and are not asked for them: %s", len(unasked), shown(unasked)
+        )
     todo = [pair for pair in pairs if not pair.done]
     # Every rank has seen what is to do before one of them does any of it.
     runtime.barrier()

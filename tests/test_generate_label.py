@@ -281,6 +281,15 @@ def test_a_network_without_numbers_labels_nothing(ckpt: Path, tree: Path) -> Non
         labeller.label(torch.zeros((1, 3, 64, 64), dtype=torch.uint8))
 
 
+def test_a_checkpoint_of_nan_labels_nothing(ckpt: Path, tree: Path, tmp_path: Path) -> None:
+    state = torch.load(ckpt, weights_only=True)
+    state["model_state"]["cls.0.bias"][0] = float("nan")
+    torch.save(state, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"nan\.pth: "):
+        run(f"--ckpt {tmp_path / 'nan.pth'} --path {tree}")
+    assert not labels(tree)
+
+
 def test_what_is_no_image_though_its_name_says_so(ckpt: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tree / "circle_0/image"
     os.mkfifo(folder / "pipe.jpg")
