@@ -385,7 +385,7 @@ OPTIONS = declared(Options)
 
 
 def misfits(saved: Mapping[str, Any]) -> list[str]:
-    """Names of options of an earlier run whose value is of another type than the option's."""
+    """Names of options of an earlier run whose value the option cannot have: of another type, none of its choices."""
     types = get_type_hints(Options)
 
     def fits(value: Any, wanted: Any) -> bool:
@@ -393,7 +393,11 @@ def misfits(saved: Mapping[str, Any]) -> list[str]:
             return wanted is bool
         return isinstance(value, wanted) or (type(value) is int and wanted is float)
 
-    return [key for key, value in saved.items() if key in types and not fits(value, types[key])]
+    def known(key: str, value: Any) -> bool:
+        choices = OPTIONS[key].choices
+        return choices is None or value is None or value in list(choices)
+
+    return [k for k, value in saved.items() if k in types and not (fits(value, types[k]) and known(k, value))]
 
 
 def default_of(name: str, dataset: str) -> Any:

@@ -213,7 +213,7 @@ class _Part(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
 def _alike(saved: Any, own: Any) -> bool:
@@ -362,7 +362,7 @@ class Snapshot:
             raise UserError(
                 f"{path}: a published checkpoint can be tested or start a step (--step_ckpt), not be trained further"
             )
-        parts = {
+        parts: dict[str, _Part] = {
             "optimizer_state": optimisation.optimizer,
             "scheduler_state": optimisation.scheduler,
             "scaler": optimisation.scaler,
@@ -531,11 +531,11 @@ class Snapshot:
             weights = to_batch_norm(weights)
         elif saved != own:
             raise UserError(f"{path}: trained with plain batch norm; use --norm_act abn or abn_sync")
-        own = self._own_weights(step)
-        missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+        expected = self._own_weights(step)
+        missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
         if missing or unexpected:
             self._refuse_keys(path, missing, unexpected)
-        other = [key for key, value in own.items() if not _same_kind(value, weights[key])]
+        other = [key for key, value in expected.items() if not _same_kind(value, weights[key])]
         if other:
             self._refuse_keys(path, [], [], other)
         return weights

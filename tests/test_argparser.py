@@ -254,6 +254,7 @@ def test_saved_options_of_another_type_are_seen() -> None:
         "output_stride": [16],
         "crop_size": True,
         "dataset_dir": 3,
+        "image_stats": "x",
     }
     assert sorted(argparser.misfits(saved | wrong)) == sorted(wrong)
 

@@ -83,7 +83,7 @@ def save(path: Path, state: Mapping[str, Any], *, keep: Path | None = None) -> N
             with temporary.open("xb") as file:
                 noting = _Noting(file)
                 try:
-                    torch.save(plain_values(state), noting)
+                    torch.save(plain_values(state), noting)  # type: ignore[arg-type]
                 except RuntimeError as error:
                     raise noting.error or error from error
                 file.flush()
@@ -285,11 +285,14 @@ def _any(value: Any) -> bool:
 
 
 def _identity(value: Any) -> bool:
-    """Data set, task and protocol by name, and class ids of each step; files may know less than all of it."""
+    """Data set, task and protocol by name, and class ids of each step, each once; files may know less than all of it."""
     if not _dict_of(_any)(value):
         return False
     named = all(_text(item) for key, item in value.items() if key != "classes")
-    return named and _list_of(_list_of(_count))(value.get("classes")) and bool(value["classes"])
+    if not named or not _list_of(_list_of(_count))(value.get("classes")):
+        return False
+    ids = [number for classes in value["classes"] for number in classes]
+    return bool(value["classes"]) and len(set(ids)) == len(ids) and max(ids, default=255) < 255
 
 
 # Fields of checkpoints, discriminators and half-trained discriminators: what each is, in code and in words.

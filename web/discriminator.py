@@ -38,7 +38,13 @@ class Encoder(nn.Module):
         options = step_checkpoint["options"]
         self.body = make_body(options["backbone"], options["output_stride"], make_norm(options["norm_act"]))
         weights = step_checkpoint["model_state"]
-        self.body.load_state_dict({k.removeprefix("body."): v for k, v in weights.items() if k.startswith("body.")})
+        body = {k.removeprefix("body."): v for k, v in weights.items() if k.startswith("body.")}
+        try:
+            self.body.load_state_dict(body)
+        except RuntimeError as error:
+            raise UserError(
+                f"the step-0 checkpoint's weights do not fit its {options['backbone']}; give another"
+            ) from error
         self.normalisation = Normalisation.of(self.body, options["image_stats"])
         self.requires_grad_(False).eval()
 
@@ -171,11 +177,11 @@ def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None
         raise UserError(f"{path}: damaged, or of another version: {error}; train it again") from error
     if any(type(value) is not type(getattr(Preprocessing(), name)) for name, value in saved["preprocessing"].items()):
         raise UserError(f"{path}: damaged: its preprocessing is of other types; train it again")
-    state = step if isinstance(step, dict) else None
+    state, given = (step, None) if isinstance(step, dict) else (None, step)
     if state is None:
         beside = step_checkpoint_beside(path)
-        if step is not None or preprocessing.features == "encoder" or (beside != path and beside.is_file()):
-            state = read_step_checkpoint(step or beside)
+        if given is not None or preprocessing.features == "encoder" or (beside != path and beside.is_file()):
+            state = read_step_checkpoint(given or beside)
     if state is not None:
         _check_classes(saved, path, state)
     if preprocessing.features == "encoder":

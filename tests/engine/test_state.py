@@ -258,11 +258,12 @@ def changed(state: Any, path: str, value: Any) -> Any:
 
 DEEP: tuple[tuple[str, Any], ...] = (
     ("identity/classes", [[0, 1], [2]]), ("identity/classes", []), ("identity/classes/1", "678"), ("identity/classes/0/1", 1.0),
-    ("identity/classes/0/1", "1"), ("identity/dataset", 3), ("identity/task", None), ("identity/protocol", ...), ("identity/dataset", ...),
-    ("identity/dataset", "voc"), ("class_names/2", 2), ("class_names", ["background"]), ("class_names/1", "hammer"), ("options/step", "1"),
+    ("identity/classes/0/1", "1"), ("identity/dataset", 3), ("identity/task", None), ("identity/protocol", ...),
+    ("identity/dataset", ...), ("identity/dataset", "voc"), ("class_names/2", 2), ("identity/classes/1", [6, 7, 7]),
+    ("identity/classes/1", [6, 7, 255]), ("class_names", ["background"]), ("class_names/1", "hammer"), ("options/step", "1"),
     ("options/step", 0), ("options/step", ...), ("options/lr", "fast"), ("options/backbone", 50), ("options/norm_act", []),
-    ("options/norm_act", ...), ("options/pooling", None), ("options/batch_size", torch.ones(1)), ("iteration", 4), ("iteration", 10**30),
-    ("iters_per_epoch", 0), ("format", 2), ("kind", "discriminator"), ("kind", "\x1b[31m"), ("kind", None),
+    ("options/norm_act", ...), ("options/pooling", None), ("options/batch_size", torch.ones(1)), ("iteration", 4),
+    ("iteration", 10**30), ("iters_per_epoch", 0), ("format", 2), ("kind", "discriminator"), ("kind", "\x1b[31m"), ("kind", None),
     ("model_state/cls.1.bias", torch.ones(9)), ("model_state/cls.1.weight", torch.tensor(1.0)), ("model_state/cls.0.weight", ...),
     ("model_state/cls.0.bias", torch.full((6,), float("nan"))), ("model_state/cls.0.bias", torch.ones(6, dtype=torch.int64)),
     ("model_state/cls.0.bias", torch.ones(1).expand(6)), ("model_state/cls.0.bias", [1.0] * 6), ("model_state/\x1b[31m", torch.ones(1)),

@@ -300,7 +300,7 @@ def refused(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[An
     said = lines[-1] if lines else ""
     for path, name in ((folder, "<here>"), (ROOT, "<root>")):
         said = said.replace(str(path), name)
-    # Quotes of choices are Python's business, what is unsafe in a file torch's, and the name of the function that checks nobody's.
+    # Quotes of choices are Python's business, and the name of the function that checks nobody's.
     said = re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), said)
     said = re.sub(r"invalid \w+ value", "invalid value", said)
     return [ended.code, said]
