@@ -86,8 +86,8 @@ def test(trainer: Trained, view: IncrementalView) -> TestResult:
 def _write(trainer: Trained, result: Scores, matrix: Tensor) -> None:
     """The numbers to their files: the row of results, then the confusion matrix."""
     options = trainer.options
+    table = Path(options.logdir) / "results" / f"{options.data_name}-{trainer.task.name}.csv"
     try:
-        table = Path(options.logdir) / "results" / f"{options.data_name}-{trainer.task.name}.csv"
         append_results(table, _row(trainer, result))
     finally:
         write_confusion(options.log_folder / f"confusion_{options.step}.csv", matrix.numpy(), trainer.names)
