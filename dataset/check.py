@@ -27,9 +27,8 @@ from dataset.lists import Files
 from dataset.overlap import refuse_shared
 from dataset.source import Source, refuse_clashes
 from dataset.telling import Suspicion, images_of, label, suspicions, without_images
-from utils.errors import UserError
+from utils.errors import UserError, shown_text
 from utils.images import brightest
-from utils.texts import printable
 from utils.whole import write_whole
 
 SPLITS = ("train", "val")
@@ -58,7 +57,7 @@ class Findings:
         """The lines under their headings."""
         lines = []
         for heading, entries in self.headed():
-            lines += [heading, *(f"  {printable(entry)}" for entry in entries or ["nothing"])]
+            lines += [heading, *(f"  {shown_text(entry)}" for entry in entries or ["nothing"])]
         return "\n".join(lines)
 
     def headed(self) -> list[tuple[str, list[str]]]:

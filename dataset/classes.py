@@ -28,8 +28,8 @@ from typing import NoReturn
 
 from dataset.files import shown, tell
 from tasks import BACKGROUND, IGNORE
-from utils.errors import UserError
-from utils.texts import composed, printable, read_text
+from utils.errors import UserError, shown_text
+from utils.texts import composed, read_text
 
 LONGEST = 1 << 20
 DIGITS = 9
@@ -73,7 +73,7 @@ def read_classes(path: Path) -> dict[int, str]:
         raise UserError(f"{path}: missing; write one class name a line")
 
     def refuse(fault: str) -> NoReturn:
-        raise UserError(f"{path}: {printable(fault)}")
+        raise UserError(f"{path}: {shown_text(fault)}")
 
     lines: list[str] = []
     comments: list[str] = []

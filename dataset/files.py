@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, shown_text
 from utils.suffixes import image_stem, is_image
-from utils.texts import composed, printable, read_text
+from utils.texts import composed, read_text
 
 LOG = logging.getLogger("webwilss")
 SHOWN = 3
@@ -92,8 +92,8 @@ def by_key(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
 def _add(files: dict[str, Path], name: str, path: Path) -> None:
     other = files.setdefault(name, path)
     if other != path:
-        where = path.with_name(printable(path.name))
-        raise UserError(f"{where}: {printable(other.name)} has the same name; rename one of them")
+        where = path.with_name(shown_text(path.name))
+        raise UserError(f"{where}: {shown_text(other.name)} has the same name; rename one of them")
 
 
 def _is_noise(name: str) -> bool:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataset.files import key, read_lines, shown, tell
-from utils.errors import UserError
+from utils.errors import UserError, shown_text
 from utils.suffixes import image_stem, is_image
-from utils.texts import composed, printable, read_text
+from utils.texts import composed, read_text
 
 LOG = logging.getLogger("webwilss")
 SPLITS = ("train", "val")
@@ -81,7 +81,7 @@ class Files:
         whole = {(image, mask) for image, mask in halves if image and mask}
         if len(whole) > 1:
             raise UserError(
-                f"{printable(text)}: can be cut into an image and a mask in several ways; write their paths"
+                f"{shown_text(text)}: can be cut into an image and a mask in several ways; write their paths"
             )
         if whole:
             return whole.pop()

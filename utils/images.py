@@ -23,8 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from tqdm import tqdm
 
-from utils.errors import UserError
-from utils.texts import printable
+from utils.errors import UserError, shown_text
 
 LOG = logging.getLogger("webwilss")
 # What Pillow may try: formats that hold pictures. PostScript would start Ghostscript, metafiles and containers other programs.
@@ -61,7 +60,7 @@ class DecodeError(UserError):
 
 
 def _fail(path: Path | str, fault: str) -> DecodeError:
-    return DecodeError(printable(f"{path}: {fault}"))
+    return DecodeError(shown_text(f"{path}: {fault}"))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Text files that people and their editors wrote, and texts that go to a terminal."""
+"""Text files that people and their editors wrote; names in Unicode's composed form."""
 
 from __future__ import annotations
 
@@ -44,8 +44,3 @@ def read_text(path: Path, longest: int = LONGEST) -> str:
 def composed(text: str) -> str:
     """A name in Unicode's composed form (NFC): an accent written as one sign or as two is the same name."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def printable(text: str) -> str:
-    """A text for a terminal or a log: what is no letter or sign there is written as in a Python string."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from utils.errors import UserError, one_line, shown_text
-from utils.texts import printable
 
 T = TypeVar("T")
 LONG = os.environ.get("FUZZ") == "long"
