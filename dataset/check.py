@@ -94,7 +94,7 @@ def few(names: Iterable[str], what: str) -> list[str]:
     if not ordered:
         return []
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
-    return [f"{len(ordered)} {what}: {', '.join(map(printable, ordered[:SHOWN]))}{more}"]
+    return [f"{len(ordered)} {what}: {', '.join(map(shown_text, ordered[:SHOWN]))}{more}"]
 
 
 def _stems(folder: Path, findings: Findings) -> set[str]:

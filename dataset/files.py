@@ -34,7 +34,7 @@ def shown(names: Iterable[str]) -> str:
     """The first few names and the number of the others."""
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(printable, names[:SHOWN])) + more
+    return ", ".join(map(shown_text, names[:SHOWN])) + more
 
 
 def key(name: str) -> str:
