@@ -220,6 +220,7 @@ def test_unseen_are_photographs_with_a_new_class_and_no_base_class(
     checkpoint.save(file, {
         "kind": "discriminator", "preprocessing": vars(preprocessing), "model_state": network.state_dict(),
         "scores": vars(BinaryScores(0.6, 0.7, 0.8, 1, 1)), "by_class": {}, "classes": ["cat"], "encoder": None,
+        "identity": {"dataset": "voc", "task": "4-2", "protocol": "overlap", "classes": [[0, 8, 12, 13, 15]]},
     })  # fmt: skip
     assert transfer(file, tmp_path / "web", voc) == {
         "seen accuracy": 0.6, "seen AUC": 0.7, "seen calibration error": 0.8,

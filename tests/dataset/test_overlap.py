@@ -111,7 +111,7 @@ def test_other_layouts(dataset: str, tmp_path: Path) -> None:
             place.mkdir(parents=True, exist_ok=True)
         for i in range(4) if seed != 2 else [0]:
             picture(seed + i).save(images / f"{seed + i if seed != 2 else 'copy'}.png")
-            Image.fromarray(np.zeros((32, 40), np.uint8)).save(masks / f"{seed + i if seed != 2 else 'copy'}.png")
+            Image.fromarray(np.ones((32, 40), np.uint8)).save(masks / f"{seed + i if seed != 2 else 'copy'}.png")
     if dataset == "voc":
         (tmp_path / "splits").mkdir()
         (tmp_path / "splits/val.txt").write_text("1000\n1001\n1002\n1003\ncopy\n")
