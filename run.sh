@@ -9,7 +9,8 @@ usage: bash run.sh COMMAND
 
   demo                          make .venv, install, run the whole method on drawn shapes, write demo/report.html
   test [PYTEST OPTIONS]         make .venv, install, check style and types, run the whole test suite
-  fuzz [PYTEST OPTIONS]         the same .venv; every reader of files against hostile input, a minute each (FUZZ_SECONDS)
+  fuzz [PYTEST OPTIONS]         the same .venv; every reader of files against hostile input, a minute each (FUZZ_SECONDS);
+                                then every command killed, stopped, doubled, out of disk: two hours in all
   animals --data DIR [OPTIONS]  every method and part on real photographs, with seeds
   voc TASK [OPTIONS]            PASCAL VOC at the paper's scale (15-5, 10-10, 15-5s ...), with --overlap or without
   coco [OPTIONS]                COCO to VOC at the paper's scale
@@ -68,7 +69,7 @@ run_tests() {
 run_fuzz() {
     EXTRA=dev
     install "$EXTRA"
-    FUZZ=long "$PYTHON" -m pytest tests/fuzz "$@"
+    FUZZ=long FAULTS=long "$PYTHON" -m pytest tests/fuzz tests/faults "$@"
 }
 
 EXTRA=${EXTRA:-demo}
