@@ -179,8 +179,8 @@ def picture(path: Path, seed: int, size: int = 64) -> Path:
 def halves(tmp_path: Path) -> Path:
     """Images whose left half is class 1 and whose right half is class 2."""
     mask = np.repeat(np.array([[1, 2]], dtype=np.uint8), 32, axis=1).repeat(64, axis=0)
-    for split, number in (("train", 8), ("val", 2)):
-        for index in range(number):
+    for split, numbers in (("train", range(8)), ("val", range(8, 10))):
+        for index in numbers:
             Image.fromarray(mask).save(picture(tmp_path / f"halves/{split}/{index}.jpg", index).with_suffix(".png"))
     return tmp_path / "halves"
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.web.server import photo
 from utils import images as decode
-from utils.errors import UserError
+from utils.errors import UserError, shown_text
 from utils.images import DecodeError
 from web import fingerprints
 from web.crew import Crew
@@ -145,7 +145,7 @@ def test_whatever_a_decoder_raises_is_told(
     monkeypatch.setattr(fingerprints, "load_image", load_image)
     found = learn(tmp_path / "fingerprints.csv", images, crew)
     assert len(hashes(found)) == 2
-    assert str(found[1]) == f"{images[1]}: is damaged (error unpack requires a buffer of 2 bytes)"
+    assert str(found[1]) == shown_text(f"{images[1]}: is damaged (error unpack requires a buffer of 2 bytes)")
 
 
 def test_nothing_to_compare_with(tmp_path: Path) -> None:
