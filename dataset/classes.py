@@ -192,7 +192,7 @@ def _table(lines: Sequence[str], refuse: Callable[[str], NoReturn]) -> Numbered 
 def _lines(lines: Sequence[str], refuse: Callable[[str], NoReturn], path: Path) -> Numbered:
     """One class a line, all with their number or all without."""
     lines = [_unquoted(line.rstrip(",; \t")) for line in lines]
-    if lines[0][:1] in tuple("{<"):
+    if lines[0].startswith("{") or re.match(r"<(\?xml|!doctype|annotation|labels?|html)\b", lines[0], re.IGNORECASE):
         refuse(f"begins with {lines[0][:30]!r}, as data of programs do; write one class name a line")
     # These two need no number where they stand first, as labelme has them.
     kinds = [kind for kind in takewhile(lambda kind: kind is not None, map(_special, lines[:2])) if kind is not None]

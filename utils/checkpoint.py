@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import os
@@ -191,7 +192,9 @@ def read(path: Path, what: str = "checkpoint") -> Any:
         UserError: the file is missing, damaged, none of torch's, or holds more than plain values and tensors.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such {what}")
+        # The folder of a run says its data set, which older command lines did not know.
+        near = [] if path.parent.is_dir() else sorted(path.parent.parent.glob(f"*/{glob.escape(path.name)}"))
+        raise UserError(f"{path}: no such {what}" + (f"; is {near[0]} meant?" if near else ""))
     try:
         _check_sums(path)
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -313,3 +314,12 @@ def test_the_file_that_was_there_is_kept(links: bool, tmp_path: Path, monkeypatc
         "nothing moves before there is a new one"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.pth", "x.pth.bak"]
+
+
+def test_a_checkpoint_in_another_folder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "folder-fruit-mine/run_0.pth"
+    checkpoint.save(path, {"model_state": {"w": torch.zeros(1)}})
+    with pytest.raises(UserError, match=re.escape(f"no such checkpoint; is {path} meant?")):
+        checkpoint.load(tmp_path / "folder-mine/run_0.pth")
+    with pytest.raises(UserError, match=r"no such checkpoint$"):
+        checkpoint.load(tmp_path / "folder-fruit-mine/run_1.pth")
