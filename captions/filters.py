@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from captions.similarity import Similarity
 from utils.errors import UserError
-from utils.spelling import nfc
+from utils.texts import composed
 
 # Images of one list: name and nouns of each.
 Rows = Sequence[tuple[str, Sequence[str]]]
@@ -176,8 +176,8 @@ def filter_replay_with_NN(
         UserError: an original of ``lists`` is missing in ``wanted``.
     """
     # An original's name may have its accents written in two ways.
-    spelled = {nfc(name): name for name in lists}
-    wanted = {name if name in lists else spelled.get(nfc(name), name): words for name, words in wanted.items()}
+    spelled = {composed(name): name for name in lists}
+    wanted = {name if name in lists else spelled.get(composed(name), name): words for name, words in wanted.items()}
     missing = [name for name in lists if name not in wanted]
     if missing:
         raise UserError(

@@ -29,6 +29,7 @@ from dataset.source import Source, refuse_clashes
 from dataset.telling import Suspicion, images_of, label, suspicions, without_images
 from utils.errors import UserError, shown_text
 from utils.images import brightest
+from utils.values import positive
 from utils.whole import write_whole
 
 SPLITS = ("train", "val")
@@ -300,20 +301,13 @@ def write_page(path: Path, title: str, findings: Findings) -> None:
         print(f"page: {path}")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return value
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dataset.check", description="Look at a data set on disk.")
     parser.add_argument("--dataset", required=True, choices=list(SOURCES))
     parser.add_argument("--data_root", default="data", help="folder of all data sets [data]")
     parser.add_argument("--dataset_dir", help="folder of this data set, wherever it is")
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--sample", type=_positive, default=200, metavar="N", help="images to open per split [200]")
+    amount.add_argument("--sample", type=positive, default=200, metavar="N", help="images to open per split [200]")
     amount.add_argument("--all", action="store_true", help="open every image")
     parser.add_argument(
         "--page",

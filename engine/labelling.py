@@ -37,7 +37,7 @@ from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.images import DecodeError, load_image, read_head
 from utils.normalisation import Normalisation
-from utils.spelling import nfc
+from utils.texts import composed
 from utils.visualise import palette
 from utils.whole import whole_file, write_whole
 
@@ -187,7 +187,7 @@ def wanted_ids(path: Path, classes: Sequence[tuple[int, str]]) -> dict[str, set[
         classes: id and name of the model's classes.
 
     Returns:
-        ids by the original's name, its letters with their accents as one character (``utils.spelling.nfc``).
+        ids by the original's name, its letters with their accents as one character (``utils.texts.composed``).
 
     Raises:
         UserError: the file cannot be read, or a word may mean two classes.
@@ -197,7 +197,7 @@ def wanted_ids(path: Path, classes: Sequence[tuple[int, str]]) -> dict[str, set[
     unknown: dict[str, None] = {}
     for name, words in read_class_words(path).items():
         matched = {word: match_class(word, list(known)) for word in words}
-        wanted[nfc(name)] = {known[own] for own in matched.values() if own is not None}
+        wanted[composed(name)] = {known[own] for own in matched.values() if own is not None}
         unknown.update(dict.fromkeys(word for word, own in matched.items() if own is None))
     if unknown:
         LOG.info("%s: %d words are no class of the model and say nothing: %s", path, len(unknown), shown(unknown))
@@ -338,7 +338,7 @@ def label_tree(
     pairs = [pair for folder in folders for pair in images_of(folder)]
     if not pairs:
         raise UserError(f"{tree}: holds no image; expected <original>/image/00001.jpg or <original>/00001.jpg")
-    unasked = [folder.name for folder in folders if wanted and nfc(folder.name) not in wanted]
+    unasked = [folder.name for folder in folders if wanted and composed(folder.name) not in wanted]
     if unasked and runtime.main:
         LOG.warning(
             "%d originals have no line of class words, and are not asked for them: %s", len(unasked), shown(unasked)
@@ -355,7 +355,7 @@ def label_tree(
         for decoded in loader:
             for group in decoded.groups:
                 for pair, label in zip(group.pairs, labeller.label(group.images), strict=True):
-                    asked = wanted.get(nfc(pair.original), set())
+                    asked = wanted.get(composed(pair.original), set())
                     if asked and not asked & set(np.unique(label).tolist()):
                         names = ", ".join(name for number, name in labeller.marker.classes if number in asked)
                         write_dropped(pair, f"the pseudo-label shows none of: {names}")

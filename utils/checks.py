@@ -5,10 +5,10 @@ Nothing heavy is imported here, so that both ask the same function.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 
 from utils.errors import UserError, printable
+from utils.texts import composed
 
 
 def images_per_rank(batch_size: int, world: int) -> int:
@@ -44,7 +44,7 @@ def other_class(there: Mapping[int, str], here: Mapping[int, str]) -> str:
     """
     # Of 0, the background, nobody chooses the name.
     for number in sorted((there.keys() & here.keys()) - {0}):
-        one, other = (unicodedata.normalize("NFC", side[number].strip("\ufeff \t")) for side in (there, here))
+        one, other = (composed(side[number].strip("\ufeff \t")) for side in (there, here))
         if one != other:
             return f"class {number} is {printable(one)} there and {printable(other)} here"
     return ""

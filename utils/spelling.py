@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from utils.texts import composed
+
 # Ways to write a hyphen, a minus, an apostrophe, and the Greek letter that has two numbers.
 _ALIKE = {ord(c): "-" for c in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"} | {
     0x2019: "'",
@@ -27,19 +29,14 @@ _WIDTHS = ("<wide>", "<narrow>", "<noBreak>", "<compat>")
 _JOINT = re.compile(r"(?<=[^\W_]|')[-/]+(?=[^\W_]|')|(?<=[\s_])[-/]+(?=[\s_])")
 
 
-def nfc(name: str) -> str:
-    """Letters with their accents as one character, as most systems write them; macOS takes them apart."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _of_one_width(letter: str) -> str:
     return unicodedata.normalize("NFKC", letter) if unicodedata.decomposition(letter).startswith(_WIDTHS) else letter
 
 
 def folded(name: str) -> str:
-    """``nfc`` in small letters of one width, without blanks around it."""
-    text = nfc(name).translate(_ALIKE)
-    return nfc("".join(map(_of_one_width, text)).lower()).strip()
+    """``composed`` in small letters of one width, without blanks around it."""
+    text = composed(name).translate(_ALIKE)
+    return composed("".join(map(_of_one_width, text)).lower()).strip()
 
 
 def separated(name: str) -> str:
@@ -53,7 +50,7 @@ def squeezed(name: str) -> str:
 
 
 # How a spelling is looked for, the most exact first.
-FORMS: tuple[Callable[[str], str], ...] = (str, nfc, folded, separated, squeezed)
+FORMS: tuple[Callable[[str], str], ...] = (str, composed, folded, separated, squeezed)
 
 
 def fits(name: str, known: Iterable[str]) -> tuple[str, ...]:
@@ -71,16 +68,16 @@ def on_disk(path: Path) -> Path:
     """``path``, or the only entry of its folder whose name is the same but for Unicode's form, where nothing lies at ``path``."""
     if path.name.isascii() or os.path.exists(path) or not os.path.isdir(path.parent):
         return path
-    same = _entries(path.parent, path.parent.stat().st_mtime_ns).get(nfc(path.name), [])
+    same = _entries(path.parent, path.parent.stat().st_mtime_ns).get(composed(path.name), [])
     return path.with_name(same[0]) if len(same) == 1 else path
 
 
 @lru_cache(maxsize=64)
 def _entries(folder: Path, changed: int) -> dict[str, list[str]]:
-    """Names in a folder that was last ``changed`` then, by their form of ``nfc``."""
+    """Names in a folder that was last ``changed`` then, by their form of ``composed``."""
     names = defaultdict(list)
     for name in os.listdir(folder):
-        names[nfc(name)].append(name)
+        names[composed(name)].append(name)
     return dict(names)
 
 

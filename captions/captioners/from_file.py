@@ -23,7 +23,8 @@ from captions.formats import read_captions
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.manifest import open_manifest
-from utils.spelling import nfc, slashed
+from utils.spelling import slashed
+from utils.texts import composed
 
 LOG = logging.getLogger("webwilss")
 # What lists of other tools call the image and its captions.
@@ -56,7 +57,7 @@ class FileCaptioner:
             except (ValueError, OSError, RuntimeError):
                 left["names are no file's"] += 1
         for path, caption in self.by_path.items():
-            for name in {path.name, nfc(path.name)}:
+            for name in {path.name, composed(path.name)}:
                 same = self.by_name.setdefault(name, caption) == caption
                 self.by_name[name] = caption if same else None
         reasons = ", ".join(f"{count} {reason}" for reason, count in left.items())
@@ -73,7 +74,7 @@ class FileCaptioner:
         own = self.by_path.get(path.resolve())
         if own is not None:
             return own
-        name = path.name if path.name in self.by_name else nfc(path.name)
+        name = path.name if path.name in self.by_name else composed(path.name)
         if name in self.by_name:
             named = self.by_name[name]
             return named if named is not None else UserError(f"{path}: {self.source} has several images of this name")
