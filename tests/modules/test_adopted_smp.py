@@ -190,6 +190,14 @@ def test_a_transformer_of_one_size_sees_images_of_any(tmp_path: Path, names: Cal
     assert segmenter.logits(images(50, 70, 1)).shape == (1, 4, 50, 70)
 
 
+def test_images_that_are_too_small(tmp_path: Path, names: Callable[..., Path]) -> None:
+    """PAN halves its deepest map three times; its edges are repeated until it can."""
+    network = model("PAN", encoder_depth=3)
+    network.save_pretrained(tmp_path / "saved")
+    segmenter = load(f"smp:{tmp_path / 'saved'}", names())
+    check(network, segmenter, images(20, 33), 64, *IMAGENET)
+
+
 def test_images_as_they_were_trained_on(tmp_path: Path, names: Callable[..., Path]) -> None:
     """Blue first, from 0 to 255."""
     network = model("Linknet")
