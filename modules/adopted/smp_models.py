@@ -318,7 +318,9 @@ def _read_folder(folder: Path, where: str) -> tuple[str, dict[str, Any], Path]:
     file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise UserError(f"{folder}: holds no {' or '.join(WEIGHTS)}; a folder of save_pretrained is needed")
-    config: dict[str, Any] = {RENAMED.get(key, key): value for key, value in values.items() if not key.startswith("_")}
+    config: dict[str, Any] = {
+        RENAMED.get(str(key), str(key)): value for key, value in values.items() if not key.startswith("_")
+    }
     return _architecture(values["_model_class"], where), config, file
 
 
