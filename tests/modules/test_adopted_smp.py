@@ -95,7 +95,7 @@ def test_folder_sees_what_the_library_sees(name: str, tmp_path: Path, names: Cal
     stats = HALF if name == "DPT" else IMAGENET
     assert segmenter.description.network["multiple"] == MULTIPLES[name]
     for sides in ((128, 160), (131, 150)):
-        check(network, segmenter, images(*sides), MULTIPLES[name], *stats)
+        check(network, segmenter, images(*sides, count=2), MULTIPLES[name], *stats)
 
 
 @pytest.mark.parametrize("name", SMALL)
