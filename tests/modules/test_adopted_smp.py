@@ -236,7 +236,7 @@ def test_what_is_guessed_or_left_out_is_told(
 
 
 def test_names_of_earlier_versions(tmp_path: Path, names: Callable[..., Path]) -> None:
-    """DeepLabV3's decoder was a list, and norms were asked for otherwise."""
+    """DeepLabV3's decoder was a list, norms were asked for otherwise, and weights lay in torch's own file."""
     network = model("DeepLabV3")
     new = ("decoder.aspp.", "decoder.conv.", "decoder.bn.")
     state = network.state_dict()
@@ -251,6 +251,8 @@ def test_names_of_earlier_versions(tmp_path: Path, names: Callable[..., Path]) -
     config = json.loads((tmp_path / "saved/config.json").read_text())
     config["decoder_use_batchnorm"] = config.pop("decoder_use_norm")
     (tmp_path / "saved/config.json").write_text(json.dumps(config))
+    (tmp_path / "saved/model.safetensors").unlink()
+    torch.save(network.state_dict(), tmp_path / "saved/pytorch_model.bin")
     check(network, load(f"smp:{tmp_path / 'saved'}", names()), images(64, 64), 16, *IMAGENET)
 
 
@@ -344,9 +346,7 @@ def test_refused_files(tmp_path: Path, names: Callable[..., Path]) -> None:
     torch.save({"epoch": 3}, path)
     assert "holds no state dict" in refusal(f"smp:FPN:{TINY}={path}", names())
     torch.save(network, path)
-    assert "that can be read safely (it asks for segmentation_models_pytorch" in refusal(
-        f"smp:FPN:{TINY}={path}", names()
-    )
+    assert "save model.state_dict(), not the whole model" in refusal(f"smp:FPN:{TINY}={path}", names())
     path.write_bytes(b"")
     assert "it is empty" in refusal(f"smp:FPN:{TINY}={path}", names())
 
