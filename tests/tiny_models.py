@@ -23,7 +23,14 @@ def _convnext() -> dict[str, Any]:
 
 
 def _swin() -> dict[str, Any]:
-    return {"model_type": "swin", "embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 1, 2, 2], "window_size": 2, **STAGES}
+    return {
+        "model_type": "swin",
+        "embed_dim": 8,
+        "depths": [1] * 4,
+        "num_heads": [1, 1, 2, 2],
+        "window_size": 2,
+        **STAGES,
+    }
 
 
 def _bit() -> dict[str, Any]:
@@ -101,7 +108,11 @@ def spread(classifier: nn.Conv2d, logits: Any) -> None:
 
 
 def save_transformers(
-    folder: Path, kind: str = "segformer", names: Sequence[str] = NAMES, processor: Mapping[str, Any] | None = PROCESSOR, **values: Any
+    folder: Path,
+    kind: str = "segformer",
+    names: Sequence[str] = NAMES,
+    processor: Mapping[str, Any] | None = PROCESSOR,
+    **values: Any,
 ) -> Any:
     """Write a ``save_pretrained`` folder; the model that it holds."""
     model = make_transformers(kind, names, **values)

@@ -207,7 +207,9 @@ def _checked(values: Any, where: str) -> Any:
         if not isinstance(backbone, str) or not re.fullmatch(r"[\w.]+", backbone):
             raise UserError(f"{where}: {printable(str(backbone))} is no name of a network of timm")
     elif backbone is not None:
-        raise UserError(f"{where}: its backbone {printable(str(backbone))} would have to be fetched; save it with a backbone_config")
+        raise UserError(
+            f"{where}: its backbone {printable(str(backbone))} would have to be fetched; save it with a backbone_config"
+        )
     return {key: _checked(value, where) for key, value in values.items() if key not in ATTENTION}
 
 
@@ -342,7 +344,9 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
             for file in sorted(set(files.values())):
                 weights |= _tensors(folder / file)
             return index, weights
-    raise UserError(f"{folder}: no model.safetensors or pytorch_model.bin there; give the folder that save_pretrained wrote")
+    raise UserError(
+        f"{folder}: no model.safetensors or pytorch_model.bin there; give the folder that save_pretrained wrote"
+    )
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -377,7 +381,9 @@ def _model(config: Any, folder: Path) -> Any:
                 output_loading_info=True,
             )
     except Exception as error:
-        raise UserError(f"{path}: {LIBRARY} cannot give its weights to a {config.model_type} ({reason(error)})") from error
+        raise UserError(
+            f"{path}: {LIBRARY} cannot give its weights to a {config.model_type} ({reason(error)})"
+        ) from error
     missing = sorted(report["missing_keys"])
     other = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"])
     if missing or other:
@@ -387,7 +393,9 @@ def _model(config: Any, folder: Path) -> Any:
         )
     unused = sorted(key for key in report["unexpected_keys"] if not key.startswith("auxiliary_head."))
     if unused:
-        LOG.info("%s: %d tensors are not the segmenter's (%s ...), and not taken", path, len(unused), printable(unused[0]))
+        LOG.info(
+            "%s: %d tensors are not the segmenter's (%s ...), and not taken", path, len(unused), printable(unused[0])
+        )
     return model.eval()
 
 
@@ -472,7 +480,9 @@ def _sizes(model: Any, processor: Any, where: str) -> tuple[tuple[int, int] | No
         sizes = [size for size in (asked, _pair(getattr(model.config, "image_size", None))) if size is not None]
         size = next((size for size in sizes if _runs(model, size)), None)
         if size is None:
-            raise UserError(f"{where}: the network does not run on images of {sizes or 'a size that its files do not name'}")
+            raise UserError(
+                f"{where}: the network does not run on images of {sizes or 'a size that its files do not name'}"
+            )
         LOG.info("%s: it learned a value for each position; images are resized to %d x %d, as there", where, *size)
         return size, 1
     multiple = next((multiple for multiple in MULTIPLES if _runs(model, _free_size(multiple))), None)
@@ -557,7 +567,9 @@ def _plain(convolution: nn.Conv2d) -> bool:
 
 def _family(kind: str, where: str) -> Family:
     if kind not in FAMILIES:
-        raise UserError(f"{where}: where the encoder of a {kind} ends is not known; one of {', '.join(FAMILIES)} is needed")
+        raise UserError(
+            f"{where}: where the encoder of a {kind} ends is not known; one of {', '.join(FAMILIES)} is needed"
+        )
     return FAMILIES[kind]
 
 
