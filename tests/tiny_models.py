@@ -9,6 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import get_model
+
+import argparser
+from modules.adopted import adopt
+from modules.adopted.settings import AdoptSettings
+from tests.modules.adopting import lively
+from utils import checkpoint
 
 # Background in the middle: adopting brings it to the front.
 NAMES = ("cat", "background", "dog", "horse")
@@ -127,3 +134,54 @@ def pictures(count: int, size: tuple[int, int], seed: int = 1) -> Tensor:
     coarse = torch.rand(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
     smooth = nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=False).clamp(0, 1)
     return (smooth * 255).round() / 255
+
+
+# ---- the step before, of each library ---------------------------------------------------------------------------------
+
+SHAPES = ("background", "circle", "square", "triangle", "star", "ring")
+LIBRARIES = ("torchvision", "smp", "transformers")
+PACKAGES = {"torchvision": "torchvision", "smp": "segmentation_models_pytorch", "transformers": "transformers"}
+
+
+def save_model(library: str, folder: Path) -> tuple[str, AdoptSettings]:
+    """A small segmenter of the old shapes of task 5-3, as its library saves one: its MODEL, and what its files do not say."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    if library == "transformers":
+        # Without what is drawn at random in training: two ranks draw otherwise than one process.
+        still = {"classifier_dropout_prob": 0.0, "drop_path_rate": 0.0}
+        save_transformers(folder / "saved", "segformer", SHAPES, **still)
+        return f"transformers:{folder / 'saved'}", AdoptSettings()
+    (folder / "names.txt").write_text("\n".join(SHAPES))
+    settings = AdoptSettings(class_names=folder / "names.txt")
+    if library == "smp":
+        import segmentation_models_pytorch as smp
+
+        network: Any = smp.Unet(
+            "tu-test_efficientnet", encoder_weights=None, decoder_channels=(16, 16, 16, 16, 16), classes=6
+        )
+        lively(network, [network.segmentation_head[0]]).save_pretrained(folder / "saved")
+        return f"smp:{folder / 'saved'}", settings
+    network = get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=6)
+    lively(network, [network.classifier.low_classifier, network.classifier.high_classifier])
+    torch.save(network.state_dict(), folder / "weights.pth")
+    return f"torchvision:lraspp_mobilenet_v3_large={folder / 'weights.pth'}", settings
+
+
+def save_base(library: str, folder: Path, path: Path) -> None:
+    """Write the step 0 of task 5-3 on shapes that an adopted segmenter is."""
+    model, settings = save_model(library, folder)
+    description, weights = adopt(model, settings)
+    line = f"--dataset shapes --task 5-3 --overlap --step 0 --bce --backbone adopted --name base --device cpu --logdir {folder}"
+    state = {
+        "format": checkpoint.FORMAT,
+        "identity": {"dataset": "shapes", "task": "5-3", "protocol": "overlap", "classes": [[0, 1, 2, 3, 4, 5]]},
+        "class_names": list(description.class_names),
+        "options": argparser.parse(line.split()).plain(),
+        "network": description.network,
+        "history": list(description.history),
+        "finished": True,
+        "model_state": weights,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, state)
