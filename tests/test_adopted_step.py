@@ -88,8 +88,7 @@ def test_nothing_changes_before_training(base: Path, small_shapes: Path, tmp_pat
             logits = model(trainer.networks.normalisation.apply(pixels.float() / 255)).logits
         assert logits.shape[1] == OLD + 3 and own.shape[1] == OLD
         assert torch.equal(logits.argmax(dim=1), own.argmax(dim=1))
-        # In evaluation alone: crops of training images have gradients to learn from.
-        assert logits[:, OLD:].unique().tolist() == pytest.approx([-math.log(OLD)])
+        torch.testing.assert_close(logits[:, OLD:], torch.full_like(logits[:, OLD:], -math.log(OLD)))
         seen |= set(own.argmax(dim=1).unique().tolist())
     assert len(seen) > 2
 
@@ -116,17 +115,17 @@ def test_best_recipe_rehearses(base: Path, small_shapes: Path, tree: Path) -> No
     assert execute(line(base, small_shapes, "best", f"{extra} --test --report")) == 0
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_whole_network_learns(precision: str, base: Path, small_shapes: Path) -> None:
-    name = f"whole-{precision}"
-    assert execute(line(base, small_shapes, name, f"{WEAK} --precision {precision}")) == 0
-    before, after = (checkpoint.load(path_of(base, n, step))["model_state"] for n, step in (("base", 0), (name, 1)))
+def test_the_whole_network_learns_in_half_precision(base: Path, small_shapes: Path) -> None:
+    assert execute(line(base, small_shapes, "whole", f"{WEAK} --precision bf16")) == 0
+    before, after = (checkpoint.load(path_of(base, n, step))["model_state"] for n, step in (("base", 0), ("whole", 1)))
     moved = {key.split(".")[0] for key, value in before.items() if not torch.equal(value, after[key])}
     assert moved >= {"body", "cls"} and all(value.isfinite().all() for value in after.values())
-    assert all(map(math.isfinite, losses(base, name).values()))
+    assert all(map(math.isfinite, losses(base, "whole").values()))
 
 
+@pytest.mark.parametrize("base", ["transformers"], indirect=True)
 def test_resumed_run_ends_the_same(base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SegFormer's dropout and stochastic depth are drawn from seed and iteration."""
     assert execute(line(base, small_shapes, "unbroken", WEAK)) == 0
     original = Trainer.train_step
 
@@ -162,14 +161,12 @@ def test_two_ranks_equal_one(small_shapes: Path, tmp_path: Path) -> None:
     Networks with dropout or stochastic depth (SegFormer's) differ from one process: each rank draws for its own images.
     """
     save_base("torchvision", tmp_path / "library", path_of(tmp_path, "base", 0))
+    extra = f"{WEAK} --iters_per_epoch 1 --batch_size 8 --norm_act iabn_sync --lr 0.0002 --lr_pseudo 0.0002 --lr_head 1"
+    assert execute(line(tmp_path, small_shapes, "one", extra)) == 0
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for name, ranks in (("one", []), ("two", launcher)):
-        extra = (
-            f"{WEAK} --iters_per_epoch 1 --batch_size 8 --norm_act iabn_sync --lr 0.0002 --lr_pseudo 0.0002 --lr_head 1"
-        )
-        command = [sys.executable, *ranks, "run.py", *line(tmp_path, small_shapes, name, extra)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
+    command = [sys.executable, *launcher, "run.py", *line(tmp_path, small_shapes, "two", extra)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
     one, two = (checkpoint.load(path_of(tmp_path, name, 1)) for name in ("one", "two"))
     for part in ("model_state", "localizer"):
         for key, value in one[part].items():
@@ -225,7 +222,7 @@ def changed(folder: Path, path: Path, **fields: Any) -> Path:
         ({"outputs": "argmax"}, "damaged: outputs of its network"),
         ({"size": [64]}, "damaged: size of its network"),
         ({"architecture": {"name": "resnet50"}}, "torchvision has no segmenter resnet50"),
-        ({"architecture": {"name": "fcn_resnet50"}}, "does not fit|differ|of another network"),
+        ({"architecture": {"name": "fcn_resnet50"}}, "made for another network than --backbone adopted"),
     ],
 )
 def test_damaged_networks(
@@ -237,7 +234,7 @@ def test_damaged_networks(
         execute(line(torchvision_base, small_shapes, "damaged", WEAK, previous=path))
     assert "\n" not in str(caught.value)
     assert not path_of(torchvision_base, "damaged", 1).exists()
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=f"{words}|its weights do not fit"):
         load_segmenter(path, device="cpu")
 
 
@@ -254,7 +251,7 @@ def test_checkpoints_of_other_steps_and_networks(torchvision_base: Path, small_s
         class_names=[CLASS_NAMES[i] for i in range(9)],
         options={**state["options"], "step": 1},
     )
-    with pytest.raises(UserError, match="its classes|its step"):
+    with pytest.raises(UserError, match=r"its classes is \[\[0, 1, 2, 3, 4, 5\], \[6, 7, 8\]\]"):
         execute(line(folder, small_shapes, "other", WEAK, previous=path))
     arguments = line(folder, small_shapes, "other", WEAK)
     arguments[arguments.index("adopted")] = "timm:resnet10t"

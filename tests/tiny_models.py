@@ -148,9 +148,7 @@ def save_model(library: str, folder: Path) -> tuple[str, AdoptSettings]:
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     if library == "transformers":
-        # Without what is drawn at random in training: two ranks draw otherwise than one process.
-        still = {"classifier_dropout_prob": 0.0, "drop_path_rate": 0.0}
-        save_transformers(folder / "saved", "segformer", SHAPES, **still)
+        save_transformers(folder / "saved", "segformer", SHAPES)
         return f"transformers:{folder / 'saved'}", AdoptSettings()
     (folder / "names.txt").write_text("\n".join(SHAPES))
     settings = AdoptSettings(class_names=folder / "names.txt")
