@@ -37,7 +37,10 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 LONGEST_TABLE = 1 << 24
 # Options that name places of the machine that trained; of their values the last part is released.
 PLACES = frozenset(
-    "data_root dataset_dir train_list val_list pseudo replay_path web_path logdir checkpoints ckpt step_ckpt pl_ckpt pretrained task".split()
+    (
+        "data_root dataset_dir train_list val_list pseudo replay_path web_path logdir checkpoints ckpt step_ckpt pl_ckpt "
+        "pretrained task"
+    ).split()
 )
 PACKAGES = ("web-wilss", "torch", "torchvision", "timm", "segmentation-models-pytorch", "transformers", "safetensors")
 # What configurations of other libraries hold, and how their folders are named to this project.

@@ -40,7 +40,12 @@ DESCRIPTION = Description(
 
 def weights() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    shapes = {"body.conv.weight": (4, 3, 3, 3), "cls.0.weight": (3, 4, 1, 1), "cls.0.bias": (3,), "cls.1.weight": (1, 4, 1, 1), "cls.1.bias": (1,)}  # fmt: skip
+    shapes = {
+        "body.conv.weight": (4, 3, 3, 3),
+        "cls.0.weight": (3, 4, 1, 1),
+        "cls.0.bias": (3,),
+        "cls.1.weight": (1, 4, 1, 1),
+    }
     drawn = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     # As networks have them: channels last, a count without dimensions, one storage of two names.
     drawn["body.conv.weight"] = drawn["body.conv.weight"].to(memory_format=torch.channels_last)
