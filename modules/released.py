@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -23,7 +24,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from modules.description import Description
+from modules.description import OWN, Description
 from utils import checkpoint
 from utils.errors import UserError, printable
 from utils.json_files import read_json
@@ -31,7 +32,6 @@ from utils.visualise import palette
 from utils.whole import clear_leftovers, whole_file
 
 FORMAT = 1
-LIBRARY = "web-wilss"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Bytes of a safetensors file's table of contents; more are no network's.
 LONGEST_TABLE = 1 << 24
@@ -43,6 +43,8 @@ PLACES = frozenset(
     ).split()
 )
 PACKAGES = ("web-wilss", "torch", "torchvision", "timm", "segmentation-models-pytorch", "transformers", "safetensors")
+# The folders of a path, blanks in their names too, behind a blank or what stands before a file in a MODEL.
+_PLACE = re.compile(r"(^|[\s:=])(?:[A-Za-z]:)?[^\s:=]*[/\\](?:.*[/\\])?")
 # What configurations of other libraries hold, and how their folders are named to this project.
 OTHERS = {"model_type": "transformers", "architectures": "transformers", "encoder_name": "smp", "_target_": "smp"}
 
@@ -82,7 +84,7 @@ def write_released(
         )
     digest = checkpoint.weights_digest(tensors)
     config = _config(description, tensors, digest) | dict(extra or {})
-    content = safetensors.torch.save(tensors, {"format": "pt", LIBRARY: str(FORMAT), "sha256": digest})
+    content = safetensors.torch.save(tensors, {"format": "pt", OWN: str(FORMAT), "sha256": digest})
     texts = dict(texts or {})
     for name in (CONFIG, WEIGHTS, *texts):
         clear_leftovers(folder / name)
@@ -128,14 +130,20 @@ def _config(description: Description, weights: Mapping[str, Tensor], digest: str
         key: PurePath(value).name or value if key in PLACES and isinstance(value, str) else value
         for key, value in plain["options"].items()
     }
+    history = [
+        {
+            key: _without_places(value) if key == "from" and isinstance(value, str) else value
+            for key, value in entry.items()
+        }
+        for entry in plain["history"]
+    ]
     colours = palette()
-    ids = [number for step in description.steps for number in step]
     return {
         "format": FORMAT,
-        "library_name": LIBRARY,
-        **(plain | {"options": options}),
+        "library_name": OWN,
+        **(plain | {"options": options, "history": history}),
         "id2label": _labels(description),
-        "palette": {str(number): "#{:02x}{:02x}{:02x}".format(*colours[number].tolist()) for number in ids},
+        "palette": {str(i): "#{:02x}{:02x}{:02x}".format(*colours[i].tolist()) for i in description.ids},
         "weights": {"sha256": digest, "tensors": len(weights), "numbers": sum(w.numel() for w in weights.values())},
         "versions": versions(),
     }
@@ -143,8 +151,12 @@ def _config(description: Description, weights: Mapping[str, Tensor], digest: str
 
 def _labels(description: Description) -> dict[str, str]:
     """Class id -> name, as the hub's tools read it."""
-    ids = [number for step in description.steps for number in step]
-    return {str(number): name for number, name in zip(ids, description.class_names, strict=True)}
+    return {str(number): name for number, name in description.names.items()}
+
+
+def _without_places(text: str) -> str:
+    """A sentence in which the last part stands for each path; names of the hub stay."""
+    return text if text.startswith("hub:") else _PLACE.sub(r"\1", text)
 
 
 def versions() -> dict[str, str]:
@@ -174,7 +186,7 @@ def read_released(folder: Path) -> tuple[Description, dict[str, Tensor]]:
     config = read_config(folder)
     path = folder / CONFIG
     own = {field.name for field in fields(Description)}
-    description = Description.from_plain({key: value for key, value in config.items() if key in own}, path)
+    description = Description.from_plain({key: value for key, value in config.items() if key in own}, str(path))
     if config["id2label"] != _labels(description):
         raise UserError(f"{path}: its id2label does not agree with its steps and class_names; correct one of them")
     weights = _read_weights(folder, config)
@@ -192,7 +204,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path}: is no configuration of a released folder")
-    if config.get("library_name") != LIBRARY:
+    if config.get("library_name") != OWN:
         library = next((library for key, library in OTHERS.items() if key in config), None)
         cure = f"; give {library}:{folder}" if library else "; make one with export.py"
         raise UserError(f"{path}: is no configuration of a released folder of this project{cure}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,8 @@ DESCRIPTION = Description(
         "output_stride": 16,
         "norm_act": "abn",
         "pooling": 4,
+        "image_stats": "auto",
     },
-    mean=(0.5, 0.5, 0.5),
-    std=(0.25, 0.25, 0.25),
     steps=((0, 8, 12), (10,)),
     class_names=("background", "cat", "dog", "naïve cow"),
     binary=True,
@@ -98,9 +98,23 @@ def test_places_of_the_machine_are_not_released(tmp_path: Path) -> None:
         "lr": 0.1,
         "ckpt": None,
     }
-    write_released(tmp_path, Description(**DESCRIPTION.__dict__ | {"options": options}), weights())
+    texts = [
+        "smp:Unet:resnet18=/home/me/secret place/w.pth",
+        "web images of C:\\secret\\web",
+        "hub:me/model",
+        "6 images",
+    ]
+    history = tuple({"step": step, "from": text} for step, text in enumerate(texts))
+    write_released(tmp_path, replace(DESCRIPTION, options=options, history=history), weights())
     assert "secret" not in (tmp_path / CONFIG).read_text()
-    assert read_released(tmp_path)[0].options == {
+    read = read_released(tmp_path)[0]
+    assert [entry["from"] for entry in read.history] == [
+        "smp:Unet:resnet18=w.pth",
+        "web images of web",
+        "hub:me/model",
+        "6 images",
+    ]
+    assert read.options == {
         "web_path": "web",
         "data_root": "data",
         "task": "zoo.json",
