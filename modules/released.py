@@ -15,7 +15,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import Any
@@ -125,23 +125,11 @@ def _removed(path: Path) -> Iterator[None]:
 
 
 def _config(description: Description, weights: Mapping[str, Tensor], digest: str) -> dict[str, Any]:
-    plain = description.plain()
-    options = {
-        key: PurePath(value).name or value if key in PLACES and isinstance(value, str) else value
-        for key, value in plain["options"].items()
-    }
-    history = [
-        {
-            key: _without_places(value) if key == "from" and isinstance(value, str) else value
-            for key, value in entry.items()
-        }
-        for entry in plain["history"]
-    ]
     colours = palette()
     return {
         "format": FORMAT,
         "library_name": OWN,
-        **(plain | {"options": options, "history": history}),
+        **public(description).plain(),
         "id2label": _labels(description),
         "palette": {str(i): "#{:02x}{:02x}{:02x}".format(*colours[i].tolist()) for i in description.ids},
         "weights": {"sha256": digest, "tensors": len(weights), "numbers": sum(w.numel() for w in weights.values())},
@@ -152,6 +140,19 @@ def _config(description: Description, weights: Mapping[str, Tensor], digest: str
 def _labels(description: Description) -> dict[str, str]:
     """Class id -> name, as the hub's tools read it."""
     return {str(number): name for number, name in description.names.items()}
+
+
+def public(description: Description) -> Description:
+    """A description without the folders of the machine that trained: of each place in options and history the last part stays."""
+    options = {
+        key: PurePath(value).name or value if key in PLACES and isinstance(value, str) else value
+        for key, value in description.options.items()
+    }
+    history = tuple(
+        {**entry, "from": _without_places(entry["from"])} if isinstance(entry.get("from"), str) else entry
+        for entry in description.history
+    )
+    return replace(description, options=options, history=history)
 
 
 def _without_places(text: str) -> str:
