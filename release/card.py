@@ -175,7 +175,7 @@ def _channels(description: Description) -> Iterator[tuple[int, int, str]]:
 
 def lessons(description: Description) -> list[tuple[str, str]]:
     """Of each step, its date and what it learned from, in words; ``NOBODY_SAYS`` where that is not known."""
-    told = {entry.get("step"): entry for entry in description.history}
+    told = {entry["step"]: entry for entry in description.history if type(entry.get("step")) is int}
     found = []
     for step in range(len(description.steps)):
         entry = told.get(step, {})

@@ -14,7 +14,7 @@ LONGEST, DEEPEST = 1 << 22, 40
 
 
 def read_json(path: Path, longest: int = LONGEST, deepest: int = DEEPEST) -> Any:
-    """What a JSON file holds: of at most ``longest`` bytes and ``deepest`` levels, each key of an object once, no NaN or infinity.
+    """What a JSON file holds: of at most ``longest`` bytes and ``deepest`` levels, each key of an object once, all numbers finite.
 
     Raises:
         UserError: there is no such file, or it is something else.
@@ -25,6 +25,10 @@ def read_json(path: Path, longest: int = LONGEST, deepest: int = DEEPEST) -> Any
         raise UserError(f"{path}: cannot be read as JSON ({printable(str(error))})") from error
     if _deeper(value, deepest):
         raise UserError(f"{path}: has more than {deepest} levels; is it another file's name?")
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise UserError(f"{path}: holds a number that is not finite, or a text that is none ({error})") from error
     return value
 
 

@@ -202,7 +202,17 @@ def test_configurations_that_do_not_fit(folder: Path, changes: dict[str, Any], s
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[" * 100_000, "[]", '{"format": 1, "format": 1}', '{"a": NaN}', '{"a":' * 60 + "1" + "}" * 60]
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        "[]",
+        '{"format": 1, "format": 1}',
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"a":' * 60 + "1" + "}" * 60,
+    ],
 )
 def test_configurations_that_are_none(folder: Path, text: str) -> None:
     (folder / CONFIG).write_text(text)

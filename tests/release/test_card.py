@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modules.description import Description
-from release.card import card
+from release.card import card, lessons
 from release.scores import kept_scores, scores_of
 from release.taught import Image, Taught
 from results.rows import append_results, names_cell
@@ -101,6 +101,11 @@ def test_classes_steps_and_limits() -> None:
     assert "crops of 160 pixels" in text and "Of naïve cow it saw no outlines" in text
     assert "Fewer than 50 web images taught it naïve cow" in text and "No test image showed dog" in text
     assert "| mean IoU of all classes | 43.2 |" in text and "| dog | - |" in text
+
+
+def test_odd_histories() -> None:
+    history = ({"step": []}, {"step": 0, "date": 3, "from": ["x"]}, {})
+    assert lessons(replace(DESCRIPTION, history=history)) == [("3", "['x']"), ("not recorded", "image labels")]
 
 
 def test_web_images_and_their_licences() -> None:
