@@ -141,7 +141,7 @@ def test_what_is_in_the_way_is_left_alone(ckpt: Path, tmp_path: Path) -> None:
         exported("--model", out, "--out", f"{out}/../out")
 
 
-@pytest.mark.parametrize("model", ["nothing.pth", "hub:no name", "smp:nothing", "here"])
+@pytest.mark.parametrize("model", ["nothing.pth", "hub:no name", "torchvision:nothing", "here"])
 def test_models_that_are_none(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
