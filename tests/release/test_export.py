@@ -111,7 +111,8 @@ def test_a_released_folder_is_released_again(ckpt: Path, tmp_path: Path) -> None
     config = json.loads((first / CONFIG).read_text()) | {"scores": scores}
     (first / CONFIG).write_text(json.dumps(config))
     assert exported("--model", first, "--out", second) == 0
-    assert read_config(second) == config and (second / WEIGHTS).read_bytes() == (first / WEIGHTS).read_bytes()
+    assert read_config(second) == config
+    same_logits(first, second)
     assert [image.author for image in read_table(second / FILE)] == ["Ann", ""]
     card = (second / CARD).read_text(encoding="utf-8")
     assert 'license: "cc0-1.0"' in card and "| star | 25.0 |" in card and "1 of them come without a licence" in card
