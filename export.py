@@ -68,7 +68,7 @@ if __name__ == "__main__":
         run(
             lambda: main(get_argparser().parse_args()),
             "export.py",
-            stopped="nothing is half written",
+            stopped="the same command writes the folder",
             level=logging.WARNING,
         )
     )

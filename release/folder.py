@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from segmentation_module import Segmenter, load_segmenter
 from utils.errors import UserError
 from utils.json_files import read_json
 from utils.whole import claimed
+
+LOG = logging.getLogger("webwilss")
+# Other forms of the weights.
+FORMS = ("model.onnx", "model.pt2")
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,10 @@ def write(
     licence: str | None = None,
     name: str | None = None,
 ) -> None:
-    """Write a released folder with its card (``modules.released.write_released``); its name is the folder's unless ``name`` is given."""
+    """Write a released folder with its card (``modules.released.write_released``), which calls it ``name``, else as the folder is called.
+
+    Other forms of an earlier release's weights go, which is told: they may be of another model.
+    """
     description, normalisation = public(segmenter.description), segmenter.normalisation
     text = card(
         description,
@@ -104,7 +112,11 @@ def write(
         "licence": licence,
         "scores": scores,
     }
-    write_released(out, description, segmenter.model.state_dict(), extra, {CARD: text, web_images.FILE: taught.table()})
+    for file in FORMS:
+        if (out / file).exists():
+            LOG.warning("%s: is of an earlier release and goes", out / file)
+    texts = dict.fromkeys(FORMS) | {CARD: text, web_images.FILE: taught.table()}
+    write_released(out, description, segmenter.model.state_dict(), extra, texts)
 
 
 def check_out(out: Path, model: str = "") -> None:
