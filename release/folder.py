@@ -51,6 +51,7 @@ def release(
     manifests: Sequence[Path] = (),
     licence: str | None = None,
     logs: Path | None = None,
+    scored: bool = True,
     settings: AdoptSettings | None = None,
 ) -> Released:
     """Write MODEL to ``out`` with its card and the table of its web images.
@@ -58,9 +59,10 @@ def release(
     Args:
         model: as for ``segmentation_module.load_segmenter``.
         out: a folder that is missing, or that an earlier release may have filled.
-        manifests: of web images that taught it, besides those that it says itself.
+        manifests: of web images that taught it, besides those that it says itself; tables of released folders, too.
         licence: of the weights; that of a released folder is kept.
         logs: where the results of its run are; by default where it says itself.
+        scored: whether the card has scores; False where the masks that they were made on are no truth.
         settings: of models of other libraries.
 
     Raises:
@@ -70,9 +72,10 @@ def release(
     segmenter = load_segmenter(model, device="cpu", settings=settings)
     before = read_config(Path(model)) if is_released(Path(model)) else {}
     taught = web_images.of_model(model, segmenter.description, manifests)
-    if before and logs is None:
+    scores = None
+    if scored and before and logs is None:
         scores = kept_scores(before.get("scores"), f"{model}/{CONFIG}")
-    else:
+    elif scored:
         scores = scores_of(segmenter.description, logs)
     if licence is None and isinstance(before.get("licence"), str):
         licence = before["licence"]

@@ -231,4 +231,6 @@ def test_a_step_starts_from_a_released_folder(small_shapes: Path, tmp_path: Path
     assert description.history[0] == DESCRIPTION.history[0] and description.history[1]["step"] == 1
     scores = read_config(tmp_path / "out")["scores"]
     assert 0 <= scores["all"] <= 1 and set(scores["classes"]) == set(description.class_names)
+    exported("--model", tmp_path / "out", "--out", tmp_path / "unscored", "--no_scores")
+    assert read_config(tmp_path / "unscored")["scores"] is None
     assert is_released(tmp_path / "out") and weights["cls.1.weight"].shape[0] == 3
