@@ -84,7 +84,7 @@ def _sizes(segmenter: Segmenter, form: Form, smallest: tuple[int, int]) -> list[
         return [(count, *form.size) for count in (1, 2, 3)]
     network = segmenter.description.network
     window = network["pooling"] * network["output_stride"] if "pooling" in network else SIDE
-    sizes = [(2, 97, 131), (1, window // 2 | 1, window * 3 // 4), (1, window + 33, window + 18)]
+    sizes = [(2, 97, 131), (1, window // 2 | 1, window * 3 // 4), (1, window + 33, window + 64)]
     return [(count, max(height, smallest[0]), max(width, smallest[1])) for count, height, width in sizes]
 
 

@@ -21,6 +21,8 @@ from utils.errors import UserError, reason
 
 # Of the images that the graph is drawn with: no multiple of anything, so that no size is taken for granted.
 EXAMPLE = (2, 193, 259)
+# A side that no image has.
+LARGEST = 2**31
 
 
 class AnySizeDeeplabV3(DeeplabV3):
@@ -96,7 +98,7 @@ ANY_SIZE: dict[type[nn.Module], type[nn.Module]] = {
 
 def for_any_size(network: nn.Module) -> nn.Module:
     """A copy of the network in evaluation, on the CPU and in float32, whose layers compute the same at every size."""
-    twin = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    twin = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     for layer in twin.modules():
         # The layers differ from their parents in forward alone.
         layer.__class__ = ANY_SIZE.get(type(layer), type(layer))
@@ -119,8 +121,8 @@ class Portable(nn.Module):
         super().__init__()
         self.form, self.network = form, for_any_size(segmenter.model)
         mean, std = segmenter.normalisation.tensors(torch.zeros(()))
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("std", std.clone())
         self.register_buffer("ids", segmenter.ids.cpu())
 
     def forward(self, images: Tensor) -> Tensor:
@@ -159,7 +161,9 @@ def draw(segmenter: Segmenter, form: Form) -> Drawing:
         images, axes = torch.zeros(EXAMPLE[0], 3, height, width), (2, 3)
     free = {0: Dim.DYNAMIC} | ({axis: Dim.DYNAMIC for axis in axes} if form.size is None else {})
     try:
-        module = _export(Portable(segmenter, form), images, free).module()
+        first = _export(Portable(segmenter, form), images, free)
+        smallest = (height, width) if form.size else _smallest(first, axes)
+        module = first.module()
         folding = fold_norms(module)  # type: ignore[arg-type]
         program = _export(module, images, free)
     except Exception as error:  # The errors of torch.export have no common class.
@@ -172,7 +176,7 @@ def draw(segmenter: Segmenter, form: Form) -> Drawing:
         # Where in whose folders a line of code stands is nobody's business.
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack"):
             node.meta.pop(key, None)
-    return Drawing(program, folding, (height, width) if form.size else _smallest(program, axes))
+    return Drawing(program, folding, smallest)
 
 
 def _export(network: nn.Module, images: Tensor, free: dict[int, Any]) -> ExportedProgram:
@@ -182,7 +186,11 @@ def _export(network: nn.Module, images: Tensor, free: dict[int, Any]) -> Exporte
 
 
 def _smallest(program: ExportedProgram, axes: tuple[int, int]) -> tuple[int, int]:
+    """Height and width from which on a graph holds; ValueError where it ends somewhere."""
     (name,) = program.graph_signature.user_inputs
     shape = next(node for node in program.graph.nodes if node.name == name).meta["val"].shape
-    low = [int(program.range_constraints[shape[axis].node.expr].lower) for axis in axes]
-    return low[0], low[1]
+    ranges = [program.range_constraints[shape[axis].node.expr] for axis in axes]
+    for side, found in zip(("heights", "widths"), ranges, strict=True):
+        if found.upper < LARGEST:
+            raise ValueError(f"the network asks for the size of the image, and does something else for {side} above {found.upper}")
+    return int(ranges[0].lower), int(ranges[1].lower)
