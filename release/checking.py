@@ -39,7 +39,9 @@ class Check:
     def __str__(self) -> str:
         sizes = ", ".join(f"{b} of {h} x {w}" for b, h, w in self.images)
         logits = "" if self.error is None else f", logits within {self.error:.1e}"
-        return f"checked on images ({sizes}): the class of {100 * self.agreement:.2f} % of the pixels is the same{logits}"
+        return (
+            f"checked on images ({sizes}): the class of {100 * self.agreement:.2f} % of the pixels is the same{logits}"
+        )
 
 
 def check(
@@ -62,7 +64,7 @@ def check(
     for number, (count, height, width) in enumerate(images):
         pixels = _pictures(number, count, height, width)
         expected = segmenter.logits(pixels).cpu()
-        given = run(pixels.permute(0, 2, 3, 1).contiguous() if form.input == UINT8 else pixels.float() / 255)
+        given = run(pixels.permute(0, 2, 3, 1).contiguous() if form.pixels == UINT8 else pixels.float() / 255)
         if LOGITS in given:
             difference = (given[LOGITS] - expected).abs().max() / expected.abs().max().clamp(min=1)
             # A maximum with NaN says nothing.
@@ -70,7 +72,9 @@ def check(
         ids = given[IDS] if IDS in given else segmenter.ids.cpu()[given[LOGITS].argmax(dim=1)]
         agreement = min(agreement, float((ids == segmenter.labels(expected).cpu()).float().mean()))
     if agreement < AGREEMENT or (error is not None and error > TOLERANCE):
-        far = "" if error is None else f", logits differ by {error:.1e} of the greatest (at most {TOLERANCE} is allowed)"
+        far = (
+            "" if error is None else f", logits differ by {error:.1e} of the greatest (at most {TOLERANCE} is allowed)"
+        )
         raise UserError(
             f"{path}: not written, since it would not compute what {segmenter.where} does: only {100 * agreement:.2f} % of the "
             f"pixels have the same class ({100 * AGREEMENT} % are needed){far}"

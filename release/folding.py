@@ -19,7 +19,13 @@ ATEN = torch.ops.aten
 CONVOLUTIONS = {ATEN.conv2d.default, ATEN.conv2d.padding}
 ADDITIONS = {ATEN.add.Tensor, ATEN.add_.Tensor}
 # Their output is their input when nothing is trained.
-PASSING = {ATEN.dropout.default, ATEN.dropout_.default, ATEN.feature_dropout.default, ATEN.clone.default, ATEN.contiguous.default}
+PASSING = {
+    ATEN.dropout.default,
+    ATEN.dropout_.default,
+    ATEN.feature_dropout.default,
+    ATEN.clone.default,
+    ATEN.contiguous.default,
+}
 # What else normalises, by the name that the count tells. Its statistics are of the image, so it stays.
 OTHERS = {
     ATEN.layer_norm.default: "layer norm",

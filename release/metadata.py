@@ -27,9 +27,9 @@ def metadata(segmenter: Segmenter, form: Form, smallest: tuple[int, int]) -> dic
         "std": list(normalisation.std),
         "sizes": {"height": height, "width": width, "exactly": form.size is not None},
     }
-    scale = "uint8 (B, H, W, 3)" if form.input == UINT8 else "float32 (B, 3, H, W) in [0, 1]"
+    scale = "uint8 (B, H, W, 3)" if form.pixels == UINT8 else "float32 (B, 3, H, W) in [0, 1]"
     return {
         **{name: json.dumps(value, ensure_ascii=False) for name, value in values.items()},
         "input": f"images: RGB, {scale}; normalised inside",
-        "output": form.output,
+        "output": form.answer,
     }

@@ -65,7 +65,12 @@ def _convert(program: ExportedProgram, form: Form, where: str) -> Any:
     try:
         with _quiet():
             converted = torch.onnx.export(
-                program, dynamo=True, input_names=[IMAGES], output_names=[form.output], opset_version=OPSET, verbose=False
+                program,
+                dynamo=True,
+                input_names=[IMAGES],
+                output_names=[form.answer],
+                opset_version=OPSET,
+                verbose=False,
             )
         assert converted is not None
         model = converted.model_proto
@@ -73,11 +78,13 @@ def _convert(program: ExportedProgram, form: Form, where: str) -> Any:
     except Exception as error:  # The exporter's errors have no common class.
         raise UserError(f"{where}: the exporter of ONNX cannot write its graph ({reason(error)})") from error
     if size > MOST_BYTES:
-        raise UserError(f"{where}: {size / 2**30:.1f} GiB, and an ONNX file ends at 2 GiB; --format pt2 has no such end")
+        raise UserError(
+            f"{where}: {size / 2**30:.1f} GiB, and an ONNX file ends at 2 GiB; --format pt2 has no such end"
+        )
     graph = model.graph
     names = ("batch", "height", "width")
-    for value, axes in ((graph.input[0], (0, 1, 2) if form.input == UINT8 else (0, 2, 3)),
-                        (graph.output[0], (0, 1, 2) if form.output == IDS else (0, 2, 3))):  # fmt: skip
+    for value, axes in ((graph.input[0], (0, 1, 2) if form.pixels == UINT8 else (0, 2, 3)),
+                        (graph.output[0], (0, 1, 2) if form.answer == IDS else (0, 2, 3))):  # fmt: skip
         dimensions = value.type.tensor_type.shape.dim
         for axis, name in zip(axes, names, strict=True):
             if not dimensions[axis].HasField("dim_value"):
@@ -106,8 +113,8 @@ def _quiet() -> Iterator[None]:
 def _runner(packages: dict[str, Any], content: bytes, form: Form) -> Any:
     """Images -> outputs, in onnxruntime on the CPU; logits too where the file gives class ids, which are their greatest."""
     onnx, onnxruntime = packages["onnx"], packages["onnxruntime"]
-    outputs = [form.output]
-    if form.output == IDS:
+    outputs = [form.answer]
+    if form.answer == IDS:
         model = onnx.load_from_string(content)
         *_, greatest = (node for node in model.graph.node if node.op_type == "ArgMax")
         model.graph.output.append(onnx.helper.make_tensor_value_info(greatest.input[0], onnx.TensorProto.FLOAT, None))
@@ -117,6 +124,6 @@ def _runner(packages: dict[str, Any], content: bytes, form: Form) -> Any:
 
     def run(images: Tensor) -> dict[str, Tensor]:
         values = session.run(outputs, {IMAGES: images.numpy()})
-        return {name: torch.from_numpy(value) for name, value in zip((form.output, LOGITS), values, strict=False)}
+        return {name: torch.from_numpy(value) for name, value in zip((form.answer, LOGITS), values, strict=False)}
 
     return run

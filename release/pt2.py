@@ -40,7 +40,7 @@ def export(segmenter: Segmenter, path: Path, form: Form) -> tuple[Drawing, Check
 
         def run(images: Tensor) -> dict[str, Tensor]:
             with torch.no_grad():
-                return {form.output: module(images)}
+                return {form.answer: module(images)}
 
         done = check(run, segmenter, form, drawing.smallest, path)
     return drawing, done

@@ -84,7 +84,9 @@ class AnySizeAdopted(AdoptedSegmentationModule):
     def _fitted(self, images: Tensor) -> Tensor:
         if self.size is not None or self.multiple == 1:
             return super()._fitted(images)
-        height, width = ((side + self.multiple - 1) // self.multiple * self.multiple - side for side in images.shape[-2:])
+        height, width = (
+            (side + self.multiple - 1) // self.multiple * self.multiple - side for side in images.shape[-2:]
+        )
         return F.pad(images, (0, width, 0, height), mode="replicate")
 
 
@@ -127,10 +129,10 @@ class Portable(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Class ids (B, H, W) uint8, or logits (B, C, H, W)."""
-        if self.form.input == UINT8:
+        if self.form.pixels == UINT8:
             images = images.permute(0, 3, 1, 2).float() / 255
         logits: Tensor = self.network((images - self.mean) / self.std).logits
-        return logits if self.form.output == LOGITS else self.ids[logits.argmax(dim=1)]
+        return logits if self.form.answer == LOGITS else self.ids[logits.argmax(dim=1)]
 
 
 @dataclass(frozen=True)
@@ -155,11 +157,11 @@ def draw(segmenter: Segmenter, form: Form) -> Drawing:
         UserError: torch.export cannot draw it: for images of every size (``--size`` may help), or at all.
     """
     height, width = form.size or EXAMPLE[1:]
-    if form.input == UINT8:
+    if form.pixels == UINT8:
         images, axes = torch.zeros(EXAMPLE[0], height, width, 3, dtype=torch.uint8), (1, 2)
     else:
         images, axes = torch.zeros(EXAMPLE[0], 3, height, width), (2, 3)
-    free = {0: Dim.DYNAMIC} | ({axis: Dim.DYNAMIC for axis in axes} if form.size is None else {})
+    free = {0: Dim.DYNAMIC} | (dict.fromkeys(axes, Dim.DYNAMIC) if form.size is None else {})
     try:
         first = _export(Portable(segmenter, form), images, free)
         smallest = (height, width) if form.size else _smallest(first, axes)
@@ -192,5 +194,7 @@ def _smallest(program: ExportedProgram, axes: tuple[int, int]) -> tuple[int, int
     ranges = [program.range_constraints[shape[axis].node.expr] for axis in axes]
     for side, found in zip(("heights", "widths"), ranges, strict=True):
         if found.upper < LARGEST:
-            raise ValueError(f"the network asks for the size of the image, and does something else for {side} above {found.upper}")
+            raise ValueError(
+                f"the network asks for the size of the image, and does something else for {side} above {found.upper}"
+            )
     return int(ranges[0].lower), int(ranges[1].lower)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,16 +14,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
-from modules.adopted import adopt
-from modules.adopted.settings import AdoptSettings
+import export
+import segmentation_module
+from modules.adopted.parts import Parts
 from modules.deeplab import DeeplabV3
+from modules.description import Description
+from modules.released import write_released
 from release import pt2, tracing
 from release.checking import check
-from release.forms import FLOAT, IDS, LOGITS, UINT8, Form
+from release.forms import FLOAT, LOGITS, UINT8, Form
 from release.tracing import AnySizeDeeplabV3, for_any_size
-from segmentation_module import Segmenter
+from segmentation_module import AdoptedSegmentationModule, Segmenter
+from tests.conftest import ROOT
 from tests.release.segmenters import NAMES, segmenter, stir
 from utils import distributed
 from utils.errors import UserError
@@ -41,11 +50,21 @@ def asked() -> Segmenter:
 
 @pytest.fixture(scope="module")
 def ids_file(asked: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("files") / "tiny.onnx"
-    drawing, done = onnx_files.export(asked, path, Form())
-    assert drawing.folding.folded == 15 and not drawing.folding.left
-    assert drawing.smallest == (17, 17) and done.agreement >= 0.999 and done.error is not None
-    return path
+    """What export.py writes of a released folder."""
+    folder = tmp_path_factory.mktemp("files")
+    write_released(folder / "tiny", asked.description, asked.model.state_dict())
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        assert exported("--model", folder / "tiny", "--format", "onnx", "--out", folder / "tiny.onnx") == 0
+    first, second, third, last = told.getvalue().splitlines()
+    assert first == "15 norms folded into convolutions, 0 left"
+    assert second == "Takes uint8 images of 17 x 17 pixels and larger, gives ids"
+    assert third.startswith("Was checked on images (2 of 97 x 131, 1 of 33 x 48, 1 of 97 x 128): the class of ")
+    assert "pixels is the same, logits within" in third and last == f"Written to {folder / 'tiny.onnx'}"
+    return folder / "tiny.onnx"
+
+
+def exported(*line: str | Path) -> int:
+    return export.main(export.get_argparser().parse_args(list(map(str, line))))
 
 
 def pictures(count: int, height: int, width: int) -> torch.Tensor:
@@ -129,9 +148,7 @@ def test_files_of_torch_export(asked: Segmenter, tmp_path: Path) -> None:
         assert not any(str(tracing.__file__).encode() in file.read(name) for name in file.namelist())
 
 
-def test_a_file_that_differs_is_not_written(
-    asked: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_differs_is_not_written(asked: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "wrong.pt2"
     path.write_bytes(b"before")
     monkeypatch.setattr(tracing.AnySizeDeeplabV3, "_pool", lambda self, x: 0 * x)
@@ -158,6 +175,78 @@ def test_sizes_are_checked() -> None:
         Form(size=(0, 5))
 
 
+@pytest.mark.parametrize(("line", "message"), [
+    (["--format", "onnx", "--licence", "mit", "--private"], "--licence, --private: of no use with --format onnx"),
+    (["--answer", "logits", "--size", "5", "5"], "--answer, --size: of no use with --format released"),
+    (["--format", "pt2"], "is a folder; name a file for --format pt2, as .*model.pt2"),
+])  # fmt: skip
+def test_what_a_format_has_no_use_for_is_refused(line: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        exported("--model", "x.pth", "--out", tmp_path, *line)
+
+
+def test_the_example_runs_a_file(asked: Segmenter, ids_file: Path, tmp_path: Path) -> None:
+    """With onnxruntime, Pillow and NumPy alone, from anywhere."""
+    pixels = pictures(1, 60, 83)
+    Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).save(tmp_path / "image.png")
+    script = ROOT / "examples" / "run_onnx.py"
+    packages = {
+        line.split()[1].partition(".")[0]
+        for line in script.read_text().splitlines()
+        if line.startswith(("import", "from"))
+    }
+    assert packages == {"json", "sys", "numpy", "onnxruntime", "PIL"}
+    line = [sys.executable, str(script), str(ids_file), "image.png", "mask.png"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "mask.png") as mask:
+        assert mask.mode == "P" and mask.getpalette()[21:24] == [128, 128, 128]
+        found = np.asarray(mask)
+    expected = asked.labels(asked.logits(pixels))[0].numpy()
+    assert (found == expected).mean() >= 0.999
+    assert [text.partition(":")[0] for text in done.stdout.splitlines()] == list(NAMES)
+
+
+class Maps(nn.Module):
+    """A body that halves the size twice, in sides that are multiples of 4 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(3, 6, 2, 2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 2, 2))
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [self.down(images)]
+
+
+class Last(nn.Module):
+    """A head that knows what is on the left."""
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        return maps[-1].cumsum(-1).relu()
+
+
+@pytest.mark.parametrize("size", [None, [24, 40]])
+def test_adopted_networks(size: list[int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sides are padded to multiples, or brought to the one size that the network takes; blue first, softmax turned."""
+    network = {
+        "library": "smp", "architecture": {}, "outputs": "softmax", "background": "own", "bgr": True, "multiple": 4, "size": size,
+        "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4],
+    }  # fmt: skip
+    torch.manual_seed(0)
+    description = Description(network, ((0, 1, 2), (7,)), NAMES, binary=True)
+    model = AdoptedSegmentationModule(Parts(Maps(), Last(), nn.Conv2d(8, 3, 1), 8), description)
+    monkeypatch.setattr(segmentation_module, "make_segmenter", lambda _: model)
+    asked = Segmenter(description, stir(model).state_dict(), distributed.start("cpu"), "smp:tiny")
+    path = tmp_path / "adopted.onnx"
+    drawing, done = onnx_files.export(asked, path, Form(FLOAT, LOGITS))
+    assert drawing.folding.folded == 1 and done.error is not None and done.error < 1e-5
+    session = ort.InferenceSession(path)
+    for count, height, width in ((1, 33, 47), (2, 24, 40), (1, 130, 21)):
+        images = pictures(count, height, width)
+        (found,) = session.run(None, {"images": images.numpy().astype(np.float32) / 255})
+        np.testing.assert_allclose(found, asked.logits(images).numpy(), rtol=1e-4, atol=1e-4)
+
+
 class Stubborn(nn.Module):
     """A network that asks whether an image is wide."""
 
@@ -174,6 +263,8 @@ class Stubborn(nn.Module):
 def test_a_network_of_some_sizes_alone_is_refused_with_advice(tmp_path: Path) -> None:
     asked = segmenter()
     asked.model = Stubborn(asked.model)
-    with pytest.raises(UserError, match=r"tiny\.pth: torch\.export cannot draw .* every size; --size H W draws it .* widths above 300"):
+    with pytest.raises(
+        UserError, match=r"tiny\.pth: torch\.export cannot draw .* every size; --size H W draws it .* widths above 300"
+    ):
         pt2.export(asked, tmp_path / "x.pt2", Form())
     assert not list(tmp_path.iterdir())
