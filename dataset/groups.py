@@ -108,11 +108,27 @@ def stated_sizes(members: Sequence[Member]) -> list[tuple[int, int]]:
         return list(pool.map(lambda member: stated_size(member.image), members))
 
 
-def groups_of(members: Sequence[Member], batch_size: int) -> list[list[Member]]:
-    """``members`` in groups of at most ``batch_size`` images of the same stated size."""
+def groups_of(
+    members: Sequence[Member],
+    batch_size: int,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    most_pixels: int | None = None,
+) -> list[list[Member]]:
+    """``members`` in groups of the same stated size.
+
+    Args:
+        members: what has an image.
+        batch_size: images of a group, at most.
+        sizes: of ``stated_sizes``, where they have been read.
+        most_pixels: of all images of a group together, at most; an image alone may have more.
+    """
     by_size: dict[tuple[int, int], list[Member]] = {}
-    for size, member in zip(stated_sizes(members), members, strict=True):
+    for size, member in zip(stated_sizes(members) if sizes is None else sizes, members, strict=True):
         by_size.setdefault(size, []).append(member)
-    return [
-        alike[at : at + batch_size] for _, alike in sorted(by_size.items()) for at in range(0, len(alike), batch_size)
-    ]
+    groups = []
+    for (width, height), alike in sorted(by_size.items()):
+        most = batch_size
+        if most_pixels is not None:
+            most = max(1, min(batch_size, most_pixels // max(1, width * height)))
+        groups += [alike[at : at + most] for at in range(0, len(alike), most)]
+    return groups

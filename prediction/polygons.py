@@ -49,7 +49,11 @@ def _corners(region: NDArray[np.bool_]) -> NDArray[np.int64]:
         for number, pixel in enumerate(pixels):
             right, down = number % 2, number // 2
             # Edges lie on the sides of the one pixel that differs from its neighbours.
-            for corner, below in (((total == 1) & pixel, down), ((total == 3) & ~pixel, 1 - down), (saddle & pixel, down)):
+            for corner, below in (
+                ((total == 1) & pixel, down),
+                ((total == 3) & ~pixel, 1 - down),
+                (saddle & pixel, down),
+            ):
                 y, x = np.nonzero(corner)
                 flags = [np.full_like(x, flag) for flag in (right, down, int(right == below))]
                 found.append(np.stack([x, y + top, *flags], axis=1))
@@ -98,8 +102,7 @@ def _simple(ring: Ring) -> list[Ring]:
 
 def area(ring: Ring) -> float:
     """Signed area by the shoelace formula, square pixels."""
-    x, y = np.array(ring, np.int64).T
-    return int((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) / 2
+    return sum(x * y2 - x2 * y for (x, y), (x2, y2) in zip(ring, [*ring[1:], ring[0]], strict=True)) / 2
 
 
 def _nested(rings: list[Ring], width: int) -> list[list[Ring]]:

@@ -55,7 +55,7 @@ def spans(length: int, tile: int, overlap: int) -> list[Span]:
     Raises:
         ValueError: the overlap is too large for the tile.
     """
-    if not 1 <= overlap or tile < least_tile(overlap):
+    if overlap < 1 or tile < least_tile(overlap):
         raise ValueError(f"tiles of {tile} pixels cannot overlap by {overlap}")
     if length <= tile + ALIGN - 1:
         return [Span(0, length, 0, length, length)]
@@ -91,7 +91,12 @@ class Piece:
 
 
 def blended(
-    size: tuple[int, int], look: Callable[[int, int, int, int], Tensor], *, tile: int, overlap: int, folder: Path | None = None
+    size: tuple[int, int],
+    look: Callable[[int, int, int, int], Tensor],
+    *,
+    tile: int,
+    overlap: int,
+    folder: Path | None = None,
 ) -> Iterator[Piece]:
     """The blended logits of an image, piece by piece; the pieces cover it once.
 
@@ -122,9 +127,9 @@ def blended(
                 part = part[..., :finished]
                 channels = part.shape[1]
                 if r:
-                    part[..., :rise, :] += _read(file, channels * rise * column.begin, (1, channels, rise, finished)).to(
-                        part.device
-                    )
+                    part[..., :rise, :] += _read(
+                        file, channels * rise * column.begin, (1, channels, rise, finished)
+                    ).to(part.device)
                 yield Piece(row.begin, column.begin, part[..., : row.done - row.begin, :])
                 fall = row.end - row.done
                 if fall:
@@ -140,5 +145,3 @@ def _read(file: IO[bytes], place: int, shape: tuple[int, ...]) -> Tensor:
     file.seek(4 * place)
     values = np.frombuffer(bytearray(file.read(4 * int(np.prod(shape)))), np.float32)
     return torch.from_numpy(values).view(shape)
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def filled(shape: tuple[int, int], rings: list[list[tuple[int, int]]]) -> np.nda
     """The pixels whose centre is inside by the even-odd rule, one ring after the other, one edge after the other."""
     inside = np.zeros(shape, bool)
     for ring in rings:
-        for (x, y), (x2, y2) in zip(ring[:-1], ring[1:], strict=True):
+        for (x, y), (x2, y2) in pairwise(ring):
             if x == x2:
                 inside[min(y, y2) : max(y, y2), x:] ^= True
     return inside
@@ -68,7 +70,7 @@ def test_rings_are_simple_and_turn_as_promised(seed: int) -> None:
         assert area(outline[:-1]) > 0 and all(area(hole[:-1]) < 0 for hole in holes)
         for ring in (outline, *holes):
             assert ring[0] == ring[-1] and len(set(ring[:-1])) == len(ring) - 1, "a ring meets no place twice"
-            assert all((x == x2) != (y == y2) for (x, y), (x2, y2) in zip(ring[:-1], ring[1:], strict=True))
+            assert all((x == x2) != (y == y2) for (x, y), (x2, y2) in pairwise(ring))
 
 
 def test_a_ring_in_a_ring() -> None:
@@ -82,7 +84,9 @@ def test_a_ring_in_a_ring() -> None:
     assert [set(ring) for ring in inner] == [{(4, 4), (5, 4), (5, 5), (4, 5)}]
 
 
-@pytest.mark.parametrize("region", [np.zeros((4, 5), bool), np.zeros((0, 5), bool), np.ones((1, 1), bool), np.ones((3, 4), bool)])
+@pytest.mark.parametrize(
+    "region", [np.zeros((4, 5), bool), np.zeros((0, 5), bool), np.ones((1, 1), bool), np.ones((3, 4), bool)]
+)
 def test_all_and_nothing(region: np.ndarray) -> None:
     found = polygons(region)
     assert len(found) == int(region.any()) and all(len(polygon) == 1 for polygon in found)

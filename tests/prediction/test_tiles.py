@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ def test_spans_cover_an_axis_once(overlap: int, extra: int) -> None:
             total[span.begin : span.end] += weights(along, number)
         assert torch.allclose(total, torch.ones(length), atol=1e-6)
         assert [span.begin for span in along] == [0, *(span.done for span in along[:-1])] and along[-1].done == length
-        for before, after in zip(along, along[1:], strict=False):
+        for before, after in pairwise(along):
             assert before.end - before.done == overlap and after.begin == before.done
             assert before.end <= after.done, "no pixel belongs to three tiles"
 
@@ -79,7 +81,11 @@ def test_tiles_see_the_grid_of_the_whole_image() -> None:
 
     def look(left: int, top: int, right: int, bottom: int) -> Tensor:
         with torch.no_grad():
-            maps = net(torch.nn.functional.pad(image[..., top:bottom, left:right], (0, -(right - left) % 32, 0, -(bottom - top) % 32)))
+            maps = net(
+                torch.nn.functional.pad(
+                    image[..., top:bottom, left:right], (0, -(right - left) % 32, 0, -(bottom - top) % 32)
+                )
+            )
         return maps.repeat_interleave(32, -1).repeat_interleave(32, -2)[..., : bottom - top, : right - left]
 
     pieces = [Piece(p.top, p.left, p.logits.clone()) for p in blended((608, 416), look, tile=160, overlap=32)]
