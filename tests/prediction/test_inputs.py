@@ -51,7 +51,9 @@ def test_folders_files_and_patterns(folder: Path, tmp_path: Path) -> None:
     found = listed(folder, out=out)
     assert names(found) == ["a", "b", "sub/c", "sub/deep/d"]
     assert found.notes == [f"{folder}: 1 files are no image or video by name and are left out: notes.txt"]
-    assert names(listed(folder / "b.jpg", folder / "notes.txt", out=out)) == ["b", "notes.txt"], "what is named is tried"
+    assert names(listed(folder / "b.jpg", folder / "notes.txt", out=out)) == ["b", "notes.txt"], (
+        "what is named is tried"
+    )
     assert names(listed(f"{folder}/**/*.[tw]*", out=out)) == ["sub/c", "sub/deep/d"]
     assert names(listed(f"{folder}/*", out=out)) == ["a", "b"]
     found = listed(folder / "b.jpg", folder, f"{folder}/*.jpg", out=out)
@@ -129,11 +131,15 @@ def test_frames(tmp_path: Path) -> None:
 def test_a_video_without_its_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clip.MP4").write_bytes(b"film")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"clip\.MP4: videos need the package imageio-ffmpeg; pip install -e \.\[video\]"):
+    with pytest.raises(
+        UserError, match=r"clip\.MP4: videos need the package imageio-ffmpeg; pip install -e \.\[video\]"
+    ):
         listed(tmp_path / "clip.MP4", out=tmp_path / "out")
 
 
-@pytest.mark.skipif(importlib.util.find_spec(video.PLUGIN) is None, reason="imageio-ffmpeg (extra video) is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec(video.PLUGIN) is None, reason="imageio-ffmpeg (extra video) is not installed"
+)
 def test_films(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     with video.overlay_writer(path, 0.1) as put:
