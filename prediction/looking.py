@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from dataset.groups import pixels
 from prediction.probabilities import ProbabilityFile
+from prediction.scratch import ImageOnDisk
 from prediction.tiles import blended, least_tile
 from segmentation_module import Segmenter
 from tasks import IGNORE
@@ -111,11 +110,11 @@ class Looker:
         return [Seen(*fields) for fields in zip(masks, means, own, strict=True)]
 
     @torch.inference_mode()
-    def look_in_tiles(self, image: Image.Image, scratch: Path, probabilities: Path | None) -> Seen:
-        """What is seen in a large RGB image; memory grows by its mask alone.
+    def look_in_tiles(self, image: ImageOnDisk, scratch: Path, probabilities: Path | None) -> Seen:
+        """What is seen in a large image; memory grows by its mask alone.
 
         Args:
-            image: the image, of which tiles are copied.
+            image: the image.
             scratch: folder for what waits on the disk meanwhile.
             probabilities: where they are written; None where they are not wanted.
         """
@@ -124,7 +123,7 @@ class Looker:
         total = 0.0
 
         def look(left: int, top: int, right: int, bottom: int) -> Tensor:
-            return self._logits(pixels(image.crop((left, top, right, bottom)))[None])
+            return self._logits(image.window(left, top, right, bottom)[None])
 
         pieces = blended(image.size, look, tile=self.settings.tile, overlap=self.settings.overlap, folder=scratch)
         description = self.segmenter.description

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -90,21 +89,3 @@ def test_tiles_see_the_grid_of_the_whole_image() -> None:
 
     pieces = [Piece(p.top, p.left, p.logits.clone()) for p in blended((608, 416), look, tile=160, overlap=32)]
     assert torch.allclose(whole((608, 416), pieces), look(0, 0, 608, 416), atol=1e-5)
-
-
-def test_one_tile_waits_in_memory() -> None:
-    """Between two pieces nothing lies there but the last tile and the right edge that it shares."""
-    import tracemalloc
-
-    def peak(side: int) -> float:
-        def look(left: int, top: int, right: int, bottom: int) -> Tensor:
-            return torch.from_numpy(np.zeros((1, 4, bottom - top, right - left), np.float32))
-
-        tracemalloc.start()
-        for _ in blended((side, side), look, tile=160, overlap=32):
-            pass
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most / (4 * 4 * 160 * 160)
-
-    assert peak(2000) < 1.3 * peak(600)
