@@ -36,7 +36,7 @@ class LookSettings:
         threshold: pixels whose class is less probable than this become 255.
         max_side: larger images are looked at with their longer side of so many pixels; 0 looks at all as they are.
         tile: side of the tiles that images of more than ``WHOLE`` times their pixels are looked at in; 0 looks at all whole.
-        overlap: pixels over which neighbouring tiles fade into each other.
+        overlap: pixels that neighbouring tiles share, at least; over half of them they fade into each other.
         precision: arithmetic of the network.
     """
 
@@ -52,7 +52,7 @@ class LookSettings:
         if self.tile and not 1 <= self.overlap <= (self.tile - least_tile(0)) // 3:
             least = least_tile(max(1, self.overlap))
             raise UserError(
-                f"--tile {self.tile}: tiles that fade over {self.overlap} pixels are at least {least} wide; give a larger "
+                f"--tile {self.tile}: tiles that share {self.overlap} pixels are at least {least} wide; give a larger "
                 "--tile or another --tile_overlap"
             )
 

@@ -25,7 +25,7 @@ class ImageOnDisk:
 
     def __init__(self, image: Image.Image, folder: Path) -> None:
         self.size = image.size
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         for top in range(0, image.height, ROWS):
             strip = image.crop((0, top, image.width, min(image.height, top + ROWS)))
             self._file.write(np.asarray(strip).tobytes())

@@ -366,7 +366,7 @@ def test_a_full_disk(
         (["{empty}"], "empty: holds no image or video"),
         (["{photos}", "--threshold", "1"], "--threshold 1.0: a number from 0 to below 1 is needed"),
         (["{photos}", "--scales", "0"], "--scales: numbers above 0 are needed"),
-        (["{photos}", "--tile", "64"], "--tile 64: tiles that fade over 16 pixels are at least 112 wide"),
+        (["{photos}", "--tile", "64"], "--tile 64: tiles that share 16 pixels are at least 112 wide"),
         (["{photos}", "--batch_size", "0"], "--batch_size needs at least 1"),
         (["{photos}", "--out", "{photos}/out"], "lies in"),
         (["{photos}", "--out", "{file}"], "is a file; name a folder"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import sys
 from pathlib import Path
@@ -36,20 +35,18 @@ def in_tiles(looker: Looker, image: Image.Image, folder: Path, probabilities: Pa
         return looker.look_in_tiles(on_disk, folder, probabilities)
 
 
-@pytest.fixture(scope="module")
-def narrow(segmenter: Segmenter) -> Segmenter:
-    """The same, its widest context half a tile's overlap: convolutions that see 6 to 18 features away keep their middle tap."""
-    copied = copy.deepcopy(segmenter)
-    with torch.no_grad():
-        for convolution in copied.model.head.map_convs[1:]:
-            middle = convolution.weight[..., 1, 1].clone()
-            convolution.weight.zero_()
-            convolution.weight[..., 1, 1] = middle
-    return copied
+class Near:
+    """A network whose every pixel sees 24 pixels around it, zeros beyond the edges of what it is given, as convolutions do."""
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        colours = images.float() / 255 - 0.5
+        for window, padding in (((1, 49), (0, 24)), ((49, 1), (24, 0))):
+            colours = torch.nn.functional.avg_pool2d(colours, window, stride=1, padding=padding)
+        return torch.cat([colours, -colours, colours.mean(dim=1, keepdim=True)], dim=1)
 
 
 @torch.inference_mode()
-def blend(segmenter: Segmenter, image: Image.Image, settings: LookSettings) -> tuple[torch.Tensor, torch.Tensor]:
+def blend(segmenter: Segmenter | Near, image: Image.Image, settings: LookSettings) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (C, H, W) of tiles, and of the whole image."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     expected = segmenter.logits(pixels)
@@ -64,31 +61,34 @@ def blend(segmenter: Segmenter, image: Image.Image, settings: LookSettings) -> t
     return result[0], expected[0]
 
 
-def test_tiles_agree_with_the_whole_image(narrow: Segmenter, photos: list[Path], tmp_path: Path) -> None:
-    """On 99 % of the pixels, and where they do not, the whole image nearly does not either."""
-    image = mosaic(photos, (620, 450))
-    tiled, whole = blend(narrow, image, SMALL)
+def test_tiles_agree_with_the_whole_image(photos: list[Path]) -> None:
+    """Of a network that sees 24 pixels around, with 16 left out along the edges of tiles: on all but one pixel in a thousand."""
+    tiled, whole = blend(Near(), mosaic(photos, (620, 450)), SMALL)
     differs = tiled.argmax(0) != whole.argmax(0)
-    best = whole.topk(2, dim=0).values
-    margin = best[0] - best[1]
-    assert len(whole.argmax(0).unique()) >= 5 and float(differs.float().mean()) < 0.01
-    assert not differs.any() or margin[differs].mean() < 0.2 * margin.mean()
-    seen = in_tiles(Looker(narrow, SMALL), image, tmp_path)
-    assert np.array_equal(seen.mask, narrow.ids[tiled.argmax(0)].numpy())
+    assert len(whole.argmax(0).unique()) >= 5 and float(differs.float().mean()) < 0.001
+    assert float((tiled - whole).abs().max()) < 0.05 * float(whole.std())
 
 
-@pytest.mark.parametrize("wide", [False, True])
-def test_no_jump_at_seams(segmenter: Segmenter, narrow: Segmenter, photos: list[Path], wide: bool) -> None:
-    """Between neighbours the error changes as much at the ends of the fading as elsewhere; of a random head that sees far, too."""
+def test_the_more_tiles_see_the_more_they_agree(segmenter: Segmenter, photos: list[Path]) -> None:
+    """The hardest case: a head at random, whose widest convolution sees 288 pixels around, counts as much as its narrowest."""
     image = mosaic(photos, (620, 450))
-    tiled, whole = blend(segmenter if wide else narrow, image, SMALL)
+    shares = []
+    for tile in (256, 512):
+        tiled, whole = blend(segmenter, image, LookSettings(tile=tile, overlap=tile // 4))
+        shares.append(float((tiled.argmax(0) == whole.argmax(0)).float().mean()))
+    assert shares[0] > 0.4 and shares[1] > 0.9
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_no_jump_at_seams(segmenter: Segmenter, photos: list[Path], near: bool) -> None:
+    """Where fading begins and ends, neighbours differ from the whole image's no more than the image itself changes elsewhere."""
+    image = mosaic(photos, (620, 450))
+    tiled, whole = blend(Near() if near else segmenter, image, SMALL)
     along = spans(image.width, SMALL.tile, SMALL.overlap)
-    ends = sorted({place - 1 for span in along[1:] for place in (span.begin, span.begin + SMALL.overlap)})
+    ends = sorted({place - 1 for span in along[1:] for place in (span.begin, span.begin + SMALL.overlap // 2)})
     jumps = ((tiled - whole) / whole.std()).diff(dim=-1).abs()
-    at_ends, elsewhere = jumps[..., ends].mean(), jumps.mean()
-    assert len(ends) >= 4 and at_ends < 2 * elsewhere
     natural = (whole / whole.std()).diff(dim=-1).abs()
-    assert jumps[..., ends].max() < natural.max(), "no greater than what the image itself shows"
+    assert len(ends) >= 4 and jumps[..., ends].max() < (0.1 if near else 1) * natural.max()
 
 
 @pytest.mark.parametrize("settings", [{"flip": True}, {"scales": (0.5, 1.0)}, {"threshold": 0.5}])
@@ -125,7 +125,7 @@ def test_which_images_are_tiled() -> None:
     settings = LookSettings(tile=1024, overlap=256)
     assert not settings.in_tiles((2048, 1024)) and settings.in_tiles((2049, 1024))
     assert not LookSettings(tile=0).in_tiles((12000, 9000))
-    with pytest.raises(UserError, match=r"--tile 256: tiles that fade over 100 pixels are at least 364 wide"):
+    with pytest.raises(UserError, match=r"--tile 256: tiles that share 100 pixels are at least 364 wide"):
         LookSettings(tile=256, overlap=100)
     with pytest.raises(UserError, match=r"--tile 32"):
         LookSettings(tile=32, overlap=8)
@@ -163,10 +163,10 @@ def test_memory_grows_by_the_image_alone(segmenter: Segmenter, photos: list[Path
     """Five bytes a pixel, the decoded picture's four and the mask's one; logits of the whole would take 28."""
     looker = Looker(segmenter, SMALL)
     peaks = []
-    for size in ((700, 300), (700, 300), (1800, 800)):
+    for size in ((500, 300), (500, 300), (1300, 700)):
         image = mosaic(photos, size)
         reset()
         in_tiles(looker, image, tmp_path)
         peaks.append(peak())
-    more = (1800 * 800 - 700 * 300) / 2**20
-    assert peaks[2] - peaks[1] < 5 * more + 8 < 28 * more
+    more = (1300 * 700 - 500 * 300) / 2**20
+    assert peaks[2] - peaks[1] < 5 * more + 6 < 28 * more
