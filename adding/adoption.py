@@ -104,12 +104,12 @@ def write_checkpoint(description: Description, weights: Mapping[str, Any], out: 
         },
         "class_names": ["background", *description.class_names[1:]],
         "options": base_options(description) | where,
-        "network": description.network,
         "history": list(description.history),
         "finished": True,
         "model_state": dict(weights),
     }
-    checkpoint.save(out / BASE, state)
+    network = {"network": description.network} if description.adopted else {}
+    checkpoint.save(out / BASE, state | network)
 
 
 def base_options(description: Description) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from adding.files import image_files, link
 from adding.names import make_words, named_by_tags, told_unnamed
-from captions.vocabulary import match_class
+from captions.vocabulary import Vocabulary, match_class
 from dataset.files import shown
 from utils import manifest
 from utils.errors import UserError, shown_text
@@ -154,9 +154,8 @@ def write_candidates(
     Raises:
         UserError: no image of a class can be read.
     """
-    vocabulary, _ = make_words(new, old)
-    can = {"tags": lambda: named_by_tags(vocabulary), NO_CAPTIONER: set}.get(captioner, lambda: set(new))()
-    listed = Listed(Counter(dict.fromkeys(new, 0)), [], 0, [name for name in new if name not in can])
+    vocabulary = make_words(new, old)
+    listed = Listed(Counter(dict.fromkeys(new, 0)), [], 0, [])
     columns: dict[str, None] = dict.fromkeys((*manifest.NEEDED, "caption"))
     rows: list[Row] = []
     for name, file, row in tqdm(candidates(images, new), desc="Candidates", unit="image", disable=None):
@@ -166,8 +165,12 @@ def write_candidates(
             listed.faults.append(str(error))
             continue
         columns.update(dict.fromkeys(key for key in row if key not in SELECTED))
-        caption = row.get("caption", "") or (name if name in listed.unnamed else "")
-        rows.append(row | {"path": os.path.abspath(file), "class": name, "caption": caption})
+        rows.append({"caption": ""} | row | {"path": os.path.abspath(file), "class": name})
+    lacking = [name for name in new if any(row["class"] == name and not row["caption"] for row in rows)]
+    nameable = _nameable(vocabulary, captioner, lacking)
+    listed.unnamed = [name for name in lacking if name not in nameable]
+    for row in rows:
+        row["caption"] = row["caption"] or (row["class"] if row["class"] in listed.unnamed else "")
     if held_back is not None:
         rows = _hold_back(rows, held_back, share, seed, listed)
     listed.counts.update(row["class"] for row in rows)
@@ -177,6 +180,13 @@ def write_candidates(
     vocabulary.write(out.parent / VOCABULARY)
     manifest.write(out, list(columns), rows)
     return listed
+
+
+def _nameable(vocabulary: Vocabulary, captioner: str, lacking: Sequence[str]) -> set[str]:
+    """Classes that a captioner can name, where images lack a caption."""
+    if not lacking or captioner == NO_CAPTIONER:
+        return set()
+    return named_by_tags(vocabulary) if captioner == "tags" else set(vocabulary.classes)
 
 
 def _hold_back(rows: list[Row], folder: Path, share: float, seed: int, listed: Listed) -> list[Row]:

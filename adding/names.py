@@ -54,16 +54,13 @@ def free_ids(count: int, used: Sequence[int]) -> list[int]:
     return free
 
 
-def make_words(new: Sequence[str], old: Sequence[str]) -> tuple[Vocabulary, list[str]]:
+def make_words(new: Sequence[str], old: Sequence[str]) -> Vocabulary:
     """The words of all classes, for select_web.py: WordNet's, and the name alone of a new class that WordNet does not know.
 
     Args:
         new: checked names of new classes.
         old: names of the model's foreground classes; one that WordNet does not know, or takes for another class, is left out, and
             no caption names it.
-
-    Returns:
-        The vocabulary, and the new classes that WordNet does not know.
     """
     entries: dict[str, str] = {}
     unknown = []
@@ -79,7 +76,7 @@ def make_words(new: Sequence[str], old: Sequence[str]) -> tuple[Vocabulary, list
             other: ClassWords(entry.words - own, entry.kinds - own, entry.ignored) for other, entry in words.items()
         }
         words[name] = ClassWords(own)
-    return Vocabulary({name: words[name] for name in (*new, *old) if name in words and _counts(words[name])}), unknown
+    return Vocabulary({name: words[name] for name in (*new, *old) if name in words and _counts(words[name])})
 
 
 def _counts(entry: ClassWords) -> bool:

@@ -201,9 +201,10 @@ def stages(adding: Adding) -> list[Stage]:
     planned = _new_images(adding)
     if adding.collect_old:
         planned.append(_collect(adding, "collect-old", adding.known.old, adding.work / "collected-old"))
-    planned += _old_images(adding)
-    adopt = _adopt(adding, tuple(stage.name for stage in planned))
-    planned.append(adopt)
+    old = _old_images(adding)
+    judged = ("candidates",) if adding.forget else ()
+    adopt = _adopt(adding, (*judged, *(stage.name for stage in old)))
+    planned += [*old, adopt]
     planned += _labelled(adding, adopt.name)
     ready = tuple(stage.name for stage in planned)
     if adding.trial:
