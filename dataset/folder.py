@@ -58,6 +58,22 @@ def make(folder: Path, split: str, step: int = 0) -> Source:
     return Source(f"{folder.name} {split}", names, pairs, [image_stem(image.name) for image, _ in pairs])
 
 
+def everything(folder: Path) -> Source:
+    """All images of a folder without splits, with their masks.
+
+    Raises:
+        UserError: as for ``make``.
+    """
+    names = class_names(folder)
+    images = by_key(need_folder(folder / "images", "the images", CURE))
+    files = Files(folder, images, by_key(need_folder(folder / "masks", "the masks", CURE)))
+    if not images:
+        raise UserError(f"{folder / 'images'}: no image; {CURE}")
+    _need_masks(files, folder / "masks")
+    pairs = list(files.all())
+    return Source(folder.name, names, pairs, [image_stem(image.name) for image, _ in pairs])
+
+
 def _own_folder(folder: Path, split: str) -> list[Pair]:
     """A split in folders of its own, or what lies beside those of the other split."""
     place = subfolders(folder)[split]
