@@ -22,6 +22,8 @@ from utils.metrics import ConfusionMatrix, Scores, scores
 
 # With fewer images than this a statement calls itself one of few images.
 FEW = 20
+# On fewer images than this a class is called seen on few.
+RARE = 5
 # Names that a sentence tells one by one.
 TOLD = 8
 Row = dict[str, Any]
@@ -262,14 +264,13 @@ class Statement:
                 f"Held back, without labels: {counted(tally.images, 'image')}, {int(tally.pixels.sum()):,} pixels. "
                 f"Of these {percent(result.overall_acc)} % keep the class that the old model gave them."
             )
-            seen = {
-                name: value for name, value in list(result.by_name().items())[1 : self.classes.old] if value == value
-            }
+            seen = [place for place in range(1, self.classes.old) if tally.pixels[place]]
             if seen:
-                lowest = min(seen, key=lambda name: seen[name])
+                lowest = min(seen, key=lambda place: result.class_iou[place])
                 lines.append(
                     f"Agreement IoU of the {counted(len(seen), 'old class', 'old classes')} that the old model shows there: "
-                    f"{percent(result.old_iou)} % on average, {percent(seen[lowest])} % for {lowest}, the lowest."
+                    f"{percent(result.old_iou)} % on average; the lowest is {percent(result.class_iou[lowest])} % for "
+                    f"{result.names[lowest]} ({tally.pixels[lowest]:,} pixels on {counted(int(tally.shown[lowest]), 'image')})."
                 )
             lines += self.takeovers()
         if self.judged is not None:
@@ -299,8 +300,7 @@ class Statement:
                 "Agreement is not truth: where the old model was wrong, or where a new class stands in its background, "
                 "a good new model disagrees with it."
             )
-            lines += self._absent(self.held_back, "held-back image", "the old model sees", range(1, self.classes.old))
-            lines += few(self.held_back.images, "held back")
+            lines += self._unsure(self.held_back, "held-back", "the old model sees", range(1, self.classes.old))
         if self.judged is not None:
             lines += self._limits_of_masks(self.judged)
         if self.faults:
@@ -323,13 +323,22 @@ class Statement:
                 f"The masks name {named(judged.unknown)}, which the model does not know: these pixels are not judged."
             )
         labelled = [place for place, number in enumerate(names) if number in judged.labelled and place]
-        lines += self._absent(judged.before, "image with a mask", "the masks show", labelled)
-        return lines + few(judged.before.images, "with masks")
+        return lines + self._unsure(judged.before, "judged", "the masks show", labelled)
 
-    def _absent(self, tally: Tally, where: str, who: str, places: Sequence[int]) -> list[str]:
-        names = list(self.classes.names.values())
+    def _unsure(self, tally: Tally, what: str, who: str, places: Sequence[int]) -> list[str]:
+        """Sentences on classes that no image shows, or few, and on few images: another choice would give other numbers."""
+        names, lines = list(self.classes.names.values()), []
         absent = [names[place] for place in places if not tally.shown[place]]
-        return [f"On no {where} {who} {named(absent)}: nothing is known of that."] if absent else []
+        rare = [names[place] for place in places if 0 < tally.shown[place] < RARE]
+        if absent:
+            lines.append(f"On no {what} image {who} {named(absent)}: nothing is known of that.")
+        if tally.images < FEW:
+            lines.append(f"Only {counted(tally.images, f'{what} image')}: other images would give other numbers.")
+        elif rare:
+            lines.append(
+                f"On fewer than {RARE} {what} images {who} {named(rare)}: other images would give other numbers."
+            )
+        return lines
 
 
 def greatest(shares: NDArray[np.float64], place: int) -> int | None:
@@ -337,13 +346,6 @@ def greatest(shares: NDArray[np.float64], place: int) -> int | None:
     others = np.nan_to_num(shares[place].copy())
     others[place] = 0
     return int(others.argmax()) if others.max(initial=0) > 0 else None
-
-
-def few(images: int, what: str) -> list[str]:
-    """A sentence where so few images were looked at that another choice of them would give other numbers."""
-    if images >= FEW:
-        return []
-    return [f"Only {counted(images, 'image')} {what}: other images would give other numbers."]
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -25,9 +25,8 @@ SAMPLES = """
 .facts li { margin-bottom: .35rem; }
 .limits { border-left: .25rem solid #b4532a; }
 .sample .row { grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); max-width: calc(var(--columns) * 21rem); }
-@media (max-width: 30rem) { .sample .row { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
-tbody tr.mean > * { font-weight: 600; background: var(--track); }
-td .track { min-width: 3rem; }
+@media (max-width: 40rem) { .sample .row { grid-template-columns: repeat(var(--narrow), minmax(0, 1fr)); gap: .3rem; } }
+td .track { min-width: 2.5rem; }
 """
 # Columns of the table of classes: key of a row, heading, and whether it is what was before.
 SHARES = (
@@ -90,13 +89,16 @@ def _classes(rows: Sequence[Row], statement: Statement) -> str:
         mean = "id" not in row
         if mean and all(math.isnan(row.get(key, math.nan)) for key, *_ in shares):
             continue
-        kind = "" if mean else row["kind"]
-        line = [row_name(row["class"], "" if mean else swatch(row["id"])), cell(kind)]
-        line += [cell("" if mean else f"{row[key]:,}", "number") for key, _ in counts]
+        name = f"{row['class']} (new)" if row["kind"] == "new" and not mean else row["class"]
+        line = [row_name(name, "" if mean else swatch(row["id"]))]
         line += [meter(row.get(key, math.nan), first) for key, _, first in shares]
+        line += [cell("" if mean else f"{row[key]:,}", "number") for key, _ in counts]
         lines.append(line)
-    head = [heading("class"), heading("")] + [heading(text, "number") for _, text in counts]
-    head += [heading(text) for _, text, _ in shares]
+    head = [
+        heading("class"),
+        *(heading(text) for _, text, _ in shares),
+        *(heading(text, "number") for _, text in counts),
+    ]
     texts = []
     if statement.held_back is not None:
         texts.append(
@@ -152,7 +154,9 @@ def _sample(one: Sample) -> str:
         for caption, pixels in pictures.items()
     )
     title = f"{one.name}: {percent(one.changed)} % of its pixels changed class"
-    return f'<div class="sample"><h3>{escape(title)}</h3><div class="row" style="--columns:{len(pictures)}">{figures}</div></div>'
+    # Four pictures stand two by two on a narrow screen, three side by side.
+    columns = f"--columns:{len(pictures)};--narrow:{2 if len(pictures) == 4 else len(pictures)}"
+    return f'<div class="sample"><h3>{escape(title)}</h3><div class="row" style="{columns}">{figures}</div></div>'
 
 
 def _web(path: Path) -> str:

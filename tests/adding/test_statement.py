@@ -58,7 +58,10 @@ def test_agreement_and_takeover_by_hand() -> None:
         "cow took 25.0 % of what was dog (2 pixels) and 25.0 % of what was background (4 pixels)."
     ]
     text = " ".join(statement.sentences())
-    assert "1 image, 24 pixels. Of these 70.8 % keep the class" in text and "62.5 % for dog, the lowest" in text
+    assert (
+        "1 image, 24 pixels. Of these 70.8 % keep the class" in text
+        and "the lowest is 62.5 % for dog (8 pixels on 1 image)" in text
+    )
 
 
 def test_a_class_on_no_image_is_a_dash() -> None:
@@ -70,6 +73,15 @@ def test_a_class_on_no_image_is_a_dash() -> None:
     assert row(statement, "mean of old")["agreement_iou"] == pytest.approx(5 / 8)
     assert math.isnan(row(statement, "mean of new")["agreement_iou"])  # type: ignore[arg-type]
     assert "On no held-back image the old model sees horse and person: nothing is known of that." in statement.limits()
+
+
+def test_classes_on_few_images_are_named() -> None:
+    counts = Tally(CLASSES)
+    for number in range(20):
+        counts.add(np.where((OLD == 1) & (number > 3), 2, OLD).astype(np.uint8), NEW)
+    limits = Statement(CLASSES, counts).limits()
+    assert "On fewer than 5 held-back images the old model sees dog: other images would give other numbers." in limits
+    assert not any(line.startswith("Only") for line in limits)
 
 
 def test_ids_count_and_not_channels() -> None:
@@ -145,7 +157,7 @@ def test_iou_before_and_after(val: Path) -> None:
     limits = " ".join(statement.limits())
     assert "The masks name sofa, which the model does not know" in limits
     assert "the masks show horse and person: nothing is known of that" in limits
-    assert "no image was held back" in limits and "Only 1 image with masks" in limits
+    assert "no image was held back" in limits and "Only 1 judged image:" in limits
     assert [list(one.masks) for one in found.judged] == [["masks", "old model", "new model"]]
 
 
@@ -163,7 +175,7 @@ def test_without_masks_it_says_what_is_unknown(tmp_path: Path) -> None:
     assert not any(column.startswith(("iou", "val")) for one in statement.rows() for column in one)
     assert any("--val" in line and "how well the new model finds cow" in line for line in statement.limits())
     assert any(line.startswith("Agreement is not truth") for line in statement.limits())
-    assert any("Only 1 image held back" in line for line in statement.limits())
+    assert any("Only 1 held-back image:" in line for line in statement.limits())
 
 
 def test_without_anything_it_says_so(tmp_path: Path) -> None:
