@@ -16,6 +16,7 @@ from tqdm import tqdm
 from adding.agreement import Classes, Judged, Statement, Tally
 from captions.vocabulary import match_class
 from dataset import folder as folder_data
+from dataset import voc
 from dataset.files import read_lines, shown
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
@@ -51,9 +52,7 @@ class Model:
     @classmethod
     def of(cls, segmenter: Segmenter) -> Model:
         """One that was loaded."""
-        ids = [number for step in segmenter.description.steps for number in step]
-        names = dict(zip(ids, segmenter.description.class_names, strict=True))
-        return cls(names, lambda pixels: segmenter.predict(pixels).mask)
+        return cls(segmenter.description.names, lambda pixels: segmenter.predict(pixels).mask)
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def measured(before: Model, after: Model, held_back: Sequence[Path], val: Path |
     """
     classes = Classes.of(before.names, after.names)
     # Before anything is looked at: what is wrong with it is known at once.
-    source = None if val is None else masked_images(val)
+    source = None if val is None else masked_images(val, classes.names)
     tally = judged = None
     plain: list[Sample] = []
     masked: list[Sample] = []
@@ -275,15 +274,22 @@ def class_table(source: Source, classes: Classes) -> tuple[NDArray[np.uint8], fr
     return table, frozenset(meant), tuple(unknown)
 
 
-def masked_images(folder: Path) -> Source:
-    """Images and masks to judge by: the split ``val`` of a folder where it has splits, else all that is in it.
+def masked_images(folder: Path, names: Mapping[int, str]) -> Source:
+    """Images and masks to judge by: the split ``val`` of a folder where it has splits, else all that is in it; or VOC's layout.
+
+    Args:
+        folder: ``images/``, ``masks/`` and ``classes.txt`` (dataset/folder.py), or VOC's folders.
+        names: id -> name of the masks' classes where there is no ``classes.txt``.
 
     Raises:
-        UserError: ``classes.txt``, images or masks are missing.
+        UserError: images or masks are missing.
     """
-    if any(folder_data.subfolders(folder).values()) or (folder / folder_data.list_file("val")).is_file():
-        return folder_data.make(folder, "val")
-    return folder_data.everything(folder)
+    if (folder / voc.IMAGES).is_dir():
+        return voc.make(folder, "val")
+    if not (folder / folder_data.CLASSES).is_file():
+        return folder_data.everything(folder, names)
+    split = any(folder_data.subfolders(folder).values()) or (folder / folder_data.list_file("val")).is_file()
+    return folder_data.make(folder, "val") if split else folder_data.everything(folder)
 
 
 def listed_images(path: Path) -> list[Path]:

@@ -20,8 +20,6 @@ from utils.script import run
 
 
 def get_argparser() -> argparse.ArgumentParser:
-    from modules.adopted.settings import add_model_options
-
     parser = argparse.ArgumentParser(
         prog="adding.statement",
         description="Say what was won and lost by adding classes to a segmenter.",
@@ -38,7 +36,6 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--max_side", type=int, default=1024, help="longer side of what the models look at")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the networks")
-    add_model_options(parser)
     return parser
 
 
@@ -49,14 +46,13 @@ def main(given: argparse.Namespace) -> int:
     # Imported here, so that bad values end at once.
     from adding.comparing import Model, listed_images, measured
     from adding.tables import write_statement
-    from modules.adopted.settings import settings_of
     from segmentation_module import load_segmenter
     from utils import distributed
 
     held_back = [] if given.held_back is None else listed_images(given.held_back)
     try:
         before, after = (
-            load_segmenter(source, device=given.device, precision=given.precision, settings=settings_of(given))
+            load_segmenter(source, device=given.device, precision=given.precision)
             for source in (given.before, given.after)
         )
         found = measured(Model.of(before), Model.of(after), held_back, given.val, given.max_side)

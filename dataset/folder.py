@@ -10,6 +10,7 @@ name a line, dataset/lists.py); with one of them the other split is the rest; wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dataset.classes import read_classes
@@ -58,15 +59,20 @@ def make(folder: Path, split: str, step: int = 0) -> Source:
     return Source(f"{folder.name} {split}", names, pairs, [image_stem(image.name) for image, _ in pairs])
 
 
-def everything(folder: Path) -> Source:
-    """All images of a folder without splits, with their masks.
+def everything(folder: Path, names: Mapping[int, str] | None = None) -> Source:
+    """All images for validation with their masks: those of its folder, or of a folder without splits.
+
+    Args:
+        folder: the data set.
+        names: id -> name of the masks' classes; of ``classes.txt`` where left out.
 
     Raises:
-        UserError: as for ``make``.
+        UserError: files are missing, or an image has no mask.
     """
-    names = class_names(folder)
-    images = by_key(need_folder(folder / "images", "the images", CURE))
-    files = Files(folder, images, by_key(need_folder(folder / "masks", "the masks", CURE)))
+    names = class_names(folder) if names is None else names
+    place = subfolders(folder)["val"]
+    images = by_key(need_folder(folder / f"images{place}", "the images", CURE))
+    files = Files(folder, images, by_key(need_folder(folder / f"masks{place}", "the masks", CURE)))
     if not images:
         raise UserError(f"{folder / 'images'}: no image; {CURE}")
     _need_masks(files, folder / "masks")
