@@ -277,14 +277,30 @@ def test_all_masks_of_a_folder_count_unless_it_has_splits(val: Path) -> None:
     for name in ("b", "c"):
         photo(val / f"images/{name}.png", 9)
         Image.fromarray(TRUTH).save(val / f"masks/{name}.png")
-    assert masked_images(val).ids == ["a", "b", "c"]
+    assert masked_images(val, AFTER).ids == ["a", "b", "c"]
     (val / "splits").mkdir()
     (val / "splits/val.txt").write_text("b\n")
-    assert masked_images(val).ids == ["b"]
+    assert masked_images(val, AFTER).ids == ["b"]
     (val / "masks/b.png").unlink()
     (val / "splits/val.txt").unlink()
     with pytest.raises(UserError, match="no mask for 1 of 3 images: b"):
-        masked_images(val)
+        masked_images(val, AFTER)
+    (val / "classes.txt").unlink()
+    for kind in ("images", "masks"):
+        (val / kind / "val").mkdir()
+        (val / kind / "a.png").rename(val / kind / "val/a.png")
+    source = masked_images(val, AFTER)
+    assert source.ids == ["a"] and source.class_names == AFTER, "without classes.txt the masks hold the model's ids"
+
+
+def test_masks_may_lie_as_vocs_do(tmp_path: Path) -> None:
+    photo(tmp_path / "JPEGImages/a.jpg", 200)
+    (tmp_path / "SegmentationClassAug").mkdir()
+    Image.fromarray(np.where(TRUTH == 9, 10, 0).astype(np.uint8)).save(tmp_path / "SegmentationClassAug/a.png")
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits/val.txt").write_text("/JPEGImages/a.jpg /SegmentationClassAug/a.png\n")
+    statement = measured(*models(), [], tmp_path, 1024).statement
+    assert row(statement, "cow")["val_pixels"] == 8 and row(statement, "cow")["iou_after"] == pytest.approx(5 / 9)
 
 
 @pytest.mark.parametrize(
