@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from adding.agreement import Classes, Statement, Tally
 from adding.comparing import CHANGED, SPREAD, Gallery, Model, class_table, listed_images, masked_images, measured
+from adding.statement import get_argparser, main
 from adding.tables import PAGE, write_statement
 from dataset.source import Source
+from modules.description import Description
+from segmentation_module import make_segmenter
 from tests.results.test_page import Page
+from utils import checkpoint, script
 from utils.errors import UserError
 
 BEFORE = {0: "background", 1: "dog", 2: "horse", 3: "person"}
@@ -316,3 +322,97 @@ def test_masks_may_lie_as_vocs_do(tmp_path: Path) -> None:
 def test_masks_of_other_classes_are_refused(names: dict[int, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         class_table(Source("val", names, [], []), CLASSES)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def saved(path: Path, steps: tuple[tuple[int, ...], ...], names: tuple[str, ...], everywhere: int) -> Path:
+    """A checkpoint of a model that sees one channel everywhere, with probability almost 1."""
+    network = {
+        "library": "torchvision",
+        "architecture": {"name": "lraspp_mobilenet_v3_large"},
+        "outputs": "softmax",
+        "background": "own",
+        "bgr": False,
+        "multiple": 1,
+        "size": None,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
+    model = make_segmenter(Description(network, steps, names, binary=True))
+    with torch.no_grad():
+        bias = torch.zeros(len(names))
+        bias[everywhere] = 20
+        for classifier, part in zip(model.cls, bias.split([len(step) for step in steps]), strict=True):
+            classifier.weight.zero_()
+            classifier.bias.copy_(part)
+    state = {
+        "format": checkpoint.FORMAT,
+        "identity": {
+            "dataset": "folder",
+            "task": "mine",
+            "protocol": "overlap",
+            "classes": [list(step) for step in steps],
+        },
+        "class_names": list(names),
+        "options": {},
+        "network": network,
+        "model_state": model.state_dict(),
+    }
+    checkpoint.save(path, state)
+    return path
+
+
+def call(line: str) -> int:
+    return main(get_argparser().parse_args([*line.split(), "--device", "cpu"]))
+
+
+@pytest.fixture(scope="module")
+def ckpts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model that sees dogs, and one of the next step that sees cows; ids are not channels."""
+    folder = tmp_path_factory.mktemp("ckpts")
+    before = saved(folder / "before.pth", ((0, 5, 3),), ("background", "dog", "horse"), 1)
+    return before, saved(folder / "after.pth", ((0, 5, 3), (1,)), ("background", "dog", "horse", "cow"), 3)
+
+
+def test_command(ckpts: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        Image.new("RGB", (40, 24), (90,) * 3).save(photo(tmp_path / f"held/{number}.png", 9))
+    before, after = ckpts
+    line = f"--before {before} --after {after} --held_back {tmp_path / 'held'} --out {tmp_path / 'out'}"
+    assert call(line) == 0
+    said = capsys.readouterr().out
+    assert "Held back, without labels: 2 images, 1,920 pixels. Of these 0.0 % keep" in said
+    assert "cow took 100.0 % of what was dog (1,920 pixels)." in said and "--val" in said
+    rows = list(csv.DictReader((tmp_path / "out/statement.csv").open(encoding="utf-8")))
+    assert [(one["class"], one["id"]) for one in rows[:4]] == [
+        ("background", "0"),
+        ("horse", "3"),
+        ("dog", "5"),
+        ("cow", "1"),
+    ]
+    (tmp_path / "held/broken.png").write_bytes(b"")
+    assert call(line) == 1 and "broken.png: is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--max_side 0", "--max_side 0: a whole number"),
+        ("--held_back {folder}/nothing", "nothing: no such list or folder of images"),
+        ("--held_back {folder}/list.txt", r"--held_back: no image can be read: .*gone\.jpg: no such file"),
+        ("--val {folder}", "images: the images are missing"),
+        ("--before {folder}/none.pth", "none.pth"),
+    ],
+)
+def test_bad_input_is_one_line(
+    ckpts: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, message: str
+) -> None:
+    (tmp_path / "list.txt").write_text("gone.jpg\n")
+    before, after = ckpts
+    line = f"--before {before} --after {after} --out {tmp_path / 'out'} {more.format(folder=tmp_path)}"
+    assert script.run(lambda: call(line), "adding.statement") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and re.search(message, said[0])
+    assert not (tmp_path / "out").exists()
