@@ -35,7 +35,9 @@ def lraspp(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A small network of torchvision with random weights, and the file of its names."""
     folder = tmp_path_factory.mktemp("lraspp")
     torch.manual_seed(0)
-    network = torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4)
+    network = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4
+    )
     torch.save(network.state_dict(), folder / "w.pth")
     (folder / "names.txt").write_text("__background__\ncat\ndog\nwall clock\n")
     return f"torchvision:lraspp_mobilenet_v3_large={folder / 'w.pth'}", folder / "names.txt"
