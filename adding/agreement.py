@@ -247,7 +247,7 @@ class Statement:
         lines = []
         for new in range(self.classes.old, len(names)):
             taken = np.nan_to_num(shares[: self.classes.old, new])
-            parts = []
+            parts: list[tuple[int, str]] = []
             for old in (1 + int(taken[1:].argmax()) if len(taken) > 1 else 0, 0):
                 if pixels[old, new] and old not in [part for part, _ in parts]:
                     text = f"{percent(shares[old, new])} % of what was {names[old]} ({pixels[old, new]:,} pixels)"
