@@ -134,8 +134,7 @@ def label_held_back(segmenter: Segmenter, folder: Path, data: Path, done: Adopte
     from tqdm import tqdm
 
     from adding.files import image_files
-    from utils.images import write_mask
-    from utils.images import DecodeError, load_image
+    from utils.images import DecodeError, load_image, write_mask
 
     for path in tqdm(image_files([folder]), desc="The model's own labels", unit="image", disable=None):
         mask = data / "masks/val" / f"{path.stem}.png"
@@ -170,8 +169,7 @@ def take_truth(val: Path, names: Mapping[int, str], data: Path, done: Adopted) -
     import numpy as np
     from tqdm import tqdm
 
-    from utils.images import write_mask
-    from utils.images import DecodeError, check_pair, load_image, load_mask
+    from utils.images import DecodeError, check_pair, load_image, load_mask, write_mask
 
     pairs, theirs = _truth_files(val)
     table = np.full(256, -1, np.int16)

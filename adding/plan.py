@@ -410,7 +410,7 @@ def _run(adding: Adding, name: str, after: tuple[str, ...]) -> Stage:
 def _ended(adding: Adding, after: str) -> list[Stage]:
     """What was lost and won, and the released folder."""
     checkpoint, base = adding.checkpoint(), adding.adopted / BASE
-    truth = () if adding.val is None else line("--val", adding.adopted / DATA)
+    truth = () if adding.val is None else line("--val", adding.val)
     release = Stage(
         "release",
         line("export.py --model", checkpoint, "--web", adding.selected, "--out", adding.out),
