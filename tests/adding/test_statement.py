@@ -161,7 +161,7 @@ def test_iou_before_and_after(val: Path) -> None:
     assert row(statement, "background")["iou_before"] == pytest.approx(9 / 15)
     assert row(statement, "mean of all")["iou_before"] == pytest.approx((9 / 15 + 6 / 8) / 2)
     limits = " ".join(statement.limits())
-    assert "The masks name sofa, which the model does not know" in limits
+    assert "The masks name sofa, which the model does not know. 4.2 % of the pixels of the masks are 255" in limits
     assert "the masks show horse and person: nothing is known of that" in limits
     assert "no image was held back" in limits and "Only 1 judged image:" in limits
     assert [list(one.masks) for one in found.judged] == [["masks", "old model", "new model"]]
