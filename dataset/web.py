@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -152,14 +153,15 @@ def chosen_images(
     seen = [class_names[i] for i in task.seen(step) if i != BACKGROUND]
     known = tuple(name for i, name in class_names.items() if i != BACKGROUND)
     new = [class_names[i] for i in task.new(step)]
-    vocabulary = make_vocabulary(seen) if labels == "caption" else None
+    # Made for rows whose labels nobody has read; names that WordNet does not know have theirs from select_web.py.
+    words = cache(lambda: make_vocabulary(seen))
     chosen = Chosen([], [], Counter())
     counts: Counter[str] = Counter()
     for own, row in _rows_of_classes(source, known, new, chosen.passed, refuse=not later):
         if counts[own] >= per_class:
             chosen.passed[f"more than {per_class} of a class (--web_num)"] += 1
             continue
-        named = {own} if vocabulary is None else _named(row, own, vocabulary, source)
+        named = _named(row, tuple(seen), words, source) if labels == "caption" else {own}
         if own not in named:
             chosen.passed["whose caption does not name their class"] += 1
             continue
@@ -199,11 +201,11 @@ def _rows_of_classes(
         )
 
 
-def _named(row: Row, own: str, vocabulary: Vocabulary, source: Manifest) -> set[str]:
+def _named(row: Row, seen: tuple[str, ...], words: Callable[[], Vocabulary], source: Manifest) -> set[str]:
     """Classes that a row's caption names: what ``select_web.py`` read, where it did, else read here."""
     if row.get("labels"):
-        named = (match_class(name, vocabulary.classes) for name in row["labels"].split(";"))
+        named = (match_class(name, seen) for name in row["labels"].split(";"))
         return {name for name in named if name is not None}
     if "caption" not in row:
         raise UserError(f"{source.path}: has no captions (column caption); give --web_labels folder")
-    return set(caption_labels(row["caption"], vocabulary))
+    return set(caption_labels(row["caption"], words()))
