@@ -71,7 +71,7 @@ def train(network: nn.Module, data: Photographs, epochs: int, most: int | None) 
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, total, power=0.9)
     batches = (batch for _ in range(max(1, total)) for batch in loader)
     network.train().to(memory_format=torch.channels_last)  # What convolutions on a CPU like best.
-    for (images, labels), _ in zip(batches, bar := tqdm(range(total)), strict=False):
+    for _, (images, labels) in zip(bar := tqdm(range(total)), batches, strict=False):
         loss = nn.functional.cross_entropy(network(images), labels, ignore_index=255)
         optimiser.zero_grad()
         loss.backward()

@@ -1,0 +1,87 @@
+"""run.sh adopt: its commands, its images, its scores, its table."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from experiments.__main__ import get_argparser, make_runner
+from experiments.adoption.images import write_images
+from experiments.adoption.table import Scored, comma_separated, markdown, read_scores, shares
+from experiments.stage import Stage, check
+from utils.errors import UserError
+
+
+def described(data: Path, *more: str) -> list[Stage]:
+    words = ["adopt", "--data", str(data), "--work", str(data.parent / "work"), *more]
+    return list(make_runner(get_argparser().parse_args(words), []).stages)
+
+
+def test_stages_follow_one_another(data: Path) -> None:
+    stages = described(data, "--seeds", "0", "3")
+    check(stages)
+    by = {stage.name: stage for stage in stages}
+    assert len(stages) == 1 + 2 * 3 * 4 + 1, "a base, a class added and two scores for each of three arms and two seeds"
+    added = by["add-smp-3"]
+    assert set(added.after) == {"images", "base-smp-3"} and set(by["score-smp-3-after"].after) == {"add-smp-3"}
+    model = added.command[added.command.index("--model") + 1]
+    assert model == f"smp:{by['base-smp-3'].makes[0]}", "what the script writes is what is adopted"
+    for arm in ("own", "smp", "torchvision"):
+        given = by[f"add-{arm}-0"].command
+        rest = given[given.index("--images") :]
+        same = by["add-own-0"].command[by["add-own-0"].command.index("--images") :]
+        assert [word for word in rest if not word.endswith(f"{arm}-0")] == [
+            word for word in same if not word.endswith("own-0")
+        ], "arms differ in the model alone"
+    assert {stage.name for stage in described(data, "--arms", "own", "--seeds", "1")} == {
+        "images", "base-own-1", "add-own-1", "score-own-1-before", "score-own-1-after", "table",
+    }  # fmt: skip
+
+
+def test_an_unknown_arm_and_options_of_none(data: Path) -> None:
+    with pytest.raises(UserError, match="--arms best: unknown; choose from own, smp, torchvision"):
+        described(data, "--arms", "best")
+    with pytest.raises(UserError, match="--options"):
+        described(data, "--options=--precision bf16")
+
+
+def test_images(tmp_path: Path) -> None:
+    web, captioned = tmp_path / "web", tmp_path / "captioned"
+    for folder in (web / "cow", web / "cat", captioned / "images"):
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "1.png")
+    assert write_images(web, captioned, tmp_path / "out", ["cow"], ["cat"]) == (1, 2)
+    made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert made == ["new/cow/1.png", "old/cat-1.png", "old/photograph-1.png"]
+
+
+def scored(arm: str, when: str, seed: int, old: float, new: float) -> Scored:
+    return Scored(arm, when, seed, {"old_iou": old, "new_iou": new, "all_iou": (old + new) / 2}, {"cow": new})
+
+
+def test_table() -> None:
+    rows = [
+        scored("own", "before", 0, 0.5, 0.0), scored("own", "after", 0, 0.5, 0.4),
+        scored("smp", "before", 0, 0.6, 0.0), scored("smp", "after", 0, 0.54, 0.36),
+        scored("smp", "before", 1, 0.6, 0.0), scored("smp", "after", 1, 0.60, 0.20),
+    ]  # fmt: skip
+    found = {(arm, what): values for arm, what, values, _ in shares(rows)}
+    assert found["smp", "new mIoU, share of best's"] == pytest.approx([0.9]), "seed 1 has no other to compare with"
+    assert found["smp", "old mIoU kept"] == pytest.approx([0.9, 1.0])
+    text = markdown(rows)
+    assert "| smp, after | 57.0 ± 4.2 | 28.0 ± 11.3 | 42.5 ± 3.5 | 0 1 |" in text
+    assert "| own: old mIoU kept | 1.000 | at least 0.95 | yes |" in text
+    assert "| smp: old mIoU kept | 0.950 ± 0.071 | at least 0.95 | " in text
+    lines = comma_separated(rows).splitlines()
+    assert lines[0] == "model,when,seed,old_iou,new_iou,all_iou,iou cow" and len(lines) == 7
+    assert "nan" not in comma_separated([scored("own", "before", 0, 0.5, math.nan)])
+
+
+def test_damaged_scores(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"scores\.json: cannot be read as scores"):
+        read_scores([path])
