@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 import tasks
 from utils import values
 from utils.checks import images_per_rank
-from utils.names import METHODS, NORMS, body_module, body_names
+from utils.names import ADOPTED, METHODS, NORMS, body_module, body_names
 from utils.options import OneLineParser, add_arguments, declared, fill, option
 from utils.refusals import PREVIOUS, check_losses, check_needs, check_paths, check_side_data, check_start, refuse
 
@@ -53,8 +53,8 @@ _side_data = partial(option, "replay and web images")
 
 
 def _backbone(text: str) -> str:
-    """A name of ``utils.names.BODIES``."""
-    if body_module(text) is None:
+    """A name of ``utils.names.BODIES``, or ``adopted``."""
+    if text != ADOPTED and body_module(text) is None:
         *names, last = body_names()
         raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(names)} or {last}")
     return text
@@ -193,7 +193,7 @@ class Options:
 
     backbone: str = _network(
         "resnet101",
-        "name of the body",
+        "name of the body; adopted: the whole network of an earlier step's checkpoint, which was trained elsewhere",
         of_dataset={"coco-voc": "wider_resnet38_a2", "shapes": "timm:tf_efficientnet_lite0"},
         check=_backbone,
         known=body_names,

@@ -27,7 +27,7 @@ from dataset.sampler import BatchSampler, GlobalBatchSampler, InterleavedBatchSa
 from dataset.views import TrainingView
 from engine.evaluation import Evaluator, log_scores, tell_absent
 from engine.networks import Optimisation, check_norms, full_precision, make_networks, make_optimisation
-from engine.state import Progress, Snapshot, weights_origin
+from engine.state import Progress, Snapshot, adopted_network, weights_origin
 from engine.stopping import Stopped, Stopping, shielded
 from methods.base import Iteration
 from tasks import Task
@@ -66,7 +66,7 @@ class Trainer:
         step = options.step
         self.names = [class_names.get(i, str(i)) for i in task.seen(step)]
         self.old = len(task.old(step))
-        self.networks = make_networks(options, task, runtime)
+        self.networks = make_networks(options, task, runtime, adopted_network(options))
         self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger)
         # Whole images differ in size.
         size = options.batch_size if options.crop_val else 1

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -28,15 +27,14 @@ from captions.vocabulary import match_class
 from dataset import class_names, default_folder
 from dataset.files import shown
 from dataset.replay_tree import Marker, ReplayImage, images_of, left_out, originals
-from engine.state import Description, read_model
-from modules.norm import arithmetic
-from segmentation_module import make_model
-from tasks import BACKGROUND, IGNORE, load_task
+from engine.state import read_model
+from modules.description import Description, own_network
+from segmentation_module import Segmenter
+from tasks import BACKGROUND, load_task
 from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.images import DecodeError, load_image, read_head
-from utils.normalisation import Normalisation
 from utils.texts import composed
 from utils.visualise import palette
 from utils.whole import whole_file, write_whole
@@ -85,36 +83,18 @@ class Labeller:
     def __init__(self, path: Path, settings: LabelSettings, runtime: Runtime, described: Options | None = None) -> None:
         weights, own = read_model(path)
         description = _description(path, own, described)
-        options, steps = description.options, description.steps
-        ids = [number for classes in steps for number in classes]
         self.path, self.settings, self.runtime = path, settings, runtime
+        task = description.task
         self.marker = Marker(
             checkpoint=checkpoint.weights_digest(weights),
-            dataset=options["dataset"],
-            task=Path(options["task"]).stem if options["task"].endswith(".json") else options["task"],
-            step=len(steps) - 1,
-            classes=tuple(zip(ids, description.class_names, strict=True)),
+            dataset=description.dataset,
+            task=Path(task).stem if task.endswith(".json") else task,
+            step=len(description.steps) - 1,
+            classes=tuple(description.names.items()),
             settings=settings.plain(),
         )
-        # Methods with binary cross entropy give each class a probability of its own.
-        self.binary = bool(options["bce"] or options["icarl"] or options["method"] == "weak")
-        model = make_model(
-            backbone=options["backbone"],
-            output_stride=options["output_stride"],
-            # Synchronised or not, of whatever package: a frozen model asks for the arithmetic alone.
-            norm_act=arithmetic(options["norm_act"]),
-            classes=[len(classes) for classes in steps],
-            pooling=options["pooling"],
-        )
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise UserError(
-                f"{path}: its weights do not fit {options['backbone']} with {len(ids)} classes; is it of another network or step?"
-            ) from error
-        self.model = model.to(runtime.device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
-        self.normalisation = Normalisation.of(model.body, options["image_stats"])
-        self.ids = torch.tensor(ids, dtype=torch.uint8, device=runtime.device)
+        self.segmenter = Segmenter(description, weights, runtime, str(path))
+        self.model = self.segmenter.model
 
     @torch.inference_mode()
     def label(self, images: Tensor) -> NDArray[np.uint8]:
@@ -123,38 +103,9 @@ class Labeller:
         Raises:
             UserError: the network gives no numbers; the greatest of them would be background.
         """
-        pixels = self.normalisation.apply(images.to(self.runtime.device).float() / 255)
-        logits = self._logits(pixels)
-        top, channel = logits.max(dim=1)
-        if not top.isfinite().all():
-            raise UserError(f"{self.path}: the network gives no finite numbers with --precision {self.settings.precision}; label by "
-                            "another checkpoint, or with --precision fp32")  # fmt: skip
-        labels = self.ids[channel]
-        if self.settings.threshold > 0:
-            confidence = top.sigmoid() if self.binary else (top - logits.logsumexp(dim=1)).exp()
-            labels = labels.masked_fill(confidence < self.settings.threshold, IGNORE)
-        label: NDArray[np.uint8] = labels.cpu().numpy()
+        logits = self.segmenter.logits(images, self.settings.scales, self.settings.flip)
+        label: NDArray[np.uint8] = self.segmenter.labels(logits, self.settings.threshold).cpu().numpy()
         return label
-
-    def _logits(self, pixels: Tensor) -> Tensor:
-        """Mean logits (B, C, H, W) over all looks at the images."""
-        size = pixels.shape[-2:]
-        total = pixels.new_zeros(())
-        for scale in self.settings.scales:
-            look = pixels
-            if scale != 1:
-                small = [max(1, round(side * scale)) for side in size]
-                look = F.interpolate(pixels, small, mode="bilinear", align_corners=False, antialias=True)
-            logits = self._look(look)
-            if self.settings.flip:
-                logits = (logits + self._look(look.flip(-1)).flip(-1)) / 2
-            total = total + F.interpolate(logits, size, mode="bilinear", align_corners=False)
-        return total / len(self.settings.scales)
-
-    def _look(self, pixels: Tensor) -> Tensor:
-        with self.runtime.autocast():
-            logits = self.model(pixels.contiguous(memory_format=torch.channels_last), interpolate=False).logits
-        return logits.float()
 
 
 def _description(path: Path, own: Description | None, described: Options | None) -> Description:
@@ -169,7 +120,16 @@ def _description(path: Path, own: Description | None, described: Options | None)
     known = class_names(described.dataset, folder)
     task = load_task(described.dataset, described.task, set(known))
     steps = [list(classes) for classes in task.steps[: described.step + 1]]
-    return Description(described.plain(), steps, [known[number] for classes in steps for number in classes])
+    return Description(
+        network=own_network(described.plain()),
+        steps=tuple(map(tuple, steps)),
+        class_names=tuple(known[number] for classes in steps for number in classes),
+        # The published models are trained with binary cross entropy.
+        binary=bool(described.bce or described.icarl or described.method == "weak"),
+        dataset=described.dataset,
+        task=described.task,
+        options=described.plain(),
+    )
 
 
 def words_digest(path: Path) -> str:

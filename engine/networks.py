@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch.profiler import record_function
 from argparser import Options
 from methods import make_method
 from methods.base import Method, Prediction
+from modules.description import Description
 from modules.localizer import make_localizer
 from modules.norm import convert_sync, is_norm, make_norm
-from segmentation_module import IncrementalSegmentationModule, make_model
+from segmentation_module import SegmentationModule, make_model, make_segmenter
 from tasks import Task
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -35,7 +37,7 @@ class Student(nn.Module):
 
     def __init__(
         self,
-        model: IncrementalSegmentationModule,
+        model: SegmentationModule,
         localizer: nn.Module | None,
         *,
         freeze: bool,
@@ -84,14 +86,16 @@ class Networks:
         teacher: the previous step's segmenter, frozen; None at step 0 and where nobody asks it.
         method: the losses.
         normalisation: of the images that the body wants.
+        network: what an adopted segmenter is made from (``Description.network``); None for one of this project.
     """
 
     student: Student
-    model: IncrementalSegmentationModule
+    model: SegmentationModule
     localizer: nn.Sequential | None
-    teacher: IncrementalSegmentationModule | None
+    teacher: SegmentationModule | None
     method: Method
     normalisation: Normalisation
+    network: Mapping[str, Any] | None = None
 
     def teach(self, images: Tensor) -> Prediction | None:
         """The teacher's outputs for ``images`` (B, 3, H, W) at feature size; None where no loss needs them."""
@@ -117,10 +121,16 @@ def full_precision(prediction: Prediction) -> Prediction:
     )
 
 
-def make_networks(options: Options, task: Task, runtime: Runtime) -> Networks:
+def make_networks(options: Options, task: Task, runtime: Runtime, network: Mapping[str, Any] | None = None) -> Networks:
     """The networks of ``options.step`` with the random weights of ``options.random_seed``.
 
     The order of the calls is that of the random draws: student, teacher, localizer.
+
+    Args:
+        options: the run's.
+        task: which classes are learned when.
+        runtime: device and precision.
+        network: what an adopted segmenter is made from; None for one of this project.
 
     Raises:
         UserError: an unknown body, norm or method, or a stride that the body lacks.
@@ -128,12 +138,12 @@ def make_networks(options: Options, task: Task, runtime: Runtime) -> Networks:
     step = options.step
     old, total = len(task.old(step)), len(task.seen(step))
     torch.manual_seed(options.random_seed)
-    model = _segmenter(options, task, step)
+    model = _segmenter(options, task, step, network)
     normalisation = Normalisation.of(model.body, options.image_stats)
     method = make_method(options, old, total, normalisation)
     teacher = None
     if step > 0 and (options.report or (method.needs_teacher and not options.test)):
-        teacher = _segmenter(options, task, step - 1).to(runtime.device).to(memory_format=torch.channels_last)
+        teacher = _segmenter(options, task, step - 1, network).to(runtime.device).to(memory_format=torch.channels_last)
         teacher.requires_grad_(False).eval()
     localizer = None
     if method.needs_localizer:
@@ -141,10 +151,18 @@ def make_networks(options: Options, task: Task, runtime: Runtime) -> Networks:
     student = Student(model, localizer, freeze=options.freeze, freeze_norm=options.freeze_norm).to(runtime.device)
     # Channels last is what convolutions like best: 1.1 to 1.6 times as fast on a CPU (benchmarks/results/step.md).
     student.to(memory_format=torch.channels_last)
-    return Networks(student, model, localizer, teacher, method, normalisation)
+    return Networks(student, model, localizer, teacher, method, normalisation, network)
 
 
-def _segmenter(options: Options, task: Task, step: int) -> IncrementalSegmentationModule:
+def _segmenter(options: Options, task: Task, step: int, network: Mapping[str, Any] | None) -> SegmentationModule:
+    synchronised = options.norm_act.endswith("_sync")
+    if network is not None:
+        steps = tuple(map(tuple, task.steps[: step + 1]))
+        adopted = make_segmenter(Description(network, steps, tuple(map(str, task.seen(step))), binary=True))
+        # Head and body have the library's norms.
+        if synchronised:
+            convert_sync(adopted)
+        return adopted
     model = make_model(
         backbone=options.backbone,
         output_stride=options.output_stride,
@@ -152,7 +170,7 @@ def _segmenter(options: Options, task: Task, step: int) -> IncrementalSegmentati
         classes=task.classes_per_step(step),
         pooling=options.pooling,
     )
-    if options.norm_act.endswith("_sync"):
+    if synchronised:
         convert_sync(model.body)
     return model
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from argparser import Options, misfits
 from engine.networks import Networks, Optimisation
+from modules.description import Description, check_network
 from modules.norm import arithmetic
 from modules.pretrained import load_pretrained, to_batch_norm
 from tasks import Task
@@ -24,6 +26,7 @@ from utils.checks import other_class
 from utils.distributed import Runtime
 from utils.errors import UserError, printable
 from utils.logger import Logger
+from utils.names import ADOPTED
 from utils.whole import InUse, clear_leftovers, locked
 
 LOG = logging.getLogger("webwilss")
@@ -146,21 +149,6 @@ def weights_origin(options: Options) -> Origin:
 # ---- what a checkpoint holds ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Description:
-    """What a checkpoint of this project says of itself.
-
-    Attributes:
-        options: the options of its run, by name.
-        steps: class ids of each step up to its own, background first.
-        class_names: names in channel order.
-    """
-
-    options: dict[str, Any]
-    steps: list[list[int]]
-    class_names: list[str]
-
-
 # Options of a checkpoint that are asked for when its network, or its data, is made again.
 ASKED = (
     "dataset", "data_root", "dataset_dir", "train_list", "task", "step", "protocol", "backbone", "output_stride", "norm_act", "pooling",
@@ -183,10 +171,13 @@ def read_state(path: Path) -> dict[str, Any]:
     identity, options = state["identity"], state["options"]
     wrong = [key for key in ("dataset", "task", "protocol") if key not in identity]
     wrong += [key for key in ASKED if key not in options] + misfits(options)
+    wrong += ["network"] * ((options.get("backbone") == ADOPTED) != ("network" in state))
     if wrong or options["step"] != len(identity["classes"]) - 1:
         raise UserError(
             f"{path}: damaged or not a checkpoint: its {(wrong or ['step'])[0]} is missing or wrong; give another"
         )
+    if "network" in state:
+        check_network(state["network"], str(path))
     return state
 
 
@@ -199,7 +190,31 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], Description | None]:
     state = read_state(path)
     if "identity" not in state:
         return state["model_state"], None
-    return state["model_state"], Description(state["options"], state["identity"]["classes"], state["class_names"])
+    return state["model_state"], Description.of_checkpoint(state, str(path))
+
+
+def adopted_network(options: Options) -> Mapping[str, Any] | None:
+    """What the adopted segmenter of ``--backbone adopted`` is made from: the checkpoint that the run starts from says it.
+
+    Returns:
+        ``Description.network``; None for a network of this project.
+
+    Raises:
+        UserError: the run starts from no checkpoint, or from one of a network of this project.
+    """
+    if options.backbone != ADOPTED:
+        return None
+    origin = weights_origin(options)
+    path = origin.student or origin.teacher
+    if path is None:
+        raise UserError(
+            f"--backbone {ADOPTED}: step 0 trains networks of this project; python add_class.py makes a step 0 of a "
+            "segmenter that was trained elsewhere"
+        )
+    network: Mapping[str, Any] | None = read_state(path).get("network")
+    if network is None:
+        raise UserError(f"{path}: its network is one of this project: name it with --backbone in place of {ADOPTED}")
+    return network
 
 
 def _localizer_weights(state: dict[str, Any]) -> dict[str, Tensor] | None:
@@ -265,6 +280,7 @@ class Snapshot:
         self.options, self.task, self.class_names = options, task, class_names
         self.networks, self.runtime, self.logger = networks, runtime, logger
         self._keep: Path | None = None
+        self._history: list[dict[str, Any]] = []
         self._nameless: set[Path] = set()
 
     def start(self, origin: Origin, optimisation: Optimisation | None) -> Progress:
@@ -350,14 +366,28 @@ class Snapshot:
                 "scheduler_state": optimisation.scheduler.state_dict(),
                 "scaler": optimisation.scaler.state_dict(),
                 "random_states": checkpoint.random_states(),
-            },
+                "history": [*self._history, self._own_history()],
+            }
+            | ({} if networks.network is None else {"network": networks.network}),
             keep=self._keep,
         )
         self._keep = None
 
+    def _own_history(self) -> dict[str, Any]:
+        """What the card of a segmenter says of this step."""
+        options = self.options
+        return {
+            "step": options.step,
+            "classes": self.class_names[len(self.task.old(options.step)) or 1 :],
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "from": f"web images of {options.web_path}" if options.web_path else f"images of {options.data_name}",
+            "method": options.method,
+        }
+
     def _restore(self, path: Path, optimisation: Optimisation) -> Progress:
         """Go on from ``path``: networks, optimiser, schedule and progress."""
         state = self._load_student(path)
+        self._history = list(state.get("history", []))[:-1]
         if "identity" not in state:
             raise UserError(
                 f"{path}: a published checkpoint can be tested or start a step (--step_ckpt), not be trained further"
@@ -457,6 +487,7 @@ class Snapshot:
         """Student and teacher start from the previous step's model; new classifiers are new."""
         step, model = self.options.step, self.networks.model
         state = read_state(path)
+        self._history = list(state.get("history", []))
         weights = self._checked_weights(state, path, step - 1)
         missing, unexpected = model.load_state_dict(weights, strict=False)
         missing = [key for key in missing if not key.startswith(f"cls.{step}.")]
@@ -516,6 +547,9 @@ class Snapshot:
                 f"{path}: its {key} is {identity.get(key)}, this run's at step {step} is {wanted[key]}; give another checkpoint"
             )
         self._check_names(state, path, step)
+        if "network" in state and self.networks.network is None:
+            library = printable(str(state["network"].get("library")))
+            raise UserError(f"{path}: holds an adopted network ({library}); give --backbone {ADOPTED}")
         weights: dict[str, Tensor] = state["model_state"]
         for index, classes in enumerate(self.task.classes_per_step(step)):
             classifier = weights.get(f"cls.{index}.weight")
@@ -527,7 +561,9 @@ class Snapshot:
         # Published files say nothing of their norm: they are in-place ABN.
         saved = arithmetic(state.get("options", {}).get("norm_act", "iabn_sync"))
         own = arithmetic(self.options.norm_act)
-        if saved == "iabn" and own == "abn":
+        if self.networks.network is not None:
+            pass  # Its norms are the library's.
+        elif saved == "iabn" and own == "abn":
             weights = to_batch_norm(weights)
         elif saved != own:
             raise UserError(f"{path}: trained with plain batch norm; use --norm_act abn or abn_sync")

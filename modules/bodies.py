@@ -1,6 +1,6 @@
 """Bodies by name: a new one is a file with ``make(name, output_stride, norm)`` and one line in ``BODIES`` of ``utils/names.py``.
 
-A body has ``out_channels``, ``mid_channels`` and ``image_stats`` (a name of ``utils.normalisation``), and turns
+A body has ``out_channels``, ``mid_channels`` and ``image_stats`` (of ``utils.normalisation``: a name, or the value), and turns
 images (B, 3, H, W) into its last feature map and a finer one.
 """
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from utils.errors import UserError
 from utils.names import body_module, body_names
+from utils.normalisation import Normalisation
 
 
 class Body(nn.Module):
@@ -20,7 +21,7 @@ class Body(nn.Module):
 
     out_channels: int
     mid_channels: int
-    image_stats: str
+    image_stats: str | Normalisation
 
 
 def make_body(name: str, output_stride: int, norm: Callable[[int], nn.Module]) -> Body:

@@ -124,7 +124,7 @@ def test_unsure_pixels_say_nothing(ckpt: Path, tmp_path: Path, binary: bool) -> 
     checkpoint.save(tmp_path / "model.pth", state | {"options": state["options"] | {"bce": binary}})
     pixels = torch.randint(0, 255, (1, 3, 64, 64), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     labeller = Labeller(tmp_path / "model.pth", LabelSettings(), distributed.start("cpu"))
-    logits = labeller._logits(labeller.normalisation.apply(pixels.float() / 255))
+    logits = labeller.segmenter.logits(pixels)
     probability = (logits.sigmoid() if binary else logits.softmax(dim=1)).amax(dim=1).numpy()
     threshold = float(np.median(probability))
     unsure = looked_at(tmp_path / "model.pth", pixels, threshold=threshold)

@@ -341,6 +341,8 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer": (_dict_of(_any), "a state by name"),
     "scheduler": (_dict_of(_any), "a state by name"),
     "key": (_text, "a text"),
+    "network": (_dict_of(_any), "values by name"),
+    "history": (_list_of(_dict_of(_any)), "a list of steps"),
 }
 
 

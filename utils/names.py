@@ -13,6 +13,8 @@ BODIES = {
     "wider_resnet38_a2": "modules.wide_resnet",
     "timm:": "modules.timm_body",
 }
+# The network of an earlier step's checkpoint, which was trained elsewhere.
+ADOPTED = "adopted"
 # Name -> module with ``make(name)``, which gives the layer's constructor: channels -> layer.
 NORMS = {
     "iabn_sync": "modules.norm",
@@ -34,4 +36,4 @@ def body_module(name: str) -> str | None:
 
 def body_names() -> list[str]:
     """The bodies as ``--help`` and refusals show them."""
-    return [f"{name}<name>" if name.endswith(":") else name for name in BODIES]
+    return [*(f"{name}<name>" if name.endswith(":") else name for name in BODIES), ADOPTED]

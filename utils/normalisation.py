@@ -24,8 +24,9 @@ class Normalisation:
 
     @classmethod
     def of(cls, body: Any, choice: str = AUTO) -> Normalisation:
-        """The one that a body's published weights saw (its ``image_stats``), or another by name (``--image_stats``)."""
-        return NORMALISATIONS[body.image_stats if choice == AUTO else choice]
+        """The one that a body's published weights saw (its ``image_stats``, or its name), or another by name (``--image_stats``)."""
+        stats = body.image_stats if choice == AUTO else choice
+        return stats if isinstance(stats, Normalisation) else NORMALISATIONS[stats]
 
     def apply(self, images: Tensor) -> Tensor:
         """Images (..., 3, H, W) in [0, 1] as the network wants them."""

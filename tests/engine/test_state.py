@@ -18,7 +18,7 @@ import torch
 import argparser
 from engine import state as engine_state
 from engine.networks import Networks, Optimisation, make_networks, make_optimisation
-from engine.state import Description, Origin, Progress, Snapshot, Start, claimed, read_model, weights_origin
+from engine.state import Origin, Progress, Snapshot, Start, claimed, read_model, weights_origin
 from tasks import load_task
 from utils import checkpoint
 from utils.distributed import Runtime
@@ -86,7 +86,8 @@ def test_what_a_checkpoint_says_of_itself(tmp_path: Path) -> None:
     own = {"options": options, "identity": identity, "class_names": ["background", "cow"]}
     checkpoint.save(tmp_path / "own.pth", {"model_state": weights, **own})
     _, description = read_model(tmp_path / "own.pth")
-    assert description == Description(options, [[0, 3]], ["background", "cow"])
+    assert description is not None and (description.options, description.steps) == (options, ((0, 3),))
+    assert description.names == {0: "background", 3: "cow"} and not description.adopted
     with pytest.raises(UserError, match="no such checkpoint"):
         read_model(tmp_path / "nowhere.pth")
 
@@ -207,7 +208,7 @@ ODD: tuple[Any, ...] = (
 )
 # What may stand there as well: nobody asks, or it fits.
 ALLOWED = {"localizer": (None,), "best_score": (-1, 1.5), "seconds": (-1, 1.5), "memory_mib": (-1, 1.5),
-           "scaler": ({},), "finished": (True,)}  # fmt: skip
+           "scaler": ({},), "finished": (True,), "history": ([], ())}  # fmt: skip
 
 
 def started(state: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> str:
@@ -238,7 +239,9 @@ def test_every_field_of_another_type_is_refused(
             tried += 1
         without = {key: value for key, value in state.items() if key != name}
         said = started(without, folder, monkeypatch, run)
-        assert bool(said) != (name in ("format", "localizer", "seconds", "memory_mib")), f"without {name}: {said!r}"
+        assert bool(said) != (name in ("format", "localizer", "seconds", "memory_mib", "history")), (
+            f"without {name}: {said!r}"
+        )
     assert tried > 200
 
 

@@ -46,7 +46,7 @@ def labellers(base_ckpt: Path, small_shapes: Path) -> tuple[Path, Path]:
         # Classifiers that agree on their mean: else one class is everywhere.
         labeller = Labeller(path, LabelSettings(), distributed.start("cpu"))
         pixels = torch.stack([torch.from_numpy(np.array(Image.open(p).convert("RGB").resize((64, 64)))) for p in drawn])
-        logits = labeller._logits(labeller.normalisation.apply(pixels.permute(0, 3, 1, 2).float() / 255))
+        logits = labeller.segmenter.logits(pixels.permute(0, 3, 1, 2))
         weights["cls.0.bias"] = weights["cls.0.bias"] - logits.mean(dim=(0, 2, 3))
         checkpoint.save(path, state)
         made.append(path)

@@ -1,0 +1,157 @@
+"""Segmenters of torchvision: ``torchvision:NAME=FILE``, FILE a state dict with or without the auxiliary classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import get_model, list_models, segmentation
+
+from modules.adopted.parts import Found, Parts, adopted
+from modules.adopted.settings import AdoptSettings
+from modules.description import Description
+from utils import checkpoint
+from utils.errors import UserError, printable
+from utils.normalisation import NORMALISATIONS
+
+LIBRARY = "torchvision"
+NAMES = tuple(list_models(module=segmentation))
+# The classes of torchvision's own weights: those of PASCAL VOC.
+KNOWN = {21: segmentation.DeepLabV3_ResNet50_Weights.DEFAULT.meta["categories"]}
+
+
+class Body(nn.Module):
+    """The backbone: its maps, fine ones first."""
+
+    def __init__(self, backbone: nn.Module, maps: tuple[str, ...]) -> None:
+        super().__init__()
+        self.backbone, self.maps = backbone, maps
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to the maps."""
+        features = self.backbone(images)
+        return [features[name] for name in self.maps]
+
+
+class Head(nn.Module):
+    """The classifier without its last layer."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """The maps to (B, D, h, w)."""
+        features: Tensor = self.layers(maps[-1])
+        return features
+
+
+class LiteHead(nn.Module):
+    """LRASPP's: the classifiers of its two maps are one convolution of the two side by side."""
+
+    def __init__(self, cbr: nn.Module, scale: nn.Module) -> None:
+        super().__init__()
+        self.cbr, self.scale = cbr, scale
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps of stride 8 and 16 to (B, D, h, w)."""
+        low, high = maps
+        scaled = self.cbr(high) * self.scale(high)
+        return torch.cat([low, F.interpolate(scaled, low.shape[-2:], mode="bilinear", align_corners=False)], dim=1)
+
+
+def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, Tensor]]:
+    """Description and weights of ``NAME=FILE``.
+
+    Raises:
+        UserError: no such network, or the file is missing, damaged or of another one.
+    """
+    where = f"{LIBRARY}:{source}"
+    name, equals, file = source.partition("=")
+    if name not in NAMES:
+        raise UserError(f"{where}: torchvision has no segmenter {name}; choose one of {', '.join(NAMES)}")
+    if not equals or not file:
+        raise UserError(f"{where}: a file of weights is missing; write {LIBRARY}:{name}=weights.pth")
+    weights = _weights(Path(file))
+    classes = _classes(weights, name, where)
+    model = _model(name, classes)
+    own = model.state_dict()
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    other = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
+    if missing or unexpected or other:
+        first = printable([*missing, *unexpected, *sorted(other)][0])
+        raise UserError(
+            f"{where}: its weights are of another network ({len(missing)} missing, {len(unexpected)} unexpected, "
+            f"{len(other)} of another shape: {first} ...)"
+        )
+    model.load_state_dict(weights)
+    found = Found(
+        library=LIBRARY,
+        architecture={"name": name},
+        parts=_parts(model),
+        names=KNOWN.get(classes),
+        normalisation=NORMALISATIONS["imagenet"],
+    )
+    return adopted(found, settings, where)
+
+
+def make(architecture: Mapping[str, Any], classes: int) -> Parts:
+    """The network of ``architecture`` with random weights.
+
+    Raises:
+        UserError: torchvision has no such segmenter.
+    """
+    name = architecture.get("name")
+    if name not in NAMES:
+        raise UserError(f"torchvision has no segmenter {printable(str(name))}; choose one of {', '.join(NAMES)}")
+    return _parts(_model(str(name), classes))
+
+
+def _model(name: str, classes: int) -> Any:
+    return get_model(name, weights=None, weights_backbone=None, num_classes=classes)
+
+
+def _parts(model: Any) -> Parts:
+    head = model.classifier
+    if isinstance(head, segmentation.lraspp.LRASPPHead):
+        low, high = head.low_classifier, head.high_classifier
+        classifier = nn.Conv2d(low.in_channels + high.in_channels, low.out_channels, 1)
+        assert classifier.bias is not None
+        with torch.no_grad():
+            classifier.weight.copy_(torch.cat([low.weight, high.weight], dim=1))
+            classifier.bias.copy_(low.bias + high.bias)
+        channels = head.cbr[0].in_channels
+        return Parts(Body(model.backbone, ("low", "high")), LiteHead(head.cbr, head.scale), classifier, channels)
+    *layers, classifier = head.children()
+    first = next(module for module in head.modules() if isinstance(module, nn.Conv2d))
+    return Parts(Body(model.backbone, ("out",)), Head(nn.Sequential(*layers)), classifier, first.in_channels)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The state dict of a file, without the auxiliary classifier."""
+    state = checkpoint.read(path, "file of weights")
+    if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping):
+        # What torchvision's training scripts write.
+        state = state["model"]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds no state dict; save model.state_dict()")
+    weights = checkpoint.bare_keys({str(key): value.detach() for key, value in state.items()})
+    checkpoint.check_tensors(weights, path)
+    return {key: value for key, value in weights.items() if not key.startswith("aux_classifier.")}
+
+
+def _classes(weights: Mapping[str, Tensor], name: str, where: str) -> int:
+    """Channels of the last convolution."""
+    if name.startswith("lraspp"):
+        keys = ["classifier.low_classifier.weight"]
+    else:
+        keys = [key for key in weights if key.startswith("classifier.") and key.endswith(".weight")]
+        keys.sort(key=lambda key: int(key.split(".")[1]) if key.split(".")[1].isdigit() else -1)
+    last = weights.get(keys[-1]) if keys else None
+    if last is None or last.ndim != 4:
+        raise UserError(f"{where}: its weights hold no classifier; is it a segmenter's state dict?")
+    return len(last)
