@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 from train_smp import CLASSES, ENCODER, Photographs, get_parser, train, write_classes
 
-CHANNELS, RATES = 320, (6, 12, 18)
+CHANNELS = 320
 
 
 class Body(nn.ModuleDict):
@@ -44,7 +44,7 @@ class Network(DeepLabV3):
 if __name__ == "__main__":
     given = get_parser("Train torchvision's DeepLabV3 on cat, dog, horse, person.").parse_args()
     torch.manual_seed(given.seed)
-    network = Network(Body(), DeepLabHead(CHANNELS, len(CLASSES) + 1, RATES))
+    network = Network(Body(), DeepLabHead(CHANNELS, len(CLASSES) + 1))
     train(network, Photographs(given.data), given.epochs, given.iterations)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), given.out)

@@ -112,8 +112,8 @@ def _base(work: Path, photographs: Path, arm: str, seed: int) -> tuple[Stage, tu
     folder = work / "models" / f"{arm}-{seed}"
     made = folder / file
     command = line(script, "--data", photographs, "--out", made, f"--seed {seed}")
-    # Neither library says the names of classes, torchvision not how its body wants images, either.
-    options = line("--model", [model.format(made)], "--class_names", folder / "classes.txt", "--image_stats half")
+    # Neither library says the names of classes.
+    options = line("--model", [model.format(made)], "--class_names", folder / "classes.txt")
     return Stage(
         name, command, needs=(photographs,), kind="train", seed=seed, makes=(made, folder / "classes.txt")
     ), options

@@ -1,4 +1,7 @@
-"""Segmenters of torchvision: ``torchvision:NAME=FILE``, FILE a state dict with or without the auxiliary classifier."""
+"""Segmenters of torchvision: ``torchvision:NAME=FILE``, FILE a state dict with or without the auxiliary classifier.
+
+NAME is torchvision's, or ``deeplabv3_timm:BODY``: its DeepLabV3 on a body of timm (``examples/train_torchvision.py``).
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,15 @@ from torchvision.models import get_model, list_models, segmentation
 from modules.adopted.parts import Found, Parts, adopted
 from modules.adopted.settings import AdoptSettings
 from modules.description import Description
+from modules.timm_body import TimmBody
 from utils import checkpoint
 from utils.errors import UserError, printable
-from utils.normalisation import NORMALISATIONS
+from utils.normalisation import NORMALISATIONS, Normalisation
 
 LIBRARY = "torchvision"
 NAMES = tuple(list_models(module=segmentation))
+# Its DeepLabV3 on the last features of a timm model, of the stride that torchvision's own small bodies have.
+ON_TIMM, TIMM_STRIDE = "deeplabv3_timm:", 16
 # The classes of torchvision's own weights: those of PASCAL VOC.
 KNOWN = {21: segmentation.DeepLabV3_ResNet50_Weights.DEFAULT.meta["categories"]}
 
@@ -35,6 +41,18 @@ class Body(nn.Module):
         """(B, 3, H, W) to the maps."""
         features = self.backbone(images)
         return [features[name] for name in self.maps]
+
+
+class TimmFeatures(nn.Module):
+    """The last features of a timm model (``timm.create_model(..., features_only=True)``), as torchvision asks for them."""
+
+    def __init__(self, body: TimmBody) -> None:
+        super().__init__()
+        self.model = body.model
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) to the features."""
+        return {"out": self.model(images)[-1]}
 
 
 class Head(nn.Module):
@@ -72,8 +90,10 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
     """
     where = f"{LIBRARY}:{source}"
     name, equals, file = source.partition("=")
-    if name not in NAMES:
-        raise UserError(f"{where}: torchvision has no segmenter {name}; choose one of {', '.join(NAMES)}")
+    if name not in NAMES and not name.startswith(ON_TIMM):
+        raise UserError(
+            f"{where}: torchvision has no segmenter {name}; choose one of {', '.join(NAMES)}, or {ON_TIMM}BODY"
+        )
     if not equals or not file:
         raise UserError(f"{where}: a file of weights is missing; write {LIBRARY}:{name}=weights.pth")
     weights = _weights(Path(file))
@@ -94,7 +114,7 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
         architecture={"name": name},
         parts=_parts(model),
         names=KNOWN.get(classes),
-        normalisation=NORMALISATIONS["imagenet"],
+        normalisation=_normalisation(name),
     )
     return adopted(found, settings, where)
 
@@ -106,12 +126,25 @@ def make(architecture: Mapping[str, Any], classes: int) -> Parts:
         UserError: torchvision has no such segmenter.
     """
     name = architecture.get("name")
-    if name not in NAMES:
+    if name not in NAMES and not str(name).startswith(ON_TIMM):
         raise UserError(f"torchvision has no segmenter {printable(str(name))}; choose one of {', '.join(NAMES)}")
     return _parts(_model(str(name), classes))
 
 
+def _timm_body(name: str) -> TimmBody:
+    return TimmBody(name.removeprefix(ON_TIMM), TIMM_STRIDE)
+
+
+def _normalisation(name: str) -> Normalisation:
+    """Of the body's published weights."""
+    return Normalisation.of(_timm_body(name)) if name.startswith(ON_TIMM) else NORMALISATIONS["imagenet"]
+
+
 def _model(name: str, classes: int) -> Any:
+    if name.startswith(ON_TIMM):
+        body = _timm_body(name)
+        head = segmentation.deeplabv3.DeepLabHead(body.out_channels, classes)
+        return segmentation.DeepLabV3(TimmFeatures(body), head)
     return get_model(name, weights=None, weights_backbone=None, num_classes=classes)
 
 

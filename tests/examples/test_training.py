@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models.segmentation import DeepLabV3
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
+from modules.adopted.settings import AdoptSettings
+from modules.adopted.torchvision_models import TimmFeatures
+from modules.timm_body import TimmBody
+from segmentation_module import load_segmenter
 from tests.conftest import ROOT
 from utils import checkpoint
 
@@ -70,7 +76,17 @@ def test_torchvision(photographs: Path, tmp_path: Path) -> None:
     assert "1/1" in trained("train_torchvision.py", photographs, out)
     assert (out.parent / "classes.txt").read_text().split() == CLASSES
     weights = checkpoint.read(out, "file of weights")
-    assert weights["classifier.4.weight"].shape == (len(CLASSES), 256, 1, 1)
+    own = DeepLabV3(TimmFeatures(TimmBody("tf_efficientnet_lite0", 16)), DeepLabHead(320, len(CLASSES)))
+    own.load_state_dict(weights)
+    settings = AdoptSettings(class_names=out.parent / "classes.txt")
+    segmenter = load_segmenter(
+        f"torchvision:deeplabv3_timm:tf_efficientnet_lite0={out}", device="cpu", settings=settings
+    )
+    images = torch.randint(0, 256, (2, 3, 70, 50), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = own.eval()(images / 127.5 - 1)["out"]
+    torch.testing.assert_close(segmenter.logits(images).sigmoid(), expected.softmax(dim=1), atol=1e-5, rtol=0)
+    assert segmenter.description.class_names == tuple(CLASSES)
 
 
 def test_they_know_nothing_of_this_project() -> None:
