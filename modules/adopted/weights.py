@@ -1,0 +1,74 @@
+"""State dicts of other libraries' networks, as their users keep them: torch's files and safetensors, bare or wrapped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from utils import checkpoint
+from utils.errors import UserError, printable, reason
+
+LOG = logging.getLogger("webwilss")
+SAFETENSORS = ".safetensors"
+WHAT = "file of weights"
+# Under which names training scripts keep a state dict beside their optimiser's: torchvision's, Lightning's, and others'.
+WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
+
+
+def read_weights(path: Path, anchor: str) -> dict[str, Tensor]:
+    """The weights of a network in a file, under the network's own names; what was unwrapped or left out is told.
+
+    Args:
+        path: torch's file, or ``*.safetensors``.
+        anchor: how names of the network begin (``backbone.``). What wrappers put before it is taken away, and what stands
+            beside the network is left out.
+
+    Raises:
+        UserError: the file is missing, damaged or holds no state dict; a weight is not finite.
+    """
+    state = _read_safetensors(path) if path.suffix == SAFETENSORS else checkpoint.read(path, WHAT)
+    wrapper = _wrapper(state)
+    if wrapper is not None:
+        LOG.info("%s: the weights are those under %s", path, wrapper)
+        state = state[wrapper]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds no state dict; save model.state_dict()")
+    weights = _inner({str(key): value.detach() for key, value in state.items()}, anchor, path)
+    checkpoint.check_tensors(weights, path)
+    return weights
+
+
+def _wrapper(state: Any) -> str | None:
+    """The name under which a file keeps its state dict; None where it is one itself."""
+    names = WRAPPERS if isinstance(state, Mapping) else ()
+    return next((name for name in names if isinstance(state.get(name), Mapping)), None)
+
+
+def _inner(state: dict[str, Tensor], anchor: str, path: Path) -> dict[str, Tensor]:
+    """The weights whose names have before them what stands before the anchor."""
+    starts = [key.find("." + anchor) + 1 for key in state if not key.startswith(anchor) and "." + anchor in key]
+    if any(key.startswith(anchor) for key in state) or not starts:
+        return state
+    shortest = min(starts)
+    prefix = next(key for key in state if key[shortest:].startswith(anchor))[:shortest]
+    beside = [key for key in state if not key.startswith(prefix)]
+    if beside:
+        LOG.info("%s: %d tensors beside the network are left out (%s ...)", path, len(beside), printable(beside[0]))
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(f"{path}: needs the package safetensors; pip install -e .[smp]") from error
+    if not path.is_file():
+        raise UserError(f"{path}: no such {WHAT}")
+    try:
+        return load_file(path)
+    except Exception as error:  # Bytes at random raise all that a parser can.
+        raise UserError(f"{path}: damaged or not a safetensors file ({reason(error)}); give another") from error
