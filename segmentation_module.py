@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from modules import hub
 from modules.adopted import adopt, is_adopted, make_parts
 from modules.adopted.parts import Parts, absence, log_odds
 from modules.adopted.settings import AdoptSettings
@@ -25,6 +26,7 @@ from modules.bodies import Body, make_body
 from modules.deeplab import HEAD_CHANNELS, DeeplabV3
 from modules.description import ADDED_BACKGROUND, SOFTMAX, Description
 from modules.norm import arithmetic, make_norm
+from modules.released import read_released
 from tasks import IGNORE
 from utils import checkpoint, distributed
 from utils.distributed import Runtime
@@ -387,7 +389,7 @@ def _pixels(image: str | Path | Image.Image | NDArray[np.uint8]) -> Tensor:
 
 
 def read_segmenter(source: str | Path, settings: AdoptSettings | None = None) -> tuple[Description, dict[str, Tensor]]:
-    """Description and weights of a MODEL: a checkpoint, a released folder, or ``LIBRARY:...``.
+    """Description and weights of a MODEL: a checkpoint, a released folder, ``hub:OWNER/NAME``, or ``LIBRARY:...``.
 
     Args:
         source: the MODEL.
@@ -401,6 +403,10 @@ def read_segmenter(source: str | Path, settings: AdoptSettings | None = None) ->
         return adopt(str(source), settings)
     if settings.given:
         raise UserError(f"{source}: says itself what it is; leave out {', '.join(settings.given)}")
+    if str(source).startswith(hub.PREFIX):
+        return read_released(hub.fetched(str(source)))
+    if Path(source).is_dir():
+        return read_released(Path(source))
     state = checkpoint.load(Path(source))
     if "kind" in state:
         raise UserError(f"{source}: holds a {state['kind']}, not a segmenter; give the checkpoint of a step")
@@ -417,7 +423,8 @@ def load_segmenter(
     """A segmenter to ask: ``load_segmenter("OUT").predict("photo.jpg")`` gives mask, names and confidence.
 
     Args:
-        source: a MODEL: a checkpoint, a released folder, or ``torchvision:NAME=FILE``, ``smp:FOLDER``, ``transformers:FOLDER``.
+        source: a MODEL: a checkpoint, a released folder, ``torchvision:NAME=FILE``, ``smp:FOLDER``, ``transformers:FOLDER``, or
+            ``hub:OWNER/NAME``, which alone is fetched where it is not there yet.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: fp32, bf16 or fp16.
         settings: what the files of an adopted one do not say.

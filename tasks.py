@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from utils.errors import UserError
+from utils.json_files import once
 from utils.texts import read_text
 
 BACKGROUND = 0
@@ -187,17 +187,9 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys stand once; JSON lets the last of several win."""
-    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{repeated[0][:20]!r} stands twice")
-    return dict(pairs)
-
-
 def _read_json(path: Path) -> list[list[int]]:
     try:
-        raw = json.loads(read_text(path, LONGEST_FILE), object_pairs_hook=_once, parse_int=_number)
+        raw = json.loads(read_text(path, LONGEST_FILE), object_pairs_hook=once, parse_int=_number)
     except UserError as error:
         raise UserError(f"--task {error}") from error
     except (ValueError, RecursionError) as error:

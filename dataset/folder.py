@@ -10,6 +10,7 @@ name a line, dataset/lists.py); with one of them the other split is the rest; wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dataset.classes import read_classes
@@ -56,6 +57,27 @@ def make(folder: Path, split: str, step: int = 0) -> Source:
     if not pairs:
         raise UserError(f"{images}: no image for the split {split}; {CURE}")
     return Source(f"{folder.name} {split}", names, pairs, [image_stem(image.name) for image, _ in pairs])
+
+
+def everything(folder: Path, names: Mapping[int, str] | None = None) -> Source:
+    """All images for validation with their masks: those of its folder, or of a folder without splits.
+
+    Args:
+        folder: the data set.
+        names: id -> name of the masks' classes; of ``classes.txt`` where left out.
+
+    Raises:
+        UserError: files are missing, or an image has no mask.
+    """
+    names = class_names(folder) if names is None else names
+    place = subfolders(folder)["val"]
+    images = by_key(need_folder(folder / f"images{place}", "the images", CURE))
+    files = Files(folder, images, by_key(need_folder(folder / f"masks{place}", "the masks", CURE)))
+    if not images:
+        raise UserError(f"{folder / 'images'}: no image; {CURE}")
+    _need_masks(files, folder / "masks")
+    pairs = list(files.all())
+    return Source(folder.name, names, pairs, [image_stem(image.name) for image, _ in pairs])
 
 
 def _own_folder(folder: Path, split: str) -> list[Pair]:

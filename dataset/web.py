@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from captions.labels import caption_labels
 from captions.vocabulary import Vocabulary, make_vocabulary, match_class
@@ -62,47 +63,24 @@ class WebView(EpochDataset[Sample]):
         seed: int,
     ) -> None:
         self.transform, self.seed = transform, seed
-        source = open_manifest(path)
         foreground = [i for i in task.seen(step) if i != BACKGROUND]
-        known = {class_names[i]: i for i in class_names if i != BACKGROUND}
-        seen = {class_names[i]: column for column, i in enumerate(foreground)}
+        column = {class_names[i]: column for column, i in enumerate(foreground)}
+        chosen = chosen_images(open_manifest(path), task, step, class_names, per_class=per_class, labels=labels)
+        if chosen.faults:
+            LOG.warning("%d web images cannot be read and are left out: %s", len(chosen.faults), shown(chosen.faults))
+        if chosen.passed:
+            LOG.info("Web images passed over: %s", ", ".join(f"{count} {why}" for why, count in chosen.passed.items()))
+        counts = Counter(image.name for image in chosen.images)
         new = [class_names[i] for i in task.new(step)]
-        vocabulary = make_vocabulary(list(seen)) if labels == "caption" else None
-        self.paths: list[Path] = []
-        self.names: list[str] = []
-        rows: list[NDArray[np.float32]] = []
-        counts = dict.fromkeys(new, 0)
-        skipped: list[str] = []
-        passed: Counter[str] = Counter()
-        for own, row in _rows_of_classes(source, tuple(known), new, passed):
-            if counts[own] >= per_class:
-                passed[f"more than {per_class} of a class (--web_num)"] += 1
-                continue
-            named = {own} if vocabulary is None else _named(row, own, vocabulary, source)
-            if own not in named:
-                passed["whose caption does not name their class"] += 1
-                continue
-            file = source.file(row)
-            try:
-                load_image(file)
-            except DecodeError as error:
-                skipped.append(str(error))
-                continue
-            vector = np.zeros(len(foreground), dtype=np.float32)
-            vector[[seen[name] for name in named if name in seen]] = 1
-            counts[own] += 1
-            self.paths.append(file)
-            self.names.append(row["path"])
-            rows.append(vector)
-        if skipped:
-            LOG.warning("%d web images cannot be read and are left out: %s", len(skipped), shown(skipped))
-        if passed:
-            LOG.info("Web images passed over: %s", ", ".join(f"{count} {why}" for why, count in passed.items()))
-        empty = [name for name, count in counts.items() if not count]
+        empty = [name for name in new if not counts[name]]
         if empty:
             raise UserError(f"--web_path {path}: no usable image of the new classes {', '.join(empty)}")
-        LOG.info("Web images: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
-        self.image_labels = np.stack(rows)
+        LOG.info("Web images: %s", ", ".join(f"{name} {counts[name]}" for name in new))
+        self.paths = [image.file for image in chosen.images]
+        self.names = [image.row["path"] for image in chosen.images]
+        self.image_labels = np.zeros((len(chosen.images), len(foreground)), dtype=np.float32)
+        for labels_of, image in zip(self.image_labels, chosen.images, strict=True):
+            labels_of[[column[name] for name in image.named if name in column]] = 1
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -121,13 +99,91 @@ class WebView(EpochDataset[Sample]):
         )
 
 
+@dataclass(frozen=True)
+class WebImage:
+    """A web image that a step learns from.
+
+    Attributes:
+        name: the new class that it was searched for.
+        named: the classes that it shows, as far as is known; ``name`` is one of them.
+        row: its row of the manifest.
+        file: the image.
+    """
+
+    name: str
+    named: frozenset[str]
+    row: Row
+    file: Path
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a step takes of a manifest.
+
+    Attributes:
+        images: in the manifest's order.
+        faults: of files that cannot be read, in words.
+        passed: how many rows were passed over, by why.
+    """
+
+    images: list[WebImage]
+    faults: list[str]
+    passed: Counter[str]
+
+
+def chosen_images(
+    source: Manifest,
+    task: Task,
+    step: int,
+    class_names: Mapping[int, str],
+    *,
+    per_class: int,
+    labels: str,
+    later: bool = False,
+) -> Chosen:
+    """The images of a manifest that a step learns from; arguments as of ``WebView``.
+
+    Args:
+        later: whether this is asked of a step that is over: an image file that is no more was one then, and a class that is none of
+            ``class_names``, which may be fewer than the data set's, is passed over.
+
+    Raises:
+        UserError: a row's class is none of the data set's, or may be two of them; there are no captions to read.
+    """
+    seen = [class_names[i] for i in task.seen(step) if i != BACKGROUND]
+    known = tuple(name for i, name in class_names.items() if i != BACKGROUND)
+    new = [class_names[i] for i in task.new(step)]
+    # Made for rows whose labels nobody has read; names that WordNet does not know have theirs from select_web.py.
+    words = cache(lambda: make_vocabulary(seen))
+    chosen = Chosen([], [], Counter())
+    counts: Counter[str] = Counter()
+    for own, row in _rows_of_classes(source, known, new, chosen.passed, refuse=not later):
+        if counts[own] >= per_class:
+            chosen.passed[f"more than {per_class} of a class (--web_num)"] += 1
+            continue
+        named = _named(row, tuple(seen), words, source) if labels == "caption" else {own}
+        if own not in named:
+            chosen.passed["whose caption does not name their class"] += 1
+            continue
+        file = source.file(row)
+        if not later or file.exists():
+            try:
+                load_image(file)
+            except DecodeError as error:
+                chosen.faults.append(str(error))
+                continue
+        counts[own] += 1
+        chosen.images.append(WebImage(own, frozenset(named), row, file))
+    return chosen
+
+
 def _rows_of_classes(
-    source: Manifest, known: tuple[str, ...], new: list[str], passed: Counter[str]
+    source: Manifest, known: tuple[str, ...], new: list[str], passed: Counter[str], *, refuse: bool
 ) -> Iterator[tuple[str, Row]]:
     """(new class, row) of every kept row of a new class; ``passed`` counts the others, by why.
 
     Raises:
-        UserError: a row's class is none of the data set's, or may be two of them.
+        UserError: a row's class may be two of the data set's or, where that is to ``refuse``, is none of them.
     """
     unknown = set()
     for own, row in source.matched(lambda name: match_class(name, known)):
@@ -139,17 +195,17 @@ def _rows_of_classes(
             passed["that the selection did not keep"] += 1
         else:
             yield own, row
-    if unknown:
+    if unknown and refuse:
         raise UserError(
             f"--web_path {source.path}: {', '.join(sorted(unknown))} is no class of the data set; its classes are {', '.join(known)}"
         )
 
 
-def _named(row: Row, own: str, vocabulary: Vocabulary, source: Manifest) -> set[str]:
+def _named(row: Row, seen: tuple[str, ...], words: Callable[[], Vocabulary], source: Manifest) -> set[str]:
     """Classes that a row's caption names: what ``select_web.py`` read, where it did, else read here."""
     if row.get("labels"):
-        named = (match_class(name, vocabulary.classes) for name in row["labels"].split(";"))
+        named = (match_class(name, seen) for name in row["labels"].split(";"))
         return {name for name in named if name is not None}
     if "caption" not in row:
         raise UserError(f"{source.path}: has no captions (column caption); give --web_labels folder")
-    return set(caption_labels(row["caption"], vocabulary))
+    return set(caption_labels(row["caption"], words()))

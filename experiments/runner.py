@@ -91,11 +91,14 @@ class Runner:
         stages: as ``stage.check`` wants them.
         work: folder of all that the experiment makes.
         slots: where commands run.
+        name: what stands before each line on stderr.
     """
 
-    def __init__(self, stages: Sequence[Stage], work: Path, slots: Sequence[Slot]) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], work: Path, slots: Sequence[Slot], name: str = "experiments"
+    ) -> None:
         check(stages)
-        self.stages, self.slots = stages, slots
+        self.stages, self.slots, self.name = stages, slots, name
         self.folder = work / "stages"
         self.keys = keys(stages)
         self.jobs: list[_Job] = []
@@ -236,9 +239,8 @@ class Runner:
         devices = f"CUDA_VISIBLE_DEVICES={','.join(slot.devices)} " if slot.devices else ""
         print(f"+ {devices}python {shlex.join(slot.line(stage))}", flush=True)
 
-    @staticmethod
-    def _say(sentence: str) -> None:
-        sys.stderr.write(f"experiments: {sentence}\n")
+    def _say(self, sentence: str) -> None:
+        sys.stderr.write(f"{self.name}: {sentence}\n")
 
     # ---- alone, and stopped -------------------------------------------------------------------------------------------
 

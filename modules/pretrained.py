@@ -242,6 +242,12 @@ def _package_file(name: str) -> tuple[str, Path | None]:
         return package, None
 
 
+def package_of(name: str) -> tuple[str, bool]:
+    """The package that carries ImageNet weights of timm's ``name``, "" where none does, and whether it is installed."""
+    package, file = _package_file(name)
+    return package, file is not None
+
+
 def _unfetched(name: str, error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
     return UserError(

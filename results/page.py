@@ -13,7 +13,19 @@ import numpy as np
 from PIL import Image
 
 from tasks import IGNORE
-from utils.html import cell, document, figure, heading, mask_image, png, row_name, swatch, table
+from utils.html import (
+    cell,
+    document,
+    figure,
+    heading,
+    mask_image,
+    meter,
+    percent,
+    png,
+    row_name,
+    swatch,
+    table,
+)
 from utils.whole import write_whole
 
 
@@ -35,11 +47,6 @@ class Shown:
         """The masks by their caption, in the order of the page."""
         before = {} if self.before is None else {"before": self.before}
         return {"truth": self.truth, **before, "after": self.after}
-
-
-def _number(value: float) -> str:
-    """A share in [0, 1] in percent; a dash where nothing is known."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -64,21 +71,12 @@ def _table(rows: Sequence[Mapping[str, Any]], class_of: Mapping[str, int] | None
         share = float(value) if isinstance(value, int | float) else math.nan
         # Of several columns the first is what was before, and steps back.
         first = len(shares) > 1 and column == shares[0]
-        return _bar(share, first) if bars else cell(_number(share), "number")
+        return meter(share, first) if bars else cell(percent(share), "number")
 
     return table(
         [heading(column, "number" if column in shares and not bars else "") for column in columns],
         [[made(row, column) for column in columns] for row in rows],
         kind="classes" if bars else "scores",
-    )
-
-
-def _bar(share: float, first: bool) -> str:
-    """A cell of a number and its bar."""
-    width = 0 if math.isnan(share) else 100 * min(max(share, 0), 1)
-    return (
-        f'<td><div class="meter{" first" if first else ""}"><b>{_number(share)}</b>'
-        f'<span class="track"><i style="width:{width:.1f}%"></i></span></div></td>'
     )
 
 

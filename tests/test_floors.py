@@ -19,7 +19,8 @@ FLOORS = {
     "argparser": 2.5, "methods": METHODS,
     "train": ENGINE, "engine": ENGINE, "web": ENGINE, "prediction": ENGINE, "release": ENGINE,
     "experiments": STUDIES, "benchmarks": STUDIES, "adding": STUDIES,
-    "run": ENTRY, "add_class": ENTRY, "predict": ENTRY, "export": ENTRY, "collect_web": ENTRY, "train_discriminator": ENTRY, "select_web": ENTRY,
+    "run": ENTRY, "add_class": ENTRY, "predict": ENTRY, "export": ENTRY,
+    "collect_web": ENTRY, "train_discriminator": ENTRY, "select_web": ENTRY,
     "generate_caption": ENTRY, "generate_label": ENTRY, "generate_train_file": ENTRY, "data": ENTRY, "pretrained": ENTRY,
 }  # fmt: skip
 # Entry scripts on a lower floor: a user calls ``python -m utils.measure_noun`` by its published name.

@@ -23,6 +23,9 @@ import tasks
 from captions import filters, nouns, similarity
 from captions.captioners import CAPTIONERS
 from dataset import SOURCES as DATA_SETS
+from modules.adopted import LIBRARIES
+from modules.description import Description
+from segmentation_module import load_segmenter, make_segmenter
 from utils import measure_noun
 from utils.errors import UserError
 from utils.manifest import open_manifest
@@ -136,6 +139,43 @@ from captions.similarity import Similarity
 class FirstLetter(Similarity):
     def _distinct(self, words_a, words_b):
         return np.array([[float(a[0] == b[0]) for b in words_b] for a in words_a])
+"""
+
+LIBRARY = """
+import torch
+from torch import nn
+
+from modules.adopted.parts import Found, Parts, adopted
+from utils.normalisation import NORMALISATIONS
+
+
+class Body(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.Conv2d(3, width, 8, stride=8)
+
+    def forward(self, images):
+        return [self.layer(images)]
+
+
+class Head(nn.Module):
+    def forward(self, maps):
+        return maps[-1].relu()
+
+
+def make(architecture, classes):
+    width = architecture["width"]
+    return Parts(Body(width), Head(), nn.Conv2d(width, classes, 1), width)
+
+
+def adopt(source, settings):
+    saved = torch.load(source, weights_only=True)
+    architecture = {"width": len(saved["body"]["layer.weight"])}
+    parts = make(architecture, len(saved["names"]))
+    parts.body.load_state_dict(saved["body"])
+    parts.classifier.load_state_dict(saved["last"])
+    found = Found("one_layer", architecture, parts, saved["names"], NORMALISATIONS["half"], multiple=8)
+    return adopted(found, settings, f"one_layer:{source}")
 """
 
 Add = Callable[[str, str], str]
@@ -281,3 +321,23 @@ def test_tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(nouns.TAGGERS, "all", every_word)
     assert measure_noun.main(line) == 0
     assert (tmp_path / "nouns.txt").read_text().split() == ["1.jpg", "quickly", "a", "dog"]
+
+
+def test_library_of_segmenters(add: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    body, last = torch.nn.Conv2d(3, 4, 8, stride=8), torch.nn.Conv2d(4, 3, 1)
+    parts = {"layer.weight": body.weight.detach(), "layer.bias": body.bias.detach()}  # type: ignore[union-attr]
+    saved = {"names": ["cow", "background", "dog"], "body": parts, "last": dict(last.state_dict())}
+    torch.save(saved, tmp_path / "theirs.pt")
+    model = f"one_layer:{tmp_path / 'theirs.pt'}"
+    with pytest.raises(UserError, match="one_layer"):
+        load_segmenter(model, device="cpu")
+    monkeypatch.setitem(LIBRARIES, "one_layer", add("modules.adopted.one_layer", LIBRARY))
+    segmenter = load_segmenter(model, device="cpu")
+    assert segmenter.description.names == {0: "background", 1: "cow", 2: "dog"}
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    pixels = (torch.from_numpy(image).movedim(-1, 0)[None] / 255 - 0.5) / 0.5
+    theirs = torch.nn.functional.interpolate(last(body(pixels).relu()), (16, 24), mode="bilinear").argmax(1)[0]
+    assert np.array_equal(segmenter.predict(image).mask, np.array([1, 0, 2])[theirs.numpy()])
+    description = Description.from_plain(json.loads(json.dumps(segmenter.description.plain())), "a checkpoint")
+    make_segmenter(description).load_state_dict(segmenter.model.state_dict())

@@ -109,6 +109,15 @@ class Runtime:
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         return _peak_resident()
 
+    def capacity(self) -> float:
+        """Memory of the GPU in MiB, elsewhere of the machine; NaN where the system does not say."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_properties(self.device).total_memory / 2**20
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+        except (AttributeError, OSError, ValueError):
+            return math.nan
+
     def synchronise(self) -> None:
         """Wait until the accelerator has done all that was asked of it (for timing)."""
         if self.device.type == "cuda":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -171,6 +172,20 @@ def row_name(text: str, before: str = "") -> str:
 def cell(text: str, kind: str = "") -> str:
     """A cell of a table; ``kind`` is its class in the style."""
     return f"<td{_attribute('class', kind)}>{escape(text)}</td>"
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] in percent; a dash where nothing is known."""
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def meter(share: float, first: bool = False) -> str:
+    """A cell of a share in percent and its bar; ``first`` is what was before, and steps back."""
+    width = 0 if math.isnan(share) else 100 * min(max(share, 0), 1)
+    return (
+        f'<td><div class="meter{" first" if first else ""}"><b>{percent(share)}</b>'
+        f'<span class="track"><i style="width:{width:.1f}%"></i></span></div></td>'
+    )
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]], *, kind: str = "", label: str = "") -> str:

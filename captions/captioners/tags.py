@@ -20,6 +20,13 @@ DEFAULT_NETWORK = "tf_efficientnet_lite0"
 LEAST, MOST = 0.1, 3
 
 
+def tag_words() -> list[str]:
+    """The words that the captioner writes, one for each ImageNet class."""
+    info = ImageNetInfo("imagenet-1k")
+    # A class has several names ("ram, tup"); the first is the usual one.
+    return [info.index_to_description(i).split(",")[0].strip() for i in range(info.num_classes())]
+
+
 class TagCaptioner:
     """Writes "ox, ram" for an image in which the classifier sees an ox, and perhaps a ram.
 
@@ -41,8 +48,7 @@ class TagCaptioner:
         load_whole_classifier(self.model, network, pretrained)
         self.model = self.model.to(runtime.device).eval()
         self.transform = create_transform(**resolve_model_data_config(self.model), is_training=False)
-        info = ImageNetInfo("imagenet-1k")
-        self.words = [info.index_to_description(i) for i in range(info.num_classes())]
+        self.words = tag_words()
 
     @torch.inference_mode()
     def caption(self, images: Sequence[Image.Image]) -> list[str]:
@@ -55,8 +61,7 @@ class TagCaptioner:
 
     def _sentence(self, values: list[float], indices: list[int]) -> str:
         seen = [i for rank, (v, i) in enumerate(zip(values, indices, strict=True)) if rank == 0 or v >= LEAST]
-        # A class has several names ("ram, tup"); the first is the usual one.
-        return ", ".join(self.words[i].split(",")[0].strip() for i in seen)
+        return ", ".join(self.words[i] for i in seen)
 
     def caption_files(self, paths: Sequence[Path]) -> list[str | UserError]:
         """One line for each file, or the fault of one that cannot be read."""

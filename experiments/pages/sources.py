@@ -38,7 +38,7 @@ def web_images(study: Study) -> str:
     ]
     for number, (rule, path) in enumerate(manifests.items()):
         if path.is_file():
-            parts.append(fold(f"Selected by {rule}", _selection(path), number == 0))
+            parts.append(fold(f"Selected by {rule}", selection(path), number == 0))
         else:
             parts.append(study.lack(f"The web images selected by {rule} are gone: {path}."))
     return "".join(parts)
@@ -49,8 +49,12 @@ def reason_kind(row: Mapping[str, str]) -> str:
     return re.split(r"\s*[=:]?\s*\d|:", row.get("reason", ""), maxsplit=1)[0]
 
 
-def _selection(path: Path) -> str:
-    """Images of each class and reason of one manifest."""
+def selection(path: Path) -> str:
+    """Images of each class and reason of one manifest.
+
+    Raises:
+        UserError: it cannot be read as a manifest.
+    """
     manifest = open_manifest(path)
     groups: dict[tuple[str, bool, str], list[str]] = {}
     counts: dict[tuple[str, bool, str], int] = {}

@@ -27,7 +27,8 @@ FILES = {"base": "base_0", "weak": "weak_1", "discriminator": "base_0_discrimina
 def held(path: Path, here: Path) -> dict[str, Any]:
     """What a checkpoint holds, without what a training measured."""
     found = states.described(states.read(path), here)
-    found["history"] = [entry | {"date": "a date"} for entry in found["history"]]
+    if "history" in found:
+        found["history"] = [entry | {"date": "a date"} for entry in found["history"]]
     return {key: states.kinds(value) if key in MEASURED else value for key, value in found.items()}
 
 
