@@ -73,8 +73,9 @@ def test_table() -> None:
     assert found["smp", "old mIoU kept"] == pytest.approx([0.9, 1.0])
     text = markdown(rows)
     assert "| smp, after | 57.0 ± 4.2 | 28.0 ± 11.3 | 42.5 ± 3.5 | 0 1 |" in text
-    assert "| own: old mIoU kept | 1.000 | at least 0.95 | yes |" in text
+    assert "| own: old mIoU kept | 1.000 | at least 0.95 | yes | 1 |" in text
     assert "| smp: old mIoU kept | 0.950 ± 0.071 | at least 0.95 | " in text
+    assert "| smp, after | 28.0 ± 11.3 |" in text, "IoU by class"
     lines = comma_separated(rows).splitlines()
     assert lines[0] == "model,when,seed,old_iou,new_iou,all_iou,iou cow" and len(lines) == 7
     assert "nan" not in comma_separated([scored("own", "before", 0, 0.5, math.nan)])
