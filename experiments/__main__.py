@@ -16,7 +16,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +24,16 @@ from experiments import adopt, animals, demo, paper
 from experiments.arms import ABLATIONS, ARMS, JOINT
 from experiments.plan import Experiment, stages
 from experiments.runner import Runner, make_slots
+from experiments.stage import Stage
 from utils.errors import UserError
 from utils.script import run
 
 # What a researcher looks at in the end, in the work folder.
 PAGES = ("table.md", "report.html")
+# Arms of experiments/arms.py, or stages of its own.
+Describe = Callable[[argparse.Namespace], Experiment | list[Stage]]
 # Name -> its options, its description, and one line of help.
-EXPERIMENTS = {
+EXPERIMENTS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Describe, str]] = {
     "demo": (demo.add_options, demo.describe, "the whole chain on drawn pictures, in minutes on a CPU"),
     "animals": (animals.add_options, animals.describe, "real photographs of animals, at the size of a CPU"),
     "adopt": (adopt.add_options, adopt.describe, "segmenters of other libraries learn classes, in hours on a CPU"),
@@ -45,12 +48,13 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     add(
         "--work", type=Path, help="folder of all that is made [demo, or work/<experiment>-<task>, with -ov for overlap]"
     )
-    add("--seeds", type=int, nargs="+", help="random seeds [animals 0 1 2, else 42]")
+    add("--seeds", type=int, nargs="+", help="random seeds [animals and adopt 0 1 2, else 42]")
     add(
         "--arms",
         nargs="+",
         metavar="ARM",
-        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of {', '.join(ABLATIONS)}",
+        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of {', '.join(ABLATIONS)}; adopt: of "
+        f"{', '.join(adopt.ARMS)}",
     )
     add(
         "--options",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
+from dataset import make_source
 from experiments.__main__ import get_argparser, make_runner
 from experiments.adoption.images import write_images
+from experiments.adoption.score import score
 from experiments.adoption.table import Scored, comma_separated, markdown, read_scores, shares
 from experiments.stage import Stage, check
 from utils.errors import UserError
@@ -86,3 +90,35 @@ def test_damaged_scores(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(UserError, match=r"scores\.json: cannot be read as scores"):
         read_scores([path])
+
+
+class Asked:
+    """A segmenter that sees what the masks say, in channels of its own."""
+
+    def __init__(self, names: list[str], masks: torch.Tensor, channels: dict[int, int]) -> None:
+        self.description = SimpleNamespace(class_names=names)
+        self.masks, self.channels, self.seen = masks, channels, 0
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.dtype == torch.uint8 and images.shape[1:] == (3, 64, 64)
+        masks = self.masks[self.seen : self.seen + len(images)]
+        self.seen += len(images)
+        lookup = torch.tensor([self.channels.get(number, 0) for number in range(256)])
+        return torch.nn.functional.one_hot(lookup[masks], len(self.description.class_names)).permute(0, 3, 1, 2).float()
+
+
+def test_scores_go_by_names(small_shapes: Path) -> None:
+    source = make_source("shapes", small_shapes, "val")
+    masks = torch.stack([torch.from_numpy(source.mask(index)).long() for index in range(len(source))])
+    ids = {name: number for number, name in source.class_names.items()}
+    present = [name for name in list(ids)[1:] if bool((masks == ids[name]).any())]
+    old, new, left = present[:2], present[2:3], ids[present[3]]
+    assert bool((masks == left).any()), "a class that is neither is left out, whatever the segmenter makes of it"
+    knows = Asked(["bg", new[0], old[1], old[0]], masks, {ids[new[0]]: 1, ids[old[1]]: 2, ids[old[0]]: 3, left: 1})
+    found = score(knows, source, old, new, 64)
+    assert found.by_name() == pytest.approx(dict.fromkeys(["background", *old, *new], 1.0))
+    before = Asked(["background", *old], masks, {ids[old[0]]: 1, ids[old[1]]: 2, ids[new[0]]: 1})
+    found = score(before, source, old, new, 64)
+    assert found.new_iou == 0 and found.class_iou[1] < 1 and found.class_iou[2] == pytest.approx(1)
+    with pytest.raises(UserError, match="the class bird is none of"):
+        score(Asked(["background", "bird"], masks, {}), source, old, new, 64)
