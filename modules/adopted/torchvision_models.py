@@ -5,6 +5,8 @@ NAME is torchvision's, or ``deeplabv3_timm:BODY``: its DeepLabV3 on a body of ti
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,15 @@ from torchvision.models import get_model, list_models, segmentation
 
 from modules.adopted.parts import Found, Parts, adopted
 from modules.adopted.settings import AdoptSettings
-from modules.description import Description
+from modules.adopted.weights import read_weights
+from modules.description import SIGMOID, Description
 from modules.timm_body import TimmBody
-from utils import checkpoint
 from utils.errors import UserError, printable
 from utils.normalisation import NORMALISATIONS, Normalisation
 
+LOG = logging.getLogger("webwilss")
 LIBRARY = "torchvision"
+ANCHOR, AUXILIARY = "backbone.", "aux_classifier."
 NAMES = tuple(list_models(module=segmentation))
 # Its DeepLabV3 on the last features of a timm model, of the stride that torchvision's own small bodies have.
 ON_TIMM, TIMM_STRIDE = "deeplabv3_timm:", 16
@@ -96,9 +100,10 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
         )
     if not equals or not file:
         raise UserError(f"{where}: a file of weights is missing; write {LIBRARY}:{name}=weights.pth")
-    weights = _weights(Path(file))
+    weights = _network_weights(Path(file), where)
     classes = _classes(weights, name, where)
-    model = _model(name, classes)
+    with torch.device("meta"):  # Its random weights would be drawn in vain.
+        model = _model(name, classes)
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     other = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
@@ -108,12 +113,13 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
             f"{where}: its weights are of another network ({len(missing)} missing, {len(unexpected)} unexpected, "
             f"{len(other)} of another shape: {first} ...)"
         )
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=True)
     found = Found(
         library=LIBRARY,
         architecture={"name": name},
         parts=_parts(model),
-        names=KNOWN.get(classes),
+        names=_names(classes, settings, where),
+        outputs=SIGMOID if classes == 1 else None,
         normalisation=_normalisation(name),
     )
     return adopted(found, settings, where)
@@ -132,7 +138,10 @@ def make(architecture: Mapping[str, Any], classes: int) -> Parts:
 
 
 def _timm_body(name: str) -> TimmBody:
-    return TimmBody(name.removeprefix(ON_TIMM), TIMM_STRIDE)
+    try:
+        return TimmBody(name.removeprefix(ON_TIMM), TIMM_STRIDE)
+    except UserError as error:  # It speaks of run.py's option.
+        raise UserError(f"{LIBRARY}:{name}: {str(error).partition(': ')[2]}") from error
 
 
 def _normalisation(name: str) -> Normalisation:
@@ -164,27 +173,27 @@ def _parts(model: Any) -> Parts:
     return Parts(Body(model.backbone, ("out",)), Head(nn.Sequential(*layers)), classifier, first.in_channels)
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, without the auxiliary classifier."""
-    state = checkpoint.read(path, "file of weights")
-    if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping):
-        # What torchvision's training scripts write.
-        state = state["model"]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: holds no state dict; save model.state_dict()")
-    weights = checkpoint.bare_keys({str(key): value.detach() for key, value in state.items()})
-    checkpoint.check_tensors(weights, path)
-    return {key: value for key, value in weights.items() if not key.startswith("aux_classifier.")}
+def _network_weights(file: Path, where: str) -> dict[str, Tensor]:
+    """The weights of a file, without the auxiliary classifier."""
+    weights = read_weights(file, ANCHOR)
+    if any(key.startswith(AUXILIARY) for key in weights):
+        LOG.info("%s: its auxiliary classifier is left out", where)
+    return {key: value for key, value in weights.items() if not key.startswith(AUXILIARY)}
 
 
 def _classes(weights: Mapping[str, Tensor], name: str, where: str) -> int:
     """Channels of the last convolution."""
-    if name.startswith("lraspp"):
-        keys = ["classifier.low_classifier.weight"]
-    else:
-        keys = [key for key in weights if key.startswith("classifier.") and key.endswith(".weight")]
-        keys.sort(key=lambda key: int(key.split(".")[1]) if key.split(".")[1].isdigit() else -1)
-    last = weights.get(keys[-1]) if keys else None
+    pattern = r"classifier\.low_classifier()\.weight" if name.startswith("lraspp") else r"classifier\.(\d+)\.weight"
+    numbered = {int(match[1] or 0): key for key in weights if (match := re.fullmatch(pattern, key))}
+    last = weights[numbered[max(numbered)]] if numbered else None
     if last is None or last.ndim != 4:
-        raise UserError(f"{where}: its weights hold no classifier; is it a segmenter's state dict?")
+        raise UserError(f"{where}: its weights hold no last convolution; are they a {name}'s state dict?")
     return len(last)
+
+
+def _names(classes: int, settings: AdoptSettings, where: str) -> list[str] | None:
+    """The names of as many channels as the published weights have; None of others."""
+    if classes not in KNOWN or settings.class_names is not None:
+        return None
+    LOG.info("%s: its %d channels are taken for PASCAL VOC's classes; --class_names gives others", where, classes)
+    return KNOWN[classes]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from utils import checkpoint
@@ -62,10 +63,6 @@ def _inner(state: dict[str, Tensor], anchor: str, path: Path) -> dict[str, Tenso
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(f"{path}: needs the package safetensors; pip install -e .[smp]") from error
     if not path.is_file():
         raise UserError(f"{path}: no such {WHAT}")
     try:

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def images(height: int, width: int, count: int = 3) -> Tensor:
-    """(B, 3, H, W) uint8: blobs, so that neighbours differ little and classes change."""
-    generator = torch.Generator().manual_seed(height + width)
+def images(height: int, width: int, count: int = 3, seed: int = 0) -> Tensor:
+    """(B, 3, H, W) uint8: blobs, each image of colours of its own, so that neighbours differ little and classes change."""
+    generator = torch.Generator().manual_seed(height + width + seed)
+    colours = torch.rand(count, 3, 1, 1, generator=generator)
     coarse = torch.rand(count, 3, 9, 9, generator=generator)
     fine = torch.rand(count, 3, height, width, generator=generator)
-    pixels = 0.8 * F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1) + 0.2 * fine
+    pixels = 0.4 * colours + 0.5 * F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1) + 0.1 * fine
     return (pixels * 255).round().to(torch.uint8)
 
 
@@ -36,13 +37,12 @@ def lively(network: Any, last: Sequence[nn.Conv2d], side: int = 64, seed: int = 
         norm.momentum = 1.0
         norm.weight.copy_(0.7 + 0.6 * torch.rand(norm.num_features, generator=generator))
         norm.bias.copy_(0.3 * torch.randn(norm.num_features, generator=generator))
-    pixels = 4 * images(side, side).float() / 255 - 2
-    network.train()(pixels)
+    network.train()(4 * images(side, side, 8).float() / 255 - 2)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     seen: dict[nn.Module, Tensor] = {}
     hooks = [layer.register_forward_hook(lambda layer, _, out: seen.update({layer: out})) for layer in last]
-    network.eval()(pixels)
+    network.eval()(4 * images(side, side, 8, seed=1).float() / 255 - 2)
     for hook, layer in zip(hooks, last, strict=True):
         hook.remove()
         deviation, mean = torch.std_mean(seen[layer], dim=(0, 2, 3))
@@ -71,7 +71,7 @@ def library_logits(
     pixels = (images.float() / 255 - colours[0]) / colours[1]
     padded = F.pad(pixels, (0, -width % multiple, 0, -height % multiple), mode="replicate")
     with torch.no_grad():
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
         logits: Tensor = network(padded.contiguous(memory_format=torch.channels_last))
     return logits[..., :height, :width]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from modules.adopted import make_parts
@@ -20,7 +21,6 @@ from tests.modules.adopting import images, library_logits, lively, log_odds
 from utils.errors import UserError
 
 smp = pytest.importorskip("segmentation_models_pytorch", reason="needs the extra smp: pip install -e .[smp]")
-safetensors = pytest.importorskip("safetensors.torch", reason="needs the extra smp: pip install -e .[smp]")
 
 TINY, TINY_VIT = "tu-test_efficientnet", "tu-test_vit"
 SMALL: dict[str, dict[str, Any]] = {
@@ -125,7 +125,7 @@ def test_as_many_architectures_as_the_library_has() -> None:
 )
 def test_encoders(name: str, encoder: str, stats: Any, tmp_path: Path, names: Callable[..., Path]) -> None:
     network = model(name, encoder)
-    safetensors.save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
     segmenter = load(f"smp:{name}:{encoder}={tmp_path / 'weights.safetensors'}", names())
     check(network, segmenter, images(64, 96, 1), 32, *stats)
 
@@ -188,6 +188,14 @@ def test_a_transformer_of_one_size_sees_images_of_any(tmp_path: Path, names: Cal
     assert segmenter.description.network["size"] == [224, 224]
     check(network, segmenter, images(224, 224, 1), 16, *HALF)
     assert segmenter.logits(images(50, 70, 1)).shape == (1, 4, 50, 70)
+
+
+def test_images_that_are_too_small(tmp_path: Path, names: Callable[..., Path]) -> None:
+    """PAN halves its deepest map three times; its edges are repeated until it can."""
+    network = model("PAN", encoder_depth=3)
+    network.save_pretrained(tmp_path / "saved")
+    segmenter = load(f"smp:{tmp_path / 'saved'}", names())
+    check(network, segmenter, images(20, 33), 64, *IMAGENET)
 
 
 def test_images_as_they_were_trained_on(tmp_path: Path, names: Callable[..., Path]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -57,7 +58,9 @@ def names(tmp_path: Path) -> Callable[..., Path]:
 
 
 def load(source: str, class_names: Path | None = None, **settings: Any) -> Segmenter:
-    return load_segmenter(f"torchvision:{source}", device="cpu", settings=AdoptSettings(class_names=class_names, **settings))
+    return load_segmenter(
+        f"torchvision:{source}", device="cpu", settings=AdoptSettings(class_names=class_names, **settings)
+    )
 
 
 def save(network: Out, path: Path) -> str:
@@ -103,8 +106,10 @@ def test_parts_are_the_whole_network(name: str) -> None:
 
 
 def test_sixty_four_images_and_a_background_in_another_channel(tmp_path: Path, names: Callable[..., Path]) -> None:
-    network = model(LITE)
-    segmenter = load(f"{LITE}={save(network, tmp_path / 'w.pth')}", names("cat", "dog", "horse", "nothing"), background="3")
+    network = model(MOBILE)
+    segmenter = load(
+        f"{MOBILE}={save(network, tmp_path / 'w.pth')}", names("cat", "dog", "horse", "nothing"), background="3"
+    )
     assert segmenter.description.class_names == ("background", "cat", "dog", "horse")
     pixels = images(64, 64, 64)
     logits = library_logits(network, pixels, MEAN, STD, 1)
@@ -115,7 +120,9 @@ def test_sixty_four_images_and_a_background_in_another_channel(tmp_path: Path, n
 
 def test_without_background(tmp_path: Path, names: Callable[..., Path]) -> None:
     network = model(LITE)
-    segmenter = load(f"{LITE}={save(network, tmp_path / 'w.pth')}", names("road", "sky", "car", "tree"), background="none")
+    segmenter = load(
+        f"{LITE}={save(network, tmp_path / 'w.pth')}", names("road", "sky", "car", "tree"), background="none"
+    )
     pixels = images(64, 64)
     logits = library_logits(network, pixels, MEAN, STD, 1)
     found = segmenter.logits(pixels)
@@ -142,7 +149,9 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
     logger.propagate, logger.level = before
 
 
-def test_names_of_the_published_weights(tmp_path: Path, names: Callable[..., Path], told: pytest.LogCaptureFixture) -> None:
+def test_names_of_the_published_weights(
+    tmp_path: Path, names: Callable[..., Path], told: pytest.LogCaptureFixture
+) -> None:
     """Those with 21 channels see PASCAL VOC's classes, unless the user says otherwise."""
     path = save(model(LITE, 21), tmp_path / "w.pth")
     assert load(f"{LITE}={path}").description.class_names == ("background", *KNOWN[21][1:])
@@ -153,7 +162,9 @@ def test_names_of_the_published_weights(tmp_path: Path, names: Callable[..., Pat
     assert "PASCAL VOC" not in told.text
 
 
-def test_what_training_scripts_write(tmp_path: Path, names: Callable[..., Path], told: pytest.LogCaptureFixture) -> None:
+def test_what_training_scripts_write(
+    tmp_path: Path, names: Callable[..., Path], told: pytest.LogCaptureFixture
+) -> None:
     """torchvision's reference script keeps more than weights, Lightning and parallel training lengthen their names."""
     network = model(MOBILE, aux_loss=True)
     state = network.network.state_dict()
@@ -170,9 +181,8 @@ def test_what_training_scripts_write(tmp_path: Path, names: Callable[..., Path],
 
 
 def test_safetensors(tmp_path: Path, names: Callable[..., Path]) -> None:
-    safetensors = pytest.importorskip("safetensors.torch", reason="needs the package safetensors")
     network = model(LITE)
-    safetensors.save_file(network.network.state_dict(), tmp_path / "w.safetensors")
+    save_file(network.network.state_dict(), tmp_path / "w.safetensors")
     check(network, load(f"{LITE}={tmp_path / 'w.safetensors'}", names()), images(64, 64, 1))
 
 
