@@ -29,7 +29,9 @@ def get_argparser() -> argparse.ArgumentParser:
     )
     add_model_options(parser)
     images = parser.add_argument_group("images").add_argument
-    images("--images", type=Path, metavar="DIR", help="one folder of images a class, images of one class, or a manifest")
+    images(
+        "--images", type=Path, metavar="DIR", help="one folder of images a class, images of one class, or a manifest"
+    )
     images("--classes", nargs="+", default=[], help="names of the new classes [all that --images names]")
     images("--old_images", type=Path, metavar="DIR", help="any images in which old classes occur, unlabelled")
     images("--forget", action="store_true", help="go on without images of old classes")
@@ -89,11 +91,11 @@ def main(given: argparse.Namespace) -> int:
         code = Runner(stages(adding), adding.work, slots, "add_class.py").run()
     if code == 0:
         write_taught(adding)
-        print(f"{given.out} knows {shown_text(', '.join((*adding.known.old, *adding.new)))}; look at {given.out / 'report.html'}")
+        print(
+            f"{given.out} knows {shown_text(', '.join((*adding.known.old, *adding.new)))}; look at {given.out / 'report.html'}"
+        )
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(
-        run(lambda: main(get_argparser().parse_args()), "add_class.py", stopped=GOES_ON, level=logging.INFO)
-    )
+    sys.exit(run(lambda: main(get_argparser().parse_args()), "add_class.py", stopped=GOES_ON, level=logging.INFO))

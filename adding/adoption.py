@@ -2,9 +2,9 @@
 
     python -m adding.adoption --model MODEL --classes cow sheep --held_back WORK/held_back --out WORK/adopted
 
-Writes ``base.pth``, ``task.json``, ``data`` (a data set as ``dataset/folder.py`` has it, with validation images alone) and, for a
-replay tree, ``class_words.txt``. The masks are the user's (``--val``), or what the model itself sees in the images held back. Exit code
-0; 1 where images are left out and the rest went on; 2 for bad input.
+Writes ``base.pth``, ``task.json``, a data set as ``dataset/folder.py`` has it, with validation images alone, and, for a replay tree,
+``class_words.txt``. The masks are the user's (``--val``; the folder ``truth``), or what the model itself sees in the images held back
+(the folder ``agreement``). Exit code 0; 1 where images are left out and the rest went on; 2 for bad input.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from modules.description import Description
     from segmentation_module import Segmenter
 
-BASE, TASK, DATA, WORDS = "base.pth", "task.json", "data", "class_words.txt"
+BASE, TASK, WORDS = "base.pth", "task.json", "class_words.txt"
+BACKGROUND_NAME = "background"
 DATASET, PROTOCOL = "folder", "overlap"
 # Longer side of what the model looks at, as generate_label.py has it.
 MOST_SIDE = 1024
@@ -61,8 +62,13 @@ def steps_with(description: Description, new: Sequence[str]) -> list[list[int]]:
     return [*map(list, description.steps), free_ids(len(new), description.ids)]
 
 
-def write_task(description: Description, new: Sequence[str], out: Path) -> dict[int, str]:
-    """Write the task and the names of all classes; id -> name of every class, background included.
+def data_folder(out: Path, val: Path | None) -> Path:
+    """Folder of the data set, named for what its masks are: results of a test bear this name."""
+    return out / ("agreement" if val is None else "truth")
+
+
+def write_task(description: Description, new: Sequence[str], out: Path, data: Path) -> dict[int, str]:
+    """Write the task and the names of all classes, in ``data``; id -> name of every class, background included.
 
     Raises:
         UserError: a name that a list of classes cannot hold.
@@ -71,58 +77,34 @@ def write_task(description: Description, new: Sequence[str], out: Path) -> dict[
     from dataset.folder import CLASSES
 
     steps = steps_with(description, new)
-    names = description.names | dict(zip(steps[-1], new, strict=True)) | {BACKGROUND: "background"}
+    names = description.names | dict(zip(steps[-1], new, strict=True)) | {BACKGROUND: BACKGROUND_NAME}
     write_whole(out / TASK, json.dumps({str(step): classes for step, classes in enumerate(steps)}) + "\n")
-    path = out / DATA / CLASSES
+    path = data / CLASSES
     write_whole(path, "".join(f"{number} {name}\n" for number, name in sorted(names.items())))
     read = read_classes(path)
     wrong = next((name for number, name in names.items() if read.get(number) != name), None)
     if wrong is not None:
-        raise UserError(f"class {wrong!r}: a list of classes cannot hold this name; rename it (--class_names, --classes)")
+        raise UserError(
+            f"class {wrong!r}: a list of classes cannot hold this name; rename it (--class_names, --classes)"
+        )
     return names
 
 
-def write_checkpoint(description: Description, weights: Mapping[str, Any], out: Path) -> None:
-    """Write a model as the checkpoint of the last step of this task (``run.py --step_ckpt``)."""
+def write_checkpoint(description: Description, weights: Mapping[str, Any], out: Path, data: Path) -> None:
+    """Write a model as the checkpoint of the last step of this task (``run.py --step_ckpt``), whose data set is ``data``."""
+    from engine.described import as_checkpoint
     from utils import checkpoint
 
-    where = {
-        "dataset": DATASET,
-        "dataset_dir": str(out / DATA),
-        "task": str(out / TASK),
-        "protocol": PROTOCOL,
-        "step": len(description.steps) - 1,
-        "train_list": None,
-    }
-    state = {
-        "format": checkpoint.FORMAT,
-        "identity": {
-            "dataset": DATASET,
-            "task": Path(TASK).stem,
-            "protocol": PROTOCOL,
-            "classes": [list(classes) for classes in description.steps],
-        },
-        "class_names": ["background", *description.class_names[1:]],
-        "options": base_options(description) | where,
-        "history": list(description.history),
-        "finished": True,
-        "model_state": dict(weights),
-    }
-    network = {"network": description.network} if description.adopted else {}
-    checkpoint.save(out / BASE, state | network)
-
-
-def base_options(description: Description) -> dict[str, Any]:
-    """Options of the run that made a model; of an adopted one those that say as much."""
-    import argparser
-
-    if description.options:
-        return dict(description.options)
-    options = {name: argparser.default_of(name, DATASET) for name in argparser.OPTIONS}
-    return options | {"backbone": "adopted", "method": "supervised", "bce": True, "lr_head": 1.0, "pooling": 1} | {
-        "local_rank": 0,
-        "pretrained": "none",
-    }
+    places = {"dataset_dir": str(data), "task": str(out / TASK), "train_list": None}
+    here = replace(
+        description,
+        dataset=DATASET,
+        task=Path(TASK).stem,
+        protocol=PROTOCOL,
+        class_names=(BACKGROUND_NAME, *description.class_names[1:]),
+        options={**description.options, **places},
+    )
+    checkpoint.save(out / BASE, as_checkpoint(here, weights))
 
 
 # ---- images to test on ------------------------------------------------------------------------------------------------
@@ -264,7 +246,11 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--val", type=Path, help="images and masks, tested on in place of these")
     add("--tree", type=Path, help="replay tree, whose images are to show old classes")
     add("--out", type=Path, required=True, help="folder to write into")
-    add("--listing", default="", help="digest of the model's files as the plan saw them; changed files make another plan")
+    add(
+        "--listing",
+        default="",
+        help="digest of the model's files as the plan saw them; changed files make another plan",
+    )
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     return parser
 
@@ -281,16 +267,17 @@ def main(given: argparse.Namespace) -> int:
     description, weights = read_segmenter(given.model, settings_of(given))
     segmenter = Segmenter(description, weights, distributed.start(given.device), given.model)
     done = Adopted()
-    names = write_task(description, given.classes, given.out)
+    data = data_folder(given.out, given.val)
+    names = write_task(description, given.classes, given.out, data)
     if given.val is not None:
-        take_truth(given.val, names, given.out / DATA, done)
+        take_truth(given.val, names, data, done)
     else:
-        label_held_back(segmenter, given.held_back, given.out / DATA, done)
+        label_held_back(segmenter, given.held_back, data, done)
     if not done.tested:
         raise UserError(f"{given.val or given.held_back}: no image to test on can be read ({shown(done.faults)})")
     if given.tree is not None:
         write_words(given.tree, description.class_names[1:], given.out / WORDS)
-    write_checkpoint(description, weights, given.out)
+    write_checkpoint(description, weights, given.out, data)
     print(f"{shown_text(given.model)}: knows {shown_text(', '.join(description.class_names))}")
     print(f"Next step: {shown_text(', '.join(given.classes))}; {done.tested} images to test on")
     for note in done.notes:

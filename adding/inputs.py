@@ -27,7 +27,7 @@ from dataset.files import shown
 from utils import manifest
 from utils.errors import UserError, shown_text
 from utils.images import DecodeError, read_head
-from utils.manifest import Row, is_kept, open_manifest
+from utils.manifest import Row, open_manifest
 from utils.script import run
 from utils.suffixes import is_image
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adding.adoption import BASE, DATA, DATASET, PROTOCOL, TASK, WORDS
+from adding.adoption import BASE, DATASET, PROTOCOL, TASK, WORDS, data_folder
 from adding.inputs import NO_CAPTIONER, VOCABULARY
 from adding.sizes import Sizes
 from argparser import experiment_name, folder_name
@@ -151,14 +151,18 @@ class Adding:
         return self.work / "adopted"
 
     @property
+    def data(self) -> Path:
+        """The data set that the step is tested on."""
+        return data_folder(self.adopted, self.val)
+
+    @property
     def selected(self) -> Path:
         """The manifest that teaches."""
         return self.work / "web/selected.csv"
 
     def checkpoint(self, name: str = NAME) -> Path:
         """Where run.py keeps the checkpoint of the step."""
-        data = f"{DATASET}-{folder_name(str(self.adopted / DATA))}"
-        experiment = experiment_name(data, TASK, PROTOCOL)
+        experiment = experiment_name(f"{DATASET}-{folder_name(str(self.data))}", TASK, PROTOCOL)
         return self.work / "checkpoints/step" / experiment / f"{name}_{self.known.step}.pth"
 
 
@@ -354,7 +358,7 @@ def _adopt(adding: Adding, after: tuple[str, ...]) -> Stage:
         allowed=LEFT_OUT,
         kind="adopt",
         outputs={"checkpoint": out / BASE},
-        makes=(out / TASK, out / DATA, *(() if adding.tree is None else (out / WORDS,))),
+        makes=(out / TASK, adding.data, *(() if adding.tree is None else (out / WORDS,))),
     )  # fmt: skip
 
 
@@ -387,7 +391,7 @@ def _run(adding: Adding, name: str, after: tuple[str, ...]) -> Stage:
     replay = () if adding.tree is None else line("--replay --replay_path", adding.tree)
     logs = work / "trial" if tried else work / "logs"
     command = line(
-        f"run.py --name {name} --random_seed {adding.seed} --dataset {DATASET} --dataset_dir", adopted / DATA,
+        f"run.py --name {name} --random_seed {adding.seed} --dataset {DATASET} --dataset_dir", adding.data,
         "--task", adopted / TASK, f"--step {known.step} --protocol {PROTOCOL} --step_ckpt", adopted / BASE,
         known.network, METHOD, epochs,
         f"--crop_size {sizes.crop} --crop_size_val {sizes.crop} --batch_size {sizes.batch}",
@@ -410,10 +414,11 @@ def _run(adding: Adding, name: str, after: tuple[str, ...]) -> Stage:
 def _ended(adding: Adding, after: str) -> list[Stage]:
     """What was lost and won, and the released folder."""
     checkpoint, base = adding.checkpoint(), adding.adopted / BASE
-    truth = () if adding.val is None else line("--val", adding.adopted / DATA)
+    truth = () if adding.val is None else line("--val", adding.data)
+    manifests = [str(one.manifest) for one in adding.known.taught if one.manifest.is_file()]
     release = Stage(
         "release",
-        line("export.py --model", checkpoint, "--web", adding.selected, "--out", adding.out),
+        line("export.py --model", checkpoint, "--web", adding.selected, manifests, "--out", adding.out),
         (after,),
         kind="release",
         outputs={"config": adding.out / "config.json", "weights": adding.out / "model.safetensors"},

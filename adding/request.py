@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from adding.files import digest_of, image_files
 from adding.inputs import Found, find
 from adding.names import check_names
-from adding.plan import WORK, Adding, Known, read_taught
+from adding.plan import TRIAL, WORK, Adding, Known, read_taught
 from adding.rehearsal import LEAST
 from adding.sizes import Machine, Sizes, choose, cores, typical_side, within
 from experiments.runner import Slot
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from modules.description import Description
     from utils.distributed import Runtime
 
+LOG = logging.getLogger("webwilss")
 # Options that say what the files of an adopted model do not.
 MODEL_OPTIONS = ("class_names", "background", "image_stats", "outputs")
 # Of these files a folder of weights is made.
@@ -153,6 +155,8 @@ def resolve(given: argparse.Namespace, runtime: Runtime) -> Adding:
     description, _ = read_segmenter(given.model, settings_of(given))
     known = known_model(given, description)
     check_names(new, known.old)
+    for caution in cautions(description):
+        LOG.warning("%s: %s", given.model, caution)
     check_captioner(given, found)
     return Adding(
         known=known,
@@ -226,13 +230,22 @@ def _training(given: argparse.Namespace) -> tuple[str, ...]:
     return line(lr, f"--precision {given.precision}" if given.precision != "fp32" else "")
 
 
+def cautions(description: Description) -> list[str]:
+    """What a user should know of a model before it gets classes."""
+    if description.binary:
+        return []
+    return [
+        "the model was trained with softmax over its channels (run.py without --bce); the step reads its logits as log-odds of each "
+        "class, so that old classes may suffer: a base step with --bce serves better"
+    ]
+
+
 def timed(adding: Adding, minutes: float) -> tuple[Sizes, float]:
     """The sizes that ``minutes`` hold, and the seconds of an iteration that the trial measured.
 
     Raises:
         UserError: the trial's checkpoint does not say.
     """
-    from adding.plan import TRIAL
     from utils import checkpoint
 
     path = adding.checkpoint(TRIAL)

@@ -94,9 +94,7 @@ class Runner:
         name: what stands before each line on stderr.
     """
 
-    def __init__(
-        self, stages: Sequence[Stage], work: Path, slots: Sequence[Slot], name: str = "experiments"
-    ) -> None:
+    def __init__(self, stages: Sequence[Stage], work: Path, slots: Sequence[Slot], name: str = "experiments") -> None:
         check(stages)
         self.stages, self.slots, self.name = stages, slots, name
         self.folder = work / "stages"

@@ -72,7 +72,7 @@ def test_truth_takes_the_place_of_the_model_s_own_labels(tmp_path: Path) -> None
 
 
 def test_without_old_images_somebody_has_to_say_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cat, dog, which will be forgotten; .* or --forget to go on"):
+    with pytest.raises(UserError, match=r"cat, dog, which will be forgotten; .* or --forget to go on"):
         adding(tmp_path, old_images=None)
     planned = named(stages(adding(tmp_path, old_images=None, forget=True)))
     assert not {"rehearsal", "labels", "train-files"} & set(planned)
@@ -130,7 +130,8 @@ def test_the_checkpoint_is_where_run_py_keeps_it(tmp_path: Path) -> None:
     assert command[0] == "run.py"
     given = argparser.get_argparser().parse_args(command[1:])
     own = argparser.Options(
-        **{name: getattr(given, name, None) for name in argparser.OPTIONS if name != "protocol"}, protocol=given.protocol
+        **{name: getattr(given, name, None) for name in argparser.OPTIONS if name != "protocol"},
+        protocol=given.protocol,
     )
     assert own.checkpoint_path(1) == adding(tmp_path).checkpoint()
 
@@ -142,10 +143,10 @@ def parser_of(stage: Stage) -> argparse.ArgumentParser:
     return make()
 
 
-@pytest.mark.parametrize("changes", [{}, {"old_images": None, "forget": True}, {"images": None, "collect": ("commons",)}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"old_images": None, "forget": True}, {"images": None, "collect": ("commons",)}]
+)
 def test_every_command_is_one_that_its_script_takes(tmp_path: Path, changes: dict[str, Any]) -> None:
     for stage in stages(adding(tmp_path, **changes)):
         rest = stage.command[2:] if stage.command[0] == "-m" else stage.command[1:]
         parser_of(stage).parse_args([*rest, *stage.speed])
-
-
