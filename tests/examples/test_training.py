@@ -52,6 +52,8 @@ def trained(script: str, data: Path, out: Path) -> str:
         str(data),
         "--out",
         str(out),
+        "--seed",
+        "3",
         "--iterations",
         "1",
     ]

@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+import argparser
 from dataset import make_source
 from experiments.__main__ import get_argparser, make_runner
 from experiments.adoption.images import write_images
 from experiments.adoption.score import score
 from experiments.adoption.table import Scored, comma_separated, markdown, read_scores, shares
 from experiments.stage import Stage, check
+from tests.experiments.parsers import PARSERS
 from utils.errors import UserError
 
 
@@ -43,6 +45,16 @@ def test_stages_follow_one_another(data: Path) -> None:
     assert {stage.name for stage in described(data, "--arms", "own", "--seeds", "1")} == {
         "images", "base-own-1", "add-own-1", "score-own-1-before", "score-own-1-after", "table",
     }  # fmt: skip
+
+
+def test_every_command_is_accepted(data: Path) -> None:
+    for stage in described(data, "--seeds", "0"):
+        script, *rest = stage.command[1:] if stage.command[0] == "-m" else stage.command
+        if script == "run.py":
+            options = argparser.parse([*rest, *stage.speed])
+            assert stage.makes == (options.checkpoint_path(0),)
+        elif not script.startswith("examples/"):
+            PARSERS[script]().parse_args(rest)
 
 
 def test_an_unknown_arm_and_options_of_none(data: Path) -> None:
