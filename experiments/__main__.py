@@ -16,23 +16,27 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments import animals, demo, paper
+from experiments import adopt, animals, demo, paper
 from experiments.arms import ABLATIONS, ARMS, JOINT
-from experiments.plan import stages
+from experiments.plan import Experiment, stages
 from experiments.runner import Runner, make_slots
+from experiments.stage import Stage
 from utils.errors import UserError
 from utils.script import run
 
 # What a researcher looks at in the end, in the work folder.
 PAGES = ("table.md", "report.html")
+# Arms of experiments/arms.py, or stages of its own.
+Describe = Callable[[argparse.Namespace], Experiment | list[Stage]]
 # Name -> its options, its description, and one line of help.
-EXPERIMENTS = {
+EXPERIMENTS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Describe, str]] = {
     "demo": (demo.add_options, demo.describe, "the whole chain on drawn pictures, in minutes on a CPU"),
     "animals": (animals.add_options, animals.describe, "real photographs of animals, at the size of a CPU"),
+    "adopt": (adopt.add_options, adopt.describe, "segmenters of other libraries learn classes, in hours on a CPU"),
     "voc": (paper.add_voc_options, paper.describe_voc, "PASCAL VOC at the paper's scale"),
     "coco": (paper.add_coco_options, paper.describe_coco, "COCO to VOC at the paper's scale"),
 }
@@ -44,12 +48,13 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     add(
         "--work", type=Path, help="folder of all that is made [demo, or work/<experiment>-<task>, with -ov for overlap]"
     )
-    add("--seeds", type=int, nargs="+", help="random seeds [animals 0 1 2, else 42]")
+    add("--seeds", type=int, nargs="+", help="random seeds [animals and adopt 0 1 2, else 42]")
     add(
         "--arms",
         nargs="+",
         metavar="ARM",
-        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of {', '.join(ABLATIONS)}",
+        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of {', '.join(ABLATIONS)}; adopt: of "
+        f"{', '.join(adopt.ARMS)}",
     )
     add(
         "--options",
@@ -100,18 +105,22 @@ def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
         raise UserError(f"--gpus {given.gpus} contradicts --cpu: choose one")
     suffix = "-ov" if getattr(given, "overlap", False) else ""
     given.work = (given.work or Path(f"work/{given.experiment}-{given.task}{suffix}")).resolve()
-    experiment = EXPERIMENTS[given.experiment][1](given)
+    planned = EXPERIMENTS[given.experiment][1](given)
     try:
         more = tuple(shlex.split(given.options))
     except ValueError as error:
         raise UserError(f"--options {given.options!r}: {error}") from None
-    sizes = replace(experiment.sizes, common=(*experiment.sizes.common, *more))
+    if isinstance(planned, Experiment):
+        sizes = replace(planned.sizes, common=(*planned.sizes.common, *more))
+        planned = stages(replace(planned, sizes=sizes))
+    elif more:
+        raise UserError(f"--options: the experiment {given.experiment} takes none")
     if given.dry_run and given.gpus > max(1, len(gpus)):
         # A plan for another machine, whose GPUs have the first numbers.
         gpus = [str(number) for number in range(given.gpus)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slots = make_slots(gpus, given.gpus, given.jobs, cores)
-    return Runner(stages(replace(experiment, sizes=sizes)), given.work, slots)
+    return Runner(planned, given.work, slots)
 
 
 def main(given: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""Segmenters of torchvision: ``torchvision:NAME=FILE``, FILE a state dict with or without the auxiliary classifier."""
+"""Segmenters of torchvision: ``torchvision:NAME=FILE``, FILE a state dict with or without the auxiliary classifier.
+
+NAME is torchvision's, or ``deeplabv3_timm:BODY``: its DeepLabV3 on a body of timm (``examples/train_torchvision.py``).
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,16 @@ from modules.adopted.parts import Found, Parts, adopted
 from modules.adopted.settings import AdoptSettings
 from modules.adopted.weights import read_weights
 from modules.description import SIGMOID, Description
+from modules.timm_body import TimmBody
 from utils.errors import UserError, printable
-from utils.normalisation import NORMALISATIONS
+from utils.normalisation import NORMALISATIONS, Normalisation
 
 LOG = logging.getLogger("webwilss")
 LIBRARY = "torchvision"
 ANCHOR, AUXILIARY = "backbone.", "aux_classifier."
 NAMES = tuple(list_models(module=segmentation))
+# Its DeepLabV3 on the last features of a timm model, of the stride that torchvision's own small bodies have.
+ON_TIMM, TIMM_STRIDE = "deeplabv3_timm:", 16
 # The classes of torchvision's own weights: those of PASCAL VOC.
 KNOWN = {21: segmentation.DeepLabV3_ResNet50_Weights.DEFAULT.meta["categories"]}
 
@@ -39,6 +45,18 @@ class Body(nn.Module):
         """(B, 3, H, W) to the maps."""
         features = self.backbone(images)
         return [features[name] for name in self.maps]
+
+
+class TimmFeatures(nn.Module):
+    """The last features of a timm model (``timm.create_model(..., features_only=True)``), as torchvision asks for them."""
+
+    def __init__(self, body: TimmBody) -> None:
+        super().__init__()
+        self.model = body.model
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) to the features."""
+        return {"out": self.model(images)[-1]}
 
 
 class Head(nn.Module):
@@ -76,8 +94,10 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
     """
     where = f"{LIBRARY}:{source}"
     name, equals, file = source.partition("=")
-    if name not in NAMES:
-        raise UserError(f"{where}: torchvision has no segmenter {name}; choose one of {', '.join(NAMES)}")
+    if name not in NAMES and not name.startswith(ON_TIMM):
+        raise UserError(
+            f"{where}: torchvision has no segmenter {name}; choose one of {', '.join(NAMES)}, or {ON_TIMM}BODY"
+        )
     if not equals or not file:
         raise UserError(f"{where}: a file of weights is missing; write {LIBRARY}:{name}=weights.pth")
     weights = _network_weights(Path(file), where)
@@ -100,7 +120,7 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
         parts=_parts(model),
         names=_names(classes, settings, where),
         outputs=SIGMOID if classes == 1 else None,
-        normalisation=NORMALISATIONS["imagenet"],
+        normalisation=_normalisation(name),
     )
     return adopted(found, settings, where)
 
@@ -112,12 +132,28 @@ def make(architecture: Mapping[str, Any], classes: int) -> Parts:
         UserError: torchvision has no such segmenter.
     """
     name = architecture.get("name")
-    if name not in NAMES:
+    if name not in NAMES and not str(name).startswith(ON_TIMM):
         raise UserError(f"torchvision has no segmenter {printable(str(name))}; choose one of {', '.join(NAMES)}")
     return _parts(_model(str(name), classes))
 
 
+def _timm_body(name: str) -> TimmBody:
+    try:
+        return TimmBody(name.removeprefix(ON_TIMM), TIMM_STRIDE)
+    except UserError as error:  # It speaks of run.py's option.
+        raise UserError(f"{LIBRARY}:{name}: {str(error).partition(': ')[2]}") from error
+
+
+def _normalisation(name: str) -> Normalisation:
+    """Of the body's published weights."""
+    return Normalisation.of(_timm_body(name)) if name.startswith(ON_TIMM) else NORMALISATIONS["imagenet"]
+
+
 def _model(name: str, classes: int) -> Any:
+    if name.startswith(ON_TIMM):
+        body = _timm_body(name)
+        head = segmentation.deeplabv3.DeepLabHead(body.out_channels, classes)
+        return segmentation.DeepLabV3(TimmFeatures(body), head)
     return get_model(name, weights=None, weights_backbone=None, num_classes=classes)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+import add_class
 import generate_caption
 import generate_label
 import generate_train_file
 import select_web
 import train_discriminator
-from experiments import imitated_search, noisy_web, report
+from experiments import adopt_steps, imitated_search, noisy_web, report
 from utils import measure_noun, table
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -21,6 +22,8 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "generate_train_file.py": generate_train_file.get_argparser,
     "utils.measure_noun": measure_noun.get_argparser,
     "utils.table": table.get_argparser,
+    "add_class.py": add_class.get_argparser,
+    "experiments.adopt_steps": adopt_steps.get_argparser,
     "experiments.report": report.get_argparser,
     "experiments.noisy_web": noisy_web.get_argparser,
     "experiments.imitated_search": imitated_search.get_argparser,

@@ -220,3 +220,10 @@ def test_refused(tmp_path: Path, names: Callable[..., Path]) -> None:
     assert "save model.state_dict(), not the whole model" in refusal(f"{LITE}={path}", names())
     path.write_bytes(b"PK\x03\x04 and no more")
     assert "damaged" in refusal(f"{LITE}={path}", names())
+
+
+def test_bodies_of_timm_have_names(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"classifier.4.weight": torch.zeros(4, 256, 1, 1)}, path)
+    with pytest.raises(UserError, match="^torchvision:deeplabv3_timm:nothing: timm knows no model of this name"):
+        load(f"deeplabv3_timm:nothing={path}")
