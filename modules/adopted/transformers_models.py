@@ -304,6 +304,8 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
         multiple=multiple,
         size=size,
         outputs=SIGMOID if parts.classifier.out_channels == 1 else None,
+        # The library's names of weights are those of its version.
+        history={"version": f"{LIBRARY} {_library().__version__}"},
     )
     return adopted(found, _with_background(settings, config, processor, where), where)
 
