@@ -98,8 +98,8 @@ class Trainer:
         if self.options.compile:
             self.networks.compile()
         if train is not None:
-            # Libraries keep layers that their segmenters never ask, a last norm for example.
-            self.forward = self.runtime.wrap(self.networks.student, partly_used=self.networks.network is not None)
+            # Libraries keep stages of an encoder that a segmenter does not ask.
+            self.forward = self.runtime.wrap(self.networks.student, unused=self.networks.network is not None)
 
     def build(self, iters_per_epoch: int) -> Optimisation:
         """Optimiser, schedule and loss scaling for epochs of ``iters_per_epoch`` iterations."""
