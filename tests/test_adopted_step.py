@@ -112,7 +112,6 @@ def test_best_recipe_rehearses(base: Path, small_shapes: Path, tree: Path) -> No
     segmenter = load_segmenter(path_of(base, "best", 1), device="cpu")
     assert segmenter.description.class_names == tuple(CLASS_NAMES[i] for i in range(9))
     assert segmenter.logits(images(64, 64)).shape == (3, 9, 64, 64)
-    assert execute(line(base, small_shapes, "best", f"{extra} --test --report")) == 0
 
 
 def test_the_whole_network_learns_in_half_precision(base: Path, small_shapes: Path) -> None:
@@ -142,6 +141,7 @@ def test_resumed_run_ends_the_same(base: Path, small_shapes: Path, monkeypatch: 
     for part in ("model_state", "localizer"):
         assert [key for key, value in expected[part].items() if not torch.equal(value, found[part][key])] == []
     assert found["finished"] and len(found["history"]) == 2
+    assert execute(line(base, small_shapes, "broken", f"{WEAK} --test --report")) == 0
 
 
 def test_labels_are_what_it_sees(base: Path, tmp_path: Path) -> None:
@@ -156,12 +156,15 @@ def test_labels_are_what_it_sees(base: Path, tmp_path: Path) -> None:
 
 
 def test_two_ranks_equal_one(small_shapes: Path, tmp_path: Path) -> None:
-    """With norms of batches, which see the images of all ranks; LRASPP draws nothing at random.
+    """The head's norms see the images of all ranks; a layer that the segmenter never asks (MobileNetV2's last) has no gradient.
 
-    Networks with dropout or stochastic depth (SegFormer's) differ from one process: each rank draws for its own images.
+    Without dropout: networks with it, or with stochastic depth, differ from one process, since each rank draws for its own images.
+    The body's norms are fixed, because rounding grows a thousandfold where 50 of them follow the statistics of 8 images.
     """
-    save_base("torchvision", tmp_path / "library", path_of(tmp_path, "base", 0))
-    extra = f"{WEAK} --iters_per_epoch 1 --batch_size 8 --norm_act iabn_sync --lr 0.0002 --lr_pseudo 0.0002 --lr_head 1"
+    pytest.importorskip("transformers", reason="needs the extra: pip install -e .[transformers]")
+    kind = {"kind": "mobilenet_v2", "classifier_dropout_prob": 0.0}
+    save_base("transformers", tmp_path / "library", path_of(tmp_path, "base", 0), **kind)
+    extra = f"{WEAK} --batch_size 8 --freeze_norm --norm_act iabn_sync --lr 0.00005 --lr_pseudo 0.0002 --lr_head 40"
     assert execute(line(tmp_path, small_shapes, "one", extra)) == 0
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [sys.executable, *launcher, "run.py", *line(tmp_path, small_shapes, "two", extra)]
@@ -174,7 +177,14 @@ def test_two_ranks_equal_one(small_shapes: Path, tmp_path: Path) -> None:
                 two[part][key], value, rtol=1e-5, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
             )
     assert losses(tmp_path, "two") == pytest.approx(losses(tmp_path, "one"), rel=1e-5, abs=1e-5)
-    assert not torch.equal(one["model_state"]["cls.1.weight"], torch.zeros_like(one["model_state"]["cls.1.weight"]))
+    before = checkpoint.load(path_of(tmp_path, "base", 0))["model_state"]
+    moved = {key.split(".")[0]: 0.0 for key in before}
+    for key, value in before.items():
+        if key.endswith("weight"):
+            moved[key.split(".")[0]] = max(
+                moved[key.split(".")[0]], float((one["model_state"][key] - value).abs().max())
+            )
+    assert min(moved.values()) > 1e-4, "what hardly moves is equal anyway"
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------
@@ -222,7 +232,10 @@ def changed(folder: Path, path: Path, **fields: Any) -> Path:
         ({"outputs": "argmax"}, "damaged: outputs of its network"),
         ({"size": [64]}, "damaged: size of its network"),
         ({"architecture": {"name": "resnet50"}}, "torchvision has no segmenter resnet50"),
-        ({"architecture": {"name": "fcn_resnet50"}}, "made for another network than --backbone adopted"),
+        (
+            {"architecture": {"name": "deeplabv3_mobilenet_v3_large"}},
+            "made for another network than --backbone adopted",
+        ),
     ],
 )
 def test_damaged_networks(

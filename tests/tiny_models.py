@@ -143,12 +143,19 @@ LIBRARIES = ("torchvision", "smp", "transformers")
 PACKAGES = {"torchvision": "torchvision", "smp": "segmentation_models_pytorch", "transformers": "transformers"}
 
 
-def save_model(library: str, folder: Path) -> tuple[str, AdoptSettings]:
-    """A small segmenter of the old shapes of task 5-3, as its library saves one: its MODEL, and what its files do not say."""
+def save_model(library: str, folder: Path, kind: str = "segformer", **values: Any) -> tuple[str, AdoptSettings]:
+    """A small segmenter of the old shapes of task 5-3, as its library saves one: its MODEL, and what its files do not say.
+
+    Args:
+        library: one of ``LIBRARIES``.
+        folder: to write into.
+        kind: of ``TRANSFORMERS``, for that library.
+        values: of its configuration.
+    """
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     if library == "transformers":
-        save_transformers(folder / "saved", "segformer", SHAPES)
+        save_transformers(folder / "saved", kind, SHAPES, **values)
         return f"transformers:{folder / 'saved'}", AdoptSettings()
     (folder / "names.txt").write_text("\n".join(SHAPES))
     settings = AdoptSettings(class_names=folder / "names.txt")
@@ -166,9 +173,9 @@ def save_model(library: str, folder: Path) -> tuple[str, AdoptSettings]:
     return f"torchvision:lraspp_mobilenet_v3_large={folder / 'weights.pth'}", settings
 
 
-def save_base(library: str, folder: Path, path: Path) -> None:
-    """Write the step 0 of task 5-3 on shapes that an adopted segmenter is."""
-    model, settings = save_model(library, folder)
+def save_base(library: str, folder: Path, path: Path, **made: Any) -> None:
+    """Write the step 0 of task 5-3 on shapes that an adopted segmenter is (``save_model``)."""
+    model, settings = save_model(library, folder, **made)
     description, weights = adopt(model, settings)
     line = f"--dataset shapes --task 5-3 --overlap --step 0 --bce --backbone adopted --name base --device cpu --logdir {folder}"
     state = {

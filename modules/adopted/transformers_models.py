@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -286,6 +287,8 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
     with torch.no_grad():
         logits = _at_size(model(images).logits, images)
         deepest = family.encode(getattr(model, family.encoder), images)[-1]
+    if deepest.ndim != 4:
+        raise UserError(f"{where}: the last features of its encoder are no map (B, C, h, w); it cannot be adopted")
     architecture = {
         "config": json.loads(json.dumps(_without_names(config.to_dict()))),
         "classifier": name,
@@ -299,11 +302,13 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
         architecture=architecture,
         parts=parts,
         names=_names(config),
-        normalisation=None if processor is None else _normalisation(processor),
+        normalisation=None if processor is None else _normalisation(processor, str(folder / PROCESSOR)),
         bgr=bool(getattr(processor, "do_flip_channel_order", False)),
         multiple=multiple,
         size=size,
         outputs=SIGMOID if parts.classifier.out_channels == 1 else None,
+        # The library's names of weights are those of its version.
+        history={"version": f"{LIBRARY} {_library().__version__}"},
     )
     return adopted(found, _with_background(settings, config, processor, where), where)
 
@@ -412,19 +417,22 @@ def _processor(folder: Path) -> Any:
         raise UserError(f"{path}: {LIBRARY} cannot read it ({reason(error)})") from error
 
 
-def _normalisation(processor: Any) -> Normalisation:
+def _normalisation(processor: Any, where: str) -> Normalisation:
     """The processor's normalisation, of RGB images in [0, 1]."""
-    scale = 255 * (processor.rescale_factor if getattr(processor, "do_rescale", True) else 1)
-    mean, std = [0.0] * 3, [1.0] * 3
-    if getattr(processor, "do_normalize", False):
-        mean, std = (
-            [float(value)] * 3 if isinstance(value, int | float) else [float(number) for number in value]
-            for value in (processor.image_mean, processor.image_std)
-        )
+    try:
+        scale = 255 * float(processor.rescale_factor if getattr(processor, "do_rescale", True) else 1)
+        mean, std = [0.0] * 3, [1.0] * 3
+        if getattr(processor, "do_normalize", False):
+            mean, std = (
+                [float(value)] * 3 if isinstance(value, int | float) else [float(number) for number in value]
+                for value in (processor.image_mean, processor.image_std)
+            )
+    except (TypeError, ValueError):
+        scale, mean, std = 0.0, [], []
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, [scale, *mean, *std])) or min(scale, *std) <= 0:
+        raise UserError(f"{where}: image_mean and image_std are not three numbers, deviations and scale above 0")
     if getattr(processor, "do_flip_channel_order", False):
         mean, std = mean[::-1], std[::-1]
-    if len(mean) != 3 or len(std) != 3 or not all(std) or not scale:
-        raise UserError(f"{PROCESSOR}: image_mean and image_std are three numbers, deviations and scale above 0")
     red, green, blue = zip((m / scale for m in mean), (s / scale for s in std), strict=True)
     return Normalisation((red[0], green[0], blue[0]), (red[1], green[1], blue[1]))
 
@@ -444,7 +452,8 @@ def _with_background(settings: AdoptSettings, config: Any, processor: Any, where
         LOG.info("%s: its labels had no background (do_reduce_labels); taken as --background %s", where, NO_BACKGROUND)
         return replace(settings, background=NO_BACKGROUND)
     if type(ignored) is int and 0 <= ignored < config.num_labels:
-        LOG.info("%s: no loss saw its channel %d (%s), taken as background", where, ignored, config.id2label[ignored])
+        name = printable(str(config.id2label.get(ignored)))
+        LOG.info("%s: no loss saw its channel %d (%s), taken as background", where, ignored, name)
         return replace(settings, background=str(ignored))
     return settings
 
@@ -465,7 +474,8 @@ def _runs(model: Any, size: tuple[int, int]) -> bool:
     try:
         with torch.no_grad():
             model(_images(size))
-    except (RuntimeError, ValueError, AssertionError):
+    except Exception:
+        # What a network raises for a size depends on its layers.
         return False
     return True
 

@@ -287,6 +287,11 @@ REFUSED = {
     "a damaged processor": (
         lambda f: (f / "preprocessor_config.json").write_text('{"image_processor_type": "Nothing"}'), "transformers cannot read it",
     ),
+    "means that are no numbers": (
+        lambda f: (f / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, "image_mean": ["a", 0, 0]})),
+        r"preprocessor_config\.json: image_mean and image_std are not three numbers",
+    ),
+    "no map": (lambda f: config(f, reshape_last_stage=False), "runs on none of the sizes|are no map|other logits"),
     "no deviation": (
         lambda f: (f / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, "image_std": [0, 0, 0]})),
         "deviations and scale above 0",
