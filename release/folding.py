@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +89,8 @@ def _affine(module: GraphModule, norm: Node) -> tuple[Tensor, Tensor] | None:
     weight, bias = (_constant(module, norm.args[i]) for i in (WEIGHT, BIAS))
     if (weight is None) != (norm.args[WEIGHT] is None) or (bias is None) != (norm.args[BIAS] is None):
         return None
-    scale = (variance.double() + norm.args[EPS]).rsqrt()
+    eps: Any = norm.args[EPS]
+    scale = (variance.double() + eps).rsqrt()
     scale = scale if weight is None else scale * weight.double()
     shift = -scale * mean.double()
     return scale, shift if bias is None else shift + bias.double()
@@ -148,7 +150,8 @@ def _takes(module: GraphModule, node: Node, channels: int) -> bool:
         bias = _argument(node, 2, "bias")
         return _constant(module, node.args[1]) is not None and (bias is None or _constant(module, bias) is not None)
     if node.target in PASSING:
-        return isinstance(node.args[0], Node) and _takes(module, node.args[0], channels)
+        drops = "dropout" in str(node.target) and _argument(node, 2, "train")
+        return not drops and isinstance(node.args[0], Node) and _takes(module, node.args[0], channels)
     parts = _parts(node)
     if node.target is ATEN.cat.default:
         return bool(parts) and all("val" in part.meta and _takes(module, part, _channels(part)) for part in parts)

@@ -35,8 +35,8 @@ def export(segmenter: Segmenter, path: Path, form: Form) -> tuple[Drawing, Check
     with whole_file(path) as temporary:
         with temporary.open("xb") as file:
             torch.export.save(drawing.program, file, extra_files={METADATA: said})
-        with temporary.open("rb") as file:
-            module = torch.export.load(file).module()
+        with temporary.open("rb") as written:
+            module = torch.export.load(written).module()
 
         def run(images: Tensor) -> dict[str, Tensor]:
             with torch.no_grad():

@@ -61,7 +61,7 @@ class AnySizeConv2dSame(Conv2dSame):
         for axis in (1, 0):
             size, stride = x.shape[2 + axis], self.stride[axis]
             reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            missing = (size - 1) // stride * stride + reach - size
+            missing: Any = (size - 1) // stride * stride + reach - size
             if reach < stride:
                 missing = torch.sym_max(missing, 0)
             padding += [missing // 2, missing - missing // 2]
@@ -166,7 +166,7 @@ def draw(segmenter: Segmenter, form: Form) -> Drawing:
         first = _export(Portable(segmenter, form), images, free)
         smallest = (height, width) if form.size else _smallest(first, axes)
         module = first.module()
-        folding = fold_norms(module)  # type: ignore[arg-type]
+        folding = fold_norms(module)
         program = _export(module, images, free)
     except Exception as error:  # The errors of torch.export have no common class.
         what = f"a graph for images of {'every size' if form.size is None else f'{height} x {width} pixels'}"
