@@ -145,16 +145,38 @@ def test_files_of_torch_export(asked: Segmenter, tmp_path: Path) -> None:
             found = module(images.permute(0, 2, 3, 1).contiguous())
         torch.testing.assert_close(found, asked.logits(images), rtol=1e-4, atol=1e-4)
     with zipfile.ZipFile(path) as file:
-        assert not any(str(tracing.__file__).encode() in file.read(name) for name in file.namelist())
+        assert not any(str(ROOT).encode() in file.read(name) for name in file.namelist())
 
 
 def test_a_file_that_differs_is_not_written(asked: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "wrong.pt2"
     path.write_bytes(b"before")
     monkeypatch.setattr(tracing.AnySizeDeeplabV3, "_pool", lambda self, x: 0 * x)
-    with pytest.raises(UserError, match=r"wrong\.pt2: not written.* what tiny\.pth does: only .* % of the pixels"):
+    with pytest.raises(UserError, match=r"wrong\.pt2: not written.* what tiny\.pth does: .* % of the pixels"):
         pt2.export(asked, path, Form(size=(49, 65)))
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_does_not_run_is_not_written(
+    asked: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel for\nthis")
+
+    monkeypatch.setattr(torch.export, "load", broken)
+    with pytest.raises(
+        UserError, match=r"x\.pt2: not written, since it would not run \(RuntimeError: no kernel for this\)"
+    ):
+        pt2.export(asked, tmp_path / "x.pt2", Form(size=(33, 35)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_its_packages_nothing_is_begun(
+    asked: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"onnxscript is not installed \(pip install -e \.\[onnx\]\)"):
+        onnx_files.export(asked, tmp_path / "x.onnx", Form())
 
 
 @pytest.mark.parametrize("wrong", [2e-4, float("nan")])
