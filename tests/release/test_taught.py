@@ -124,6 +124,13 @@ def test_what_is_not_there_is_told(run: Path) -> None:
     )
 
 
+def test_a_damaged_manifest_is_told(run: Path) -> None:
+    with (run.parent / "flock/manifest.csv").open("a") as file:
+        file.write("half a row\n")
+    taught = of_model(str(run), described(2))
+    assert [image.name for image in taught.images] == ["cow", "cow"] and "line 3: has not 14 columns" in taught.notes[1]
+
+
 def test_another_step_before_is_not_believed(run: Path) -> None:
     state = checkpoint.load(run.parent / "best_1.pth")
     state["identity"]["classes"] = [[0, 8, 12], [13]]
@@ -139,6 +146,19 @@ def test_manifests_of_the_user(tmp_path: Path) -> None:
     assert [image.author for image in taught.images] == ["Ann"]
     with pytest.raises(UserError, match="has no kept image of the model's classes"):
         of_model("smp:somewhere", described(0), [path])
+
+
+def test_manifests_of_a_step_are_not_taken_twice(run: Path) -> None:
+    """What the step left of its own manifest stays left."""
+    assert len(of_model(str(run), described(2), [run.parent / "cows", run.parent / "flock/manifest.csv"]).images) == 3
+
+
+def test_released_folders_stand_for_their_images(tmp_path: Path) -> None:
+    table = Taught([Image("cow", author="Ann"), Image("zebra")]).table()
+    assert table is not None
+    (tmp_path / FILE).write_text(table, encoding="utf-8")
+    for given in (tmp_path, tmp_path / FILE):
+        assert [image.author for image in of_model("smp:somewhere", described(1), [given]).images] == ["Ann"]
 
 
 def test_a_table_comes_back(tmp_path: Path) -> None:
