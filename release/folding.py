@@ -18,6 +18,7 @@ from torch.fx import GraphModule, Node
 
 ATEN = torch.ops.aten
 CONVOLUTIONS = {ATEN.conv2d.default, ATEN.conv2d.padding}
+TRANSPOSED = ATEN.conv_transpose2d.input
 ADDITIONS = {ATEN.add.Tensor, ATEN.add_.Tensor}
 # Their output is their input when nothing is trained.
 PASSING = {
@@ -146,7 +147,7 @@ def _takes(module: GraphModule, node: Node, channels: int) -> bool:
     seen = [user for user in node.users if user.target is not ATEN.sym_size.int]
     if len(seen) != 1 or "val" not in node.meta or node.meta["val"].dim() != 4 or _channels(node) != channels:
         return False
-    if node.target in CONVOLUTIONS:
+    if node.target in CONVOLUTIONS or (node.target is TRANSPOSED and _argument(node, 6, "groups", 1) == 1):
         bias = _argument(node, 2, "bias")
         return _constant(module, node.args[1]) is not None and (bias is None or _constant(module, bias) is not None)
     if node.target in PASSING:
@@ -160,7 +161,7 @@ def _takes(module: GraphModule, node: Node, channels: int) -> bool:
 
 def _give(module: GraphModule, node: Node, scale: Tensor, shift: Tensor) -> None:
     """Make the node's output scale times it plus shift, channel by channel; ``_takes`` has said that it can be."""
-    if node.target in CONVOLUTIONS:
+    if node.target in CONVOLUTIONS or node.target is TRANSPOSED:
         _fold(module, node, scale, shift)
     elif node.target in PASSING:
         _give(module, node.args[0], scale, shift)  # type: ignore[arg-type]
@@ -178,7 +179,9 @@ def _give(module: GraphModule, node: Node, scale: Tensor, shift: Tensor) -> None
 def _fold(module: GraphModule, node: Node, scale: Tensor, shift: Tensor) -> None:
     weight, bias = _constant(module, node.args[1]), _constant(module, _argument(node, 2, "bias"))
     assert weight is not None
-    new_weight = (weight.double() * scale[:, None, None, None]).to(weight.dtype)
+    # (C, C', h, w), of a transposed one (C', C, h, w).
+    factors = scale[:, None, None] if node.target is TRANSPOSED else scale[:, None, None, None]
+    new_weight = (weight.double() * factors).to(weight.dtype)
     new_bias = (shift if bias is None else shift + scale * bias.double()).to(weight.dtype)
     number = sum(name.startswith("folded_weight_") for name, _ in module.named_parameters())
     nodes = []
