@@ -10,6 +10,7 @@ times do not depend on them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -104,20 +105,20 @@ def measure(settings: argparse.Namespace) -> Measurement:
     segmenter = make_segmenter(settings)
     images = torch.randint(0, 256, (1, settings.size, settings.size, 3), dtype=torch.uint8)
     times: dict[tuple[str, int], list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+    with tempfile.TemporaryDirectory() as folder:
         made, norms = runners(segmenter, Path(folder), settings)
-        for turn in range(settings.rounds + 1):
-            for threads in settings.threads:
-                torch.set_num_threads(threads)
-                for what, run in made.items():
-                    seconds = []
-                    for _ in range(settings.repeats):
-                        begin = time.perf_counter()
-                        run(images, threads)
-                        seconds.append(time.perf_counter() - begin)
-                    # The first turn warms up.
-                    if turn:
-                        times.setdefault((what, threads), []).append(statistics.median(seconds))
+        turns = itertools.product(range(settings.rounds + 1), settings.threads, made.items())
+        for turn, threads, (what, run) in turns:
+            torch.set_num_threads(threads)
+            seconds = []
+            for _ in range(settings.repeats):
+                begin = time.perf_counter()
+                with torch.inference_mode():
+                    run(images, threads)
+                seconds.append(time.perf_counter() - begin)
+            # The first turn warms up.
+            if turn:
+                times.setdefault((what, threads), []).append(statistics.median(seconds))
     network = segmenter.description.network
     return Measurement(str(network.get("backbone", network["library"])), norms, times)
 

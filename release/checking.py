@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from release.forms import IDS, LOGITS, UINT8, Form
 from segmentation_module import Segmenter
-from utils.errors import UserError
+from utils.errors import UserError, reason
 
 # Of the greatest logit, where it is above 1.
 TOLERANCE = 1e-4
@@ -42,6 +43,17 @@ class Check:
         return (
             f"checked on images ({sizes}): the class of {100 * self.agreement:.2f} % of the pixels is the same{logits}"
         )
+
+
+@contextmanager
+def running(path: Path) -> Iterator[None]:
+    """UserError where what is done to a file that was just written cannot be done, so that the file goes."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # Those of the libraries have no common class.
+        raise UserError(f"{path}: not written, since it would not run ({reason(error)})") from error
 
 
 def check(
@@ -76,7 +88,7 @@ def check(
             "" if error is None else f", logits differ by {error:.1e} of the greatest (at most {TOLERANCE} is allowed)"
         )
         raise UserError(
-            f"{path}: not written, since it would not compute what {segmenter.where} does: only {100 * agreement:.2f} % of the "
+            f"{path}: not written, since it would not compute what {segmenter.where} does: {100 * agreement:.2f} % of the "
             f"pixels have the same class ({100 * AGREEMENT} % are needed){far}"
         )
     return Check(images, agreement, error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.fx import GraphModule, Node
 
 ATEN = torch.ops.aten
 CONVOLUTIONS = {ATEN.conv2d.default, ATEN.conv2d.padding}
+TRANSPOSED = ATEN.conv_transpose2d.input
 ADDITIONS = {ATEN.add.Tensor, ATEN.add_.Tensor}
 # Their output is their input when nothing is trained.
 PASSING = {
@@ -88,7 +90,8 @@ def _affine(module: GraphModule, norm: Node) -> tuple[Tensor, Tensor] | None:
     weight, bias = (_constant(module, norm.args[i]) for i in (WEIGHT, BIAS))
     if (weight is None) != (norm.args[WEIGHT] is None) or (bias is None) != (norm.args[BIAS] is None):
         return None
-    scale = (variance.double() + norm.args[EPS]).rsqrt()
+    eps: Any = norm.args[EPS]
+    scale = (variance.double() + eps).rsqrt()
     scale = scale if weight is None else scale * weight.double()
     shift = -scale * mean.double()
     return scale, shift if bias is None else shift + bias.double()
@@ -144,11 +147,12 @@ def _takes(module: GraphModule, node: Node, channels: int) -> bool:
     seen = [user for user in node.users if user.target is not ATEN.sym_size.int]
     if len(seen) != 1 or "val" not in node.meta or node.meta["val"].dim() != 4 or _channels(node) != channels:
         return False
-    if node.target in CONVOLUTIONS:
+    if node.target in CONVOLUTIONS or (node.target is TRANSPOSED and _argument(node, 6, "groups", 1) == 1):
         bias = _argument(node, 2, "bias")
         return _constant(module, node.args[1]) is not None and (bias is None or _constant(module, bias) is not None)
     if node.target in PASSING:
-        return isinstance(node.args[0], Node) and _takes(module, node.args[0], channels)
+        drops = "dropout" in str(node.target) and _argument(node, 2, "train")
+        return not drops and isinstance(node.args[0], Node) and _takes(module, node.args[0], channels)
     parts = _parts(node)
     if node.target is ATEN.cat.default:
         return bool(parts) and all("val" in part.meta and _takes(module, part, _channels(part)) for part in parts)
@@ -157,7 +161,7 @@ def _takes(module: GraphModule, node: Node, channels: int) -> bool:
 
 def _give(module: GraphModule, node: Node, scale: Tensor, shift: Tensor) -> None:
     """Make the node's output scale times it plus shift, channel by channel; ``_takes`` has said that it can be."""
-    if node.target in CONVOLUTIONS:
+    if node.target in CONVOLUTIONS or node.target is TRANSPOSED:
         _fold(module, node, scale, shift)
     elif node.target in PASSING:
         _give(module, node.args[0], scale, shift)  # type: ignore[arg-type]
@@ -175,7 +179,9 @@ def _give(module: GraphModule, node: Node, scale: Tensor, shift: Tensor) -> None
 def _fold(module: GraphModule, node: Node, scale: Tensor, shift: Tensor) -> None:
     weight, bias = _constant(module, node.args[1]), _constant(module, _argument(node, 2, "bias"))
     assert weight is not None
-    new_weight = (weight.double() * scale[:, None, None, None]).to(weight.dtype)
+    # (C, C', h, w), of a transposed one (C', C, h, w).
+    factors = scale[:, None, None] if node.target is TRANSPOSED else scale[:, None, None, None]
+    new_weight = (weight.double() * factors).to(weight.dtype)
     new_bias = (shift if bias is None else shift + scale * bias.double()).to(weight.dtype)
     number = sum(name.startswith("folded_weight_") for name, _ in module.named_parameters())
     nodes = []

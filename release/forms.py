@@ -35,7 +35,7 @@ class Form:
 
 # What is of use for one kind of format only.
 FILE_OPTIONS = ("pixels", "answer", "size")
-FOLDER_OPTIONS = ("web", "licence", "logs", "push", "private")
+FOLDER_OPTIONS = ("web", "licence", "logs", "no_scores", "push", "private")
 
 
 def add_form_options(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from release.checking import Check, check
+from release.checking import Check, check, running
 from release.forms import IDS, LOGITS, UINT8, Form
 from release.metadata import metadata
 from release.tracing import Drawing, draw
@@ -48,8 +48,9 @@ def export(segmenter: Segmenter, path: Path, form: Form) -> tuple[Drawing, Check
     content = model.SerializeToString()
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
-        run = _runner(packages, temporary.read_bytes(), form)
-        done = check(run, segmenter, form, drawing.smallest, path)
+        with running(path):
+            run = _runner(packages, temporary.read_bytes(), form)
+            done = check(run, segmenter, form, drawing.smallest, path)
     return drawing, done
 
 

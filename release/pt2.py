@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from release.checking import Check, check
+from release.checking import Check, check, running
 from release.forms import Form
 from release.metadata import metadata
 from release.tracing import Drawing, draw
@@ -32,11 +32,11 @@ def export(segmenter: Segmenter, path: Path, form: Form) -> tuple[Drawing, Check
     """
     drawing = draw(segmenter, form)
     said = json.dumps(metadata(segmenter, form, drawing.smallest), ensure_ascii=False)
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, running(path):
         with temporary.open("xb") as file:
             torch.export.save(drawing.program, file, extra_files={METADATA: said})
-        with temporary.open("rb") as file:
-            module = torch.export.load(file).module()
+        with temporary.open("rb") as written:
+            module = torch.export.load(written).module()
 
         def run(images: Tensor) -> dict[str, Tensor]:
             with torch.no_grad():

@@ -21,6 +21,8 @@ from utils.errors import UserError, reason
 
 # Of the images that the graph is drawn with: no multiple of anything, so that no size is taken for granted.
 EXAMPLE = (2, 193, 259)
+# Of images that are no multiples of the same numbers.
+OTHER = (96, 130)
 # A side that no image has.
 LARGEST = 2**31
 
@@ -61,7 +63,7 @@ class AnySizeConv2dSame(Conv2dSame):
         for axis in (1, 0):
             size, stride = x.shape[2 + axis], self.stride[axis]
             reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            missing = (size - 1) // stride * stride + reach - size
+            missing: Any = (size - 1) // stride * stride + reach - size
             if reach < stride:
                 missing = torch.sym_max(missing, 0)
             padding += [missing // 2, missing - missing // 2]
@@ -166,7 +168,10 @@ def draw(segmenter: Segmenter, form: Form) -> Drawing:
         first = _export(Portable(segmenter, form), images, free)
         smallest = (height, width) if form.size else _smallest(first, axes)
         module = first.module()
-        folding = fold_norms(module)  # type: ignore[arg-type]
+        if form.size is None:
+            # Raises where the graph holds for sizes alone that are like the example's.
+            module(images[_corner(form, smallest)])
+        folding = fold_norms(module)
         program = _export(module, images, free)
     except Exception as error:  # The errors of torch.export have no common class.
         what = f"a graph for images of {'every size' if form.size is None else f'{height} x {width} pixels'}"
@@ -185,6 +190,12 @@ def _export(network: nn.Module, images: Tensor, free: dict[int, Any]) -> Exporte
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.export.export(network, (images,), dynamic_shapes=(free,), strict=False)
+
+
+def _corner(form: Form, smallest: tuple[int, int]) -> tuple[slice, ...]:
+    """The part of the example's images that is the first one, smaller in both sides and unlike it in what divides them."""
+    sides = [slice(max(side, least)) for side, least in zip(OTHER, smallest, strict=True)]
+    return (slice(1), *sides) if form.pixels == UINT8 else (slice(1), slice(None), *sides)
 
 
 def _smallest(program: ExportedProgram, axes: tuple[int, int]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import subprocess
@@ -23,11 +24,11 @@ from modules.adopted.parts import Parts
 from modules.deeplab import DeeplabV3
 from modules.description import Description
 from modules.released import write_released
-from release import pt2, tracing
+from release import pt2
 from release.checking import check
 from release.forms import FLOAT, LOGITS, UINT8, Form
-from release.tracing import AnySizeDeeplabV3, for_any_size
-from segmentation_module import AdoptedSegmentationModule, Segmenter
+from release.tracing import AnySizeDeeplabV3, Drawing, draw, for_any_size
+from segmentation_module import AdoptedSegmentationModule, Output, Segmenter
 from tests.conftest import ROOT
 from tests.release.segmenters import NAMES, segmenter, stir
 from utils import distributed
@@ -41,6 +42,8 @@ from release import onnx as onnx_files  # noqa: E402
 
 # Smaller than the head's window of 64 pixels, and larger; odd ones, one side of each.
 SIZES = [(1, 33, 47), (3, 64, 63), (1, 65, 64), (2, 130, 21), (1, 129, 150)]
+
+STILL = Form(UINT8, LOGITS, (33, 35))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,17 @@ def ids_file(asked: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert third.startswith("Was checked on images (2 of 97 x 131, 1 of 33 x 48, 1 of 97 x 128): the class of ")
     assert "pixels is the same, logits within" in third and last == f"Written to {folder / 'tiny.onnx'}"
     return folder / "tiny.onnx"
+
+
+@pytest.fixture(scope="module")
+def drawn(asked: Segmenter) -> Drawing:
+    """Its graph for images of one small size."""
+    return draw(asked, STILL)
+
+
+def near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """To 1e-4 of the greatest logit."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max().clamp(min=1)))
 
 
 def exported(*line: str | Path) -> int:
@@ -127,7 +141,7 @@ def test_logits_of_float_images(asked: Segmenter, tmp_path: Path) -> None:
     session = ort.InferenceSession(tmp_path / "deep" / "logits.onnx")
     images = pictures(2, 40, 56)
     (found,) = session.run(None, {"images": images.numpy().astype(np.float32) / 255})
-    np.testing.assert_allclose(found, asked.logits(images).numpy(), atol=1e-4)
+    near(torch.from_numpy(found), asked.logits(images))
     with pytest.raises(Exception, match="images"):
         session.run(None, {"images": np.zeros((1, 3, 41, 56), np.float32)})
 
@@ -143,18 +157,42 @@ def test_files_of_torch_export(asked: Segmenter, tmp_path: Path) -> None:
         images = pictures(*size)
         with torch.no_grad():
             found = module(images.permute(0, 2, 3, 1).contiguous())
-        torch.testing.assert_close(found, asked.logits(images), rtol=1e-4, atol=1e-4)
+        near(found, asked.logits(images))
     with zipfile.ZipFile(path) as file:
-        assert not any(str(tracing.__file__).encode() in file.read(name) for name in file.namelist())
+        assert not any(str(ROOT).encode() in file.read(name) for name in file.namelist())
 
 
-def test_a_file_that_differs_is_not_written(asked: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_differs_is_not_written(drawn: Drawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "wrong.pt2"
     path.write_bytes(b"before")
-    monkeypatch.setattr(tracing.AnySizeDeeplabV3, "_pool", lambda self, x: 0 * x)
-    with pytest.raises(UserError, match=r"wrong\.pt2: not written.* what tiny\.pth does: only .* % of the pixels"):
-        pt2.export(asked, path, Form(size=(49, 65)))
+    monkeypatch.setattr(pt2, "draw", lambda *_: drawn)
+    other = segmenter()
+    other.model.cls[0].bias[1].add_(2e-2)
+    with pytest.raises(UserError, match=r"wrong\.pt2: not written.* what tiny\.pth does: .* %.* logits differ by"):
+        pt2.export(other, path, STILL)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_does_not_run_is_not_written(
+    asked: Segmenter, drawn: Drawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel for\nthis")
+
+    monkeypatch.setattr(pt2, "draw", lambda *_: drawn)
+    monkeypatch.setattr(torch.export, "load", broken)
+    match = r"x\.pt2: not written, since it would not run \(RuntimeError: no kernel for this\)"
+    with pytest.raises(UserError, match=match):
+        pt2.export(asked, tmp_path / "x.pt2", STILL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_its_packages_nothing_is_begun(
+    asked: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"onnxscript is not installed \(pip install -e \.\[onnx\]\)"):
+        onnx_files.export(asked, tmp_path / "x.onnx", Form())
 
 
 @pytest.mark.parametrize("wrong", [2e-4, float("nan")])
@@ -200,7 +238,8 @@ def test_the_example_runs_a_file(asked: Segmenter, ids_file: Path, tmp_path: Pat
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "mask.png") as mask:
-        assert mask.mode == "P" and mask.getpalette()[21:24] == [128, 128, 128]
+        palette = mask.getpalette()
+        assert mask.mode == "P" and palette is not None and palette[21:24] == [128, 128, 128]
         found = np.asarray(mask)
     expected = asked.labels(asked.logits(pixels))[0].numpy()
     assert (found == expected).mean() >= 0.999
@@ -248,23 +287,23 @@ def test_adopted_networks(size: list[int] | None, tmp_path: Path, monkeypatch: p
 
 
 class Stubborn(nn.Module):
-    """A network that asks whether an image is wide."""
+    """A network that asks whether an image is wide, or what divides its sides."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, wide: bool) -> None:
         super().__init__()
-        self.body, self.net = net.body, net
+        self.wide, self.last = wide, nn.Conv2d(3, 4, 1)
 
-    def forward(self, images: torch.Tensor, interpolate: bool = True) -> object:
-        if images.shape[-1] > 300:
+    def forward(self, images: torch.Tensor, interpolate: bool = True) -> Output:
+        if images.shape[-1] > 300 if self.wide else images.shape[-1] % 4 == 3:
             images = images.flip(-1)
-        return self.net(images, interpolate)
+        return Output(self.last(images), {})
 
 
-def test_a_network_of_some_sizes_alone_is_refused_with_advice(tmp_path: Path) -> None:
-    asked = segmenter()
-    asked.model = Stubborn(asked.model)
-    with pytest.raises(
-        UserError, match=r"tiny\.pth: torch\.export cannot draw .* every size; --size H W draws it .* widths above 300"
-    ):
-        pt2.export(asked, tmp_path / "x.pt2", Form())
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_network_of_some_sizes_alone_is_refused_with_advice(asked: Segmenter, wide: bool, tmp_path: Path) -> None:
+    stubborn = copy.copy(asked)
+    stubborn.model = Stubborn(wide)
+    with pytest.raises(UserError, match=r"tiny\.pth: torch\.export cannot draw .* every size; --size H W draws it"):
+        pt2.export(stubborn, tmp_path / "x.pt2", Form())
     assert not list(tmp_path.iterdir())
+    pt2.export(stubborn, tmp_path / "x.pt2", Form(size=(9, 7)))

@@ -87,6 +87,14 @@ class Seen(nn.Module):
         return self.last(nn.functional.conv2d(self.norm(seen) + seen, standardised))
 
 
+@pytest.mark.parametrize(("groups", "count"), [(1, 2), (3, 1)])
+def test_transposed_convolutions(groups: int, count: int) -> None:
+    torch.manual_seed(0)
+    up = nn.ConvTranspose2d(3, 6, 3, stride=2, groups=groups)
+    done, difference = folded(nn.Sequential(up, nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1), nn.BatchNorm2d(2)))
+    assert done.folded == count and difference < 1e-5
+
+
 class Shared(nn.Module):
     """One convolution in two places, one of which has a norm behind it; other kinds of norms."""
 
