@@ -151,7 +151,7 @@ class Results:
 
     def overlay_video(self, name: str, suffix: str) -> Path:
         """The video of the overlays of a video's frames."""
-        return self.root / OVERLAYS / f"{name}{suffix}"
+        return self.root / OVERLAYS / (name if name.lower().endswith(suffix) else f"{name}{suffix}")
 
     def _clear_leftovers(self) -> None:
         clear_leftovers_in(self.root)
