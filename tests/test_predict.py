@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from prediction.looking import Looker
 from prediction.scratch import ImageOnDisk
 from results.confusion import read_confusion
 from segmentation_module import load_segmenter
-from tests.conftest import ROOT
 from tests.odd_checkpoint import IDS
 from tests.prediction.test_inputs import sequence
 from tests.prediction.test_polygons import filled
@@ -405,10 +402,8 @@ def test_a_folder_in_use(odd_ckpt: Path, photos: Path, tmp_path: Path, capsys: p
     assert code == 2 and "another run is at work on it (predicting)" in told and not list((tmp_path / "out").iterdir())
 
 
-def test_as_a_command(odd_ckpt: Path, photos: Path, tmp_path: Path) -> None:
-    """With workers, as a user starts it."""
-    line = ["predict.py", "--model", str(odd_ckpt), str(photos), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    done = subprocess.run([sys.executable, *line], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.startswith("6 images and frames looked at, 0 were done before")
-    assert len(files(tmp_path / "out")) == 6
+def test_workers_decode(odd_ckpt: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes((photos / "0.png").read_bytes()[:90])
+    for number in (0, 1):
+        assert execute(odd_ckpt, photos, "--out", tmp_path / f"{number}", "--num_workers", number) == 1
+    assert files(tmp_path / "0") == files(tmp_path / "1") and len(files(tmp_path / "0")) == 6
