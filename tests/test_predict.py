@@ -47,7 +47,7 @@ def photos(tmp_path: Path, small_shapes: Path) -> Path:
 
 def execute(ckpt: Path, *words: object) -> int:
     line = [str(word) for word in words]
-    given = predict.get_argparser().parse_args([*line, "--model", str(ckpt), "--device", "cpu", "--num_workers", "0"])
+    given = predict.get_argparser().parse_args(["--model", str(ckpt), "--device", "cpu", "--num_workers", "0", *line])
     return predict.main(given)
 
 

@@ -73,4 +73,4 @@ def test_annotations(seed: int) -> None:
 def test_one_class_everywhere() -> None:
     mask = np.full((3, 4), 7, np.uint8)
     assert encode(mask) == {7: [0, 12]}
-    assert coco_annotations(mask)[0]["bbox"] == [0, 0, 4, 3] and annotations(mask, leave_out=7) == []
+    assert coco_annotations(mask)[0]["bbox"] == [0, 0, 4, 3] and coco_annotations(mask, leave_out=7) == []
