@@ -229,11 +229,16 @@ def test_a_tree_is_labelled_by_one_at_a_time(ckpt: Path, tree: Path) -> None:
         assert not (tree / "labels.json").exists() and not list(tree.glob("*/label"))
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         line = f"generate_label.py --ckpt {ckpt} --path {tree} --device cpu --num_workers 0"
-        done = subprocess.run(
-            [sys.executable, *launcher, *line.split()],
-            cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        assert done.returncode != 0 and "exitcode  : 2" in done.stderr and "exitcode  : 1 " not in done.stderr
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, *launcher, *line.split()],
+                cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+            )  # fmt: skip
+            # A thread of gloo may abort its process when the peer leaves first (pytorch/gloo issue 514).
+            if "Signal 6 (SIGABRT)" not in done.stderr:
+                break
+        assert done.returncode != 0, done.stderr[-3000:]
+        assert "exitcode  : 2" in done.stderr and "exitcode  : 1 " not in done.stderr, done.stderr[-3000:]
         assert "another run is at work" in done.stderr and "generate_label.py: rank 0 cannot go on" in done.stderr
     assert run(f"--ckpt {ckpt} --path {tree}") == 0
 
