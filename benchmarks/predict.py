@@ -14,12 +14,12 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.pages import finish, make_parser, write_page
 from results.table import markdown_table
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = get_argparser().parse_args(arguments)
     settings.images = len(image_files(settings))
 
-    def apart(work):  # type: ignore[no-untyped-def]
+    def apart(work: Callable[[argparse.Namespace], Any]) -> Any:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             return pool.submit(work, settings).result()
 

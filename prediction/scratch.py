@@ -38,7 +38,7 @@ class ImageOnDisk:
         rows = np.empty((bottom - top, right - left, 3), np.uint8)
         for number, row in enumerate(rows, top):
             self._file.seek(3 * (number * self.size[0] + left))
-            self._file.readinto(memoryview(row).cast("B"))  # type: ignore[attr-defined]
+            row[:] = np.frombuffer(self._file.read(row.nbytes), np.uint8).reshape(row.shape)
         return rows
 
     def reduced(self, side: int) -> Image.Image:

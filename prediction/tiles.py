@@ -145,7 +145,7 @@ def blended(
 
 def _write(file: IO[bytes], place: int, values: Tensor) -> None:
     file.seek(4 * place)
-    file.write(memoryview(values.contiguous().cpu().numpy()).cast("B"))
+    file.write(values.cpu().numpy().tobytes())
 
 
 def _read(file: IO[bytes], place: int, shape: tuple[int, ...]) -> Tensor:

@@ -20,7 +20,6 @@ from dataset.transform import val_transform
 from engine.labelling import Labeller, LabelSettings
 from segmentation_module import make_model
 from tests.conftest import ROOT
-from tests.odd_checkpoint import odd_checkpoint
 from tests.replay_trees import images
 from utils import checkpoint, distributed
 from utils.errors import UserError
@@ -28,10 +27,9 @@ from utils.normalisation import NORMALISATIONS
 from utils.visualise import palette
 
 
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
-    """A checkpoint of the second step of a task in odd order, whose random classifiers see something of every class."""
-    return odd_checkpoint(tmp_path_factory.mktemp("ckpt"), small_shapes)
+@pytest.fixture
+def ckpt(odd_ckpt: Path) -> Path:
+    return odd_ckpt
 
 
 @pytest.fixture

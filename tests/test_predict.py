@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +22,7 @@ from prediction.looking import Looker
 from prediction.scratch import ImageOnDisk
 from results.confusion import read_confusion
 from segmentation_module import load_segmenter
-from tests.conftest import ROOT
-from tests.odd_checkpoint import IDS, odd_checkpoint
+from tests.odd_checkpoint import IDS
 from tests.prediction.test_inputs import sequence
 from tests.prediction.test_polygons import filled
 from tests.prediction.test_rle import counts_of, decoded
@@ -34,11 +31,6 @@ from utils.errors import UserError
 from utils.images import load_image, load_mask
 from utils.script import run as run_script
 from utils.visualise import palette
-
-
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
-    return odd_checkpoint(tmp_path_factory.mktemp("ckpt"), small_shapes)
 
 
 @pytest.fixture
@@ -55,12 +47,16 @@ def photos(tmp_path: Path, small_shapes: Path) -> Path:
 
 def execute(ckpt: Path, *words: object) -> int:
     line = [str(word) for word in words]
-    given = predict.get_argparser().parse_args([*line, "--model", str(ckpt), "--device", "cpu", "--num_workers", "0"])
+    given = predict.get_argparser().parse_args(["--model", str(ckpt), "--device", "cpu", "--num_workers", "0", *line])
     return predict.main(given)
 
 
 def files(out: Path, kind: str = "masks") -> dict[str, bytes]:
-    return {str(path.relative_to(out / kind)): path.read_bytes() for path in sorted((out / kind).rglob("*.*"))}
+    return {
+        str(path.relative_to(out / kind)): path.read_bytes()
+        for path in sorted((out / kind).rglob("*.*"))
+        if path.is_file()
+    }
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -68,18 +64,18 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_pixels_are_those_of_the_test(ckpt: Path, small_shapes: Path, tmp_path: Path) -> None:
+def test_the_pixels_are_those_of_the_test(odd_ckpt: Path, small_shapes: Path, tmp_path: Path) -> None:
     """``run.py --test --crop_val`` looks at whole images; from the masks comes its confusion matrix, but for a tie."""
     line = (
-        f"--dataset shapes --task {ckpt.parent / 'odd.json'} --step 1 --bce --backbone timm:resnet10t --crop_size 64 --device cpu "
-        f"--test --crop_val --ckpt {ckpt} --name odd --norm_act iabn --num_workers 0 --dataset_dir {small_shapes} "
+        f"--dataset shapes --task {odd_ckpt.parent / 'odd.json'} --step 1 --bce --backbone timm:resnet10t --crop_size 64 --device cpu "
+        f"--test --crop_val --ckpt {odd_ckpt} --name odd --norm_act iabn --num_workers 0 --dataset_dir {small_shapes} "
         f"--logdir {tmp_path}/logs --checkpoints {tmp_path}/ckpt"
     )
     assert run.main(argparser.parse(line.split())) == 0
     matrix, _ = read_confusion(next((tmp_path / "logs").rglob("confusion_1.csv")))
     source = shapes.make(small_shapes, "val")
     paths = [source.image_path(i) for i in range(len(source))]
-    assert execute(ckpt, *paths, "--out", tmp_path / "out", "--batch_size", 1) == 0
+    assert execute(odd_ckpt, *paths, "--out", tmp_path / "out", "--batch_size", 1) == 0
     own = np.zeros_like(matrix)
     channels = np.full(256, 255)
     channels[list(IDS)] = range(len(IDS))
@@ -92,11 +88,11 @@ def test_the_pixels_are_those_of_the_test(ckpt: Path, small_shapes: Path, tmp_pa
     assert np.abs(own - matrix).sum() <= 2e-4 * matrix.sum()
 
 
-def test_from_python(ckpt: Path, photos: Path, tmp_path: Path) -> None:
+def test_from_python(odd_ckpt: Path, photos: Path, tmp_path: Path) -> None:
     """A file, a picture and an array give the mask that predict.py writes, its names, and how sure each pixel is."""
-    assert execute(ckpt, photos, "--out", tmp_path / "out", "--flip", "--scales", 0.75, 1, "--threshold", 0.6) == 0
+    assert execute(odd_ckpt, photos, "--out", tmp_path / "out", "--flip", "--scales", 0.75, 1, "--threshold", 0.6) == 0
     path = photos / "1.png"
-    segmenter = load_segmenter(ckpt, device="cpu")
+    segmenter = load_segmenter(odd_ckpt, device="cpu")
     found = segmenter.predict(path, scales=(0.75, 1), flip=True, threshold=0.6)
     assert (found.mask == load_mask(tmp_path / "out/masks/1.png")).mean() > 0.999
     assert found.mask.shape == found.confidence.shape == (64, 64) and found.confidence.dtype == np.float32
@@ -111,11 +107,11 @@ def test_from_python(ckpt: Path, photos: Path, tmp_path: Path) -> None:
 
 
 def test_all_that_can_be_asked_for(
-    ckpt: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    odd_ckpt: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     extras = ("--overlay", "--probabilities", "--rle", "--polygons", "--page")
-    assert execute(ckpt, photos, "--out", out, *extras) == 0
+    assert execute(odd_ckpt, photos, "--out", out, *extras) == 0
     assert "6 images and frames looked at, 0 were done before, 0 files unreadable" in capsys.readouterr().out
     marker = json.loads((out / "predictions.json").read_text())
     names = dict(marker["classes"])
@@ -157,7 +153,7 @@ def test_all_that_can_be_asked_for(
         assert f'src="thumbs/{name}.jpg"' in page and (out / f"thumbs/{name}.jpg").is_file()
 
 
-def test_odd_images(ckpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_images(odd_ckpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Handled as in training; what cannot be read is listed, and the rest goes on."""
     folder, out = tmp_path / "odd", tmp_path / "out"
     folder.mkdir()
@@ -172,14 +168,14 @@ def test_odd_images(ckpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     grey.resize((1, 1)).save(folder / "dot.png")
     (folder / "broken.png").write_bytes((folder / "grey.png").read_bytes()[:90])
     (folder / "page.jpg").write_text("<html>")
-    assert execute(ckpt, folder, "--out", out, "--overlay", "--page") == 1
+    assert execute(odd_ckpt, folder, "--out", out, "--overlay", "--page") == 1
     sizes = {
         name: Image.open(out / f"masks/{name}.png").size
         for name in ("turned", "grey", "cmyk", "sixteen", "alpha", "dot")
     }
     assert sizes == {"turned": (60, 40), "dot": (1, 1)} | dict.fromkeys(("grey", "cmyk", "sixteen", "alpha"), (40, 60))
     assert files(out)["grey.png"] == files(out)["sixteen.png"] == files(out)["alpha.png"]
-    segmenter = load_segmenter(ckpt, device="cpu")
+    segmenter = load_segmenter(odd_ckpt, device="cpu")
     for name in ("turned.jpg", "cmyk.jpg"):
         expected = segmenter.predict(load_image(folder / name)).mask
         assert (load_mask(out / f"masks/{Path(name).stem}.png") == expected).mean() > 0.99
@@ -189,13 +185,13 @@ def test_odd_images(ckpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert unreadable[str(folder / "page.jpg")] == "is a web page, not an image" and len(unreadable) == 2
     for name in ("broken.png", "page.jpg"):
         (folder / name).unlink()
-    assert execute(ckpt, folder, "--out", out) == 0 and not (out / "unreadable.csv").exists()
+    assert execute(odd_ckpt, folder, "--out", out) == 0 and not (out / "unreadable.csv").exists()
 
 
-def test_max_side(ckpt: Path, photos: Path, tmp_path: Path) -> None:
-    assert execute(ckpt, photos, "--out", tmp_path / "out", "--max_side", 40, "--rle") == 0
+def test_max_side(odd_ckpt: Path, photos: Path, tmp_path: Path) -> None:
+    assert execute(odd_ckpt, photos, "--out", tmp_path / "out", "--max_side", 40, "--rle") == 0
     assert Image.open(tmp_path / "out/masks/0.png").size == (80, 56)
-    (small,) = Looker(load_segmenter(ckpt, device="cpu"), looking.LookSettings(tile=0)).look(
+    (small,) = Looker(load_segmenter(odd_ckpt, device="cpu"), looking.LookSettings(tile=0)).look(
         torch.from_numpy(np.array(load_image(photos / "0.png").resize((40, 28), Image.Resampling.BILINEAR))).permute(
             2, 0, 1
         )[None]
@@ -205,7 +201,7 @@ def test_max_side(ckpt: Path, photos: Path, tmp_path: Path) -> None:
 
 
 def test_large_images_go_through_tiles(
-    ckpt: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    odd_ckpt: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The files are those of any image."""
     load_image(photos / "0.png").resize((420, 400)).save(photos / "large.png")
@@ -219,7 +215,7 @@ def test_large_images_go_through_tiles(
     monkeypatch.setattr(Looker, "look_in_tiles", noted)
     out = tmp_path / "out"
     extras = ("--overlay", "--probabilities", "--rle", "--page")
-    assert execute(ckpt, photos, "--out", out, "--tile", 256, "--tile_overlap", 64, *extras) == 0
+    assert execute(odd_ckpt, photos, "--out", out, "--tile", 256, "--tile_overlap", 64, *extras) == 0
     assert tiled == [(420, 400)] and len(rows(out)) == 7
     assert load_mask(out / "masks/large.png").shape == (400, 420)
     assert np.load(out / "probabilities/large.npz")["probabilities"].shape == (400, 420, 7)
@@ -241,11 +237,11 @@ def interrupt_after(images: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def test_a_stopped_run_goes_on(ckpt: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_goes_on(odd_ckpt: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, extras = tmp_path / "out", ("--rle", "--overlay", "--batch_size", 1)
     calls = interrupt_after(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        execute(ckpt, photos, "--out", out, *extras)
+        execute(odd_ckpt, photos, "--out", out, *extras)
     done = len(rows(out))
     assert 1 <= done <= 3
     # What a kill leaves: half a row, and a file under a temporary name.
@@ -254,36 +250,44 @@ def test_a_stopped_run_goes_on(ckpt: Path, photos: Path, tmp_path: Path, monkeyp
     (out / "masks/.5.png.999999999.tmp").touch()
     before = {path: path.stat().st_mtime_ns for path in (out / "masks").glob("*.png")}
     calls.clear()
-    assert execute(ckpt, photos, "--out", out, *extras) == 0
+    assert execute(odd_ckpt, photos, "--out", out, *extras) == 0
     assert sum(calls) == 6 - done, "what was done is not done again"
     assert len(before) <= 3 and sum(path.stat().st_mtime_ns == time for path, time in before.items()) >= done
     whole = tmp_path / "whole"
-    assert execute(ckpt, photos, "--out", whole, *extras) == 0
+    assert execute(odd_ckpt, photos, "--out", whole, *extras) == 0
     for kind in ("masks", "rle", "overlays"):
         assert files(whole, kind) == files(out, kind)
     assert [list(row.values()) for row in rows(whole)] == [list(row.values()) for row in rows(out)]
     assert (whole / "coco.json").read_text() == (out / "coco.json").read_text()
+    # A row that somebody spoiled is no row.
+    text = (out / "summary.csv").read_text()
+    (out / "summary.csv").write_text(text.replace(f",{rows(out)[2]['confidence']},", ",much,", 1))
+    calls.clear()
+    assert execute(odd_ckpt, photos, "--out", out, *extras) == 0 and calls == [1]
+    assert (out / "summary.csv").read_text() == text
     # One more run finds nothing to do; another picture under an old name is looked at.
     calls.clear()
-    assert execute(ckpt, photos, "--out", out, *extras) == 0 and not calls
+    assert execute(odd_ckpt, photos, "--out", out, *extras) == 0 and not calls
     load_image(photos / "0.png").rotate(90).save(photos / "0.png")
-    assert execute(ckpt, photos, "--out", out, *extras) == 0 and calls == [1]
+    assert execute(odd_ckpt, photos, "--out", out, *extras) == 0 and calls == [1]
     # What is asked for later is made later.
     calls.clear()
     assert (
-        execute(ckpt, photos, "--out", out, "--polygons") == 0 and sum(calls) == 6 and len(files(out, "polygons")) == 6
+        execute(odd_ckpt, photos, "--out", out, "--polygons") == 0
+        and sum(calls) == 6
+        and len(files(out, "polygons")) == 6
     )
 
 
-def test_nothing_is_mixed(ckpt: Path, photos: Path, tmp_path: Path) -> None:
+def test_nothing_is_mixed(odd_ckpt: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert execute(ckpt, photos / "0.png", "--out", out) == 0
+    assert execute(odd_ckpt, photos / "0.png", "--out", out) == 0
     first = files(out)
     with pytest.raises(
         UserError, match=r"holds results of .* with flip False \(now True\); name another folder, or --again"
     ):
-        execute(ckpt, photos, "--out", out, "--flip")
-    state = checkpoint.load(ckpt)
+        execute(odd_ckpt, photos, "--out", out, "--flip")
+    state = checkpoint.load(odd_ckpt)
     state["model_state"]["cls.1.bias"] = state["model_state"]["cls.1.bias"] + 3
     other = tmp_path / "other.pth"
     checkpoint.save(other, state)
@@ -299,37 +303,37 @@ def test_nothing_is_mixed(ckpt: Path, photos: Path, tmp_path: Path) -> None:
     assert execute(copy, photos, "--out", out) == 0, "the same weights are the same model"
     (out / "predictions.json").unlink()
     with pytest.raises(UserError, match=r"holds files that no predictions\.json signs"):
-        execute(ckpt, photos, "--out", out)
+        execute(odd_ckpt, photos, "--out", out)
 
 
-def test_results_of_others_stay(ckpt: Path, photos: Path, tmp_path: Path) -> None:
+def test_results_of_others_stay(odd_ckpt: Path, photos: Path, tmp_path: Path) -> None:
     """Two folders with equal names, one after the other, into one folder of results."""
     second = tmp_path / "second"
     second.mkdir()
     load_image(photos / "0.png").rotate(90).save(second / "0.png")
     out = tmp_path / "out"
-    assert execute(ckpt, photos / "0.png", "--out", out) == 0
+    assert execute(odd_ckpt, photos / "0.png", "--out", out) == 0
     first = files(out)["0.png"]
-    assert execute(ckpt, second, "--out", out) == 0
+    assert execute(odd_ckpt, second, "--out", out) == 0
     assert files(out)["0.png"] == first and files(out).keys() == {"0.png", "0-2.png"}
     assert [row["file"] for row in rows(out)] == [str(photos / "0.png"), str(second / "0.png")]
 
 
-def test_frames(ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames(odd_ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, out = sequence(tmp_path / "in/clip.gif", frames=5, duration=80), tmp_path / "out"
     calls = interrupt_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        execute(ckpt, path, "--out", out, "--overlay", "--page", "--batch_size", 1)
+        execute(odd_ckpt, path, "--out", out, "--overlay", "--page", "--batch_size", 1)
     calls.clear()
-    assert execute(ckpt, path, "--out", out, "--overlay", "--page", "--batch_size", 1) == 0
+    assert execute(odd_ckpt, path, "--out", out, "--overlay", "--page", "--batch_size", 1) == 0
     assert sum(calls) in (3, 4, 5)
     assert list(files(out)) == [f"clip.gif/{number:06}.png" for number in range(5)]
     assert [row["frame"] for row in rows(out)] == list("01234") and {row["file"] for row in rows(out)} == {str(path)}
-    assert list(files(out, "overlays")) == ["clip.gif.gif"] and list(files(out, "thumbs")) == ["clip.gif/000000.jpg"]
-    with Image.open(out / "overlays/clip.gif.gif") as overlay:
+    assert list(files(out, "overlays")) == ["clip.gif"] and list(files(out, "thumbs")) == ["clip.gif/000000.jpg"]
+    with Image.open(out / "overlays/clip.gif") as overlay:
         assert len(list(ImageSequence.Iterator(overlay))) >= 1 and overlay.info["duration"] % 80 == 0
     calls.clear()
-    assert execute(ckpt, path, "--out", out, "--overlay", "--page") == 0 and not calls
+    assert execute(odd_ckpt, path, "--out", out, "--overlay", "--page") == 0 and not calls
 
 
 def ended(capsys: pytest.CaptureFixture[str], ckpt: Path, *words: object) -> tuple[int, str]:
@@ -339,7 +343,7 @@ def ended(capsys: pytest.CaptureFixture[str], ckpt: Path, *words: object) -> tup
 
 
 def test_a_full_disk(
-    ckpt: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    odd_ckpt: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line; what was written stays, nothing half written does, and the same command goes on."""
     original, written = writing.write_mask, []
@@ -353,10 +357,10 @@ def test_a_full_disk(
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(writing, "write_mask", full)
-        code, told = ended(capsys, ckpt, photos, "--out", out)
+        code, told = ended(capsys, odd_ckpt, photos, "--out", out)
     assert code == 2 and told.splitlines()[-1].endswith("cannot be read or written (No space left on device)")
     assert len(rows(out)) == 2 and not list(out.rglob("*.tmp"))
-    assert ended(capsys, ckpt, photos, "--out", out)[0] == 0 and len(files(out)) == len(rows(out)) == 6
+    assert ended(capsys, odd_ckpt, photos, "--out", out)[0] == 0 and len(files(out)) == len(rows(out)) == 6
 
 
 @pytest.mark.parametrize(
@@ -375,14 +379,14 @@ def test_a_full_disk(
     ],
 )
 def test_bad_input_is_one_line(
-    ckpt: Path, photos: Path, tmp_path: Path, words: Sequence[str], told: str, capsys: pytest.CaptureFixture[str]
+    odd_ckpt: Path, photos: Path, tmp_path: Path, words: Sequence[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.pth").write_text("text")
     places = {"empty": tmp_path / "empty", "photos": photos, "file": tmp_path / "file.pth"}
     line = [
         "--model",
-        str(ckpt),
+        str(odd_ckpt),
         "--device",
         "cpu",
         "--out",
@@ -395,19 +399,17 @@ def test_bad_input_is_one_line(
     assert len(list(photos.iterdir())) == 6
 
 
-def test_a_folder_in_use(ckpt: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_in_use(odd_ckpt: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from utils.whole import claimed
 
     (tmp_path / "out").mkdir()
     with claimed(tmp_path / "out", "predicting"):
-        code, told = ended(capsys, ckpt, photos, "--out", tmp_path / "out")
+        code, told = ended(capsys, odd_ckpt, photos, "--out", tmp_path / "out")
     assert code == 2 and "another run is at work on it (predicting)" in told and not list((tmp_path / "out").iterdir())
 
 
-def test_as_a_command(ckpt: Path, photos: Path, tmp_path: Path) -> None:
-    """With workers, as a user starts it."""
-    line = ["predict.py", "--model", str(ckpt), str(photos), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    done = subprocess.run([sys.executable, *line], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.startswith("6 images and frames looked at, 0 were done before")
-    assert len(files(tmp_path / "out")) == 6
+def test_workers_decode(odd_ckpt: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes((photos / "0.png").read_bytes()[:90])
+    for number in (0, 1):
+        assert execute(odd_ckpt, photos, "--out", tmp_path / f"{number}", "--num_workers", number) == 1
+    assert files(tmp_path / "0") == files(tmp_path / "1") and len(files(tmp_path / "0")) == 6

@@ -8,19 +8,12 @@ import pytest
 
 from dataset import shapes
 from segmentation_module import Segmenter, load_segmenter
-from tests.odd_checkpoint import odd_checkpoint
 
 
 @pytest.fixture(scope="session")
-def ckpt(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
-    """A checkpoint of shapes' classes in odd order."""
-    return odd_checkpoint(tmp_path_factory.mktemp("ckpt"), small_shapes)
-
-
-@pytest.fixture(scope="session")
-def segmenter(ckpt: Path) -> Segmenter:
-    """Its segmenter."""
-    return load_segmenter(ckpt, device="cpu")
+def segmenter(odd_ckpt: Path) -> Segmenter:
+    """The segmenter of ``odd_ckpt``."""
+    return load_segmenter(odd_ckpt, device="cpu")
 
 
 @pytest.fixture(scope="session")
