@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from adding.adoption import BASE, DATASET, PROTOCOL, TASK, WORDS, data_folder
 from adding.inputs import NO_CAPTIONER, VOCABULARY
 from adding.sizes import Sizes
 from argparser import experiment_name, folder_name
 from experiments.stage import Stage, line
+from release.taught import FILE as ATTRIBUTION
 from utils.errors import UserError
 from utils.whole import write_whole
 
@@ -416,10 +416,13 @@ def _ended(adding: Adding, after: str) -> list[Stage]:
     checkpoint, base = adding.checkpoint(), adding.adopted / BASE
     # The masks as they came: adopted ones no longer tell which classes they do not name.
     truth = () if adding.val is None else line("--val", adding.val)
-    manifests = [str(one.manifest) for one in adding.known.taught if one.manifest.is_file()]
+    # A released folder says whose images taught its classes.
+    earlier = line(Path(adding.known.model)) if (Path(adding.known.model) / ATTRIBUTION).is_file() else ()
+    # Agreement with the model before is no score of the card's.
+    scored = line("--no_scores") if adding.val is None else ()
     release = Stage(
         "release",
-        line("export.py --model", checkpoint, "--web", adding.selected, manifests, "--out", adding.out),
+        line("export.py --model", checkpoint, "--web", adding.selected, earlier, scored, "--out", adding.out),
         (after,),
         kind="release",
         outputs={"config": adding.out / "config.json", "weights": adding.out / "model.safetensors"},
@@ -437,8 +440,3 @@ def _ended(adding: Adding, after: str) -> list[Stage]:
         outputs={"page": adding.out / "report.html"},
     )  # fmt: skip
     return [statement, release]
-
-
-def commands(planned: Iterable[Stage]) -> list[dict[str, Any]]:
-    """Names and commands of stages, for those who want to read them."""
-    return [{"stage": stage.name, "command": ["python", *stage.command, *stage.speed]} for stage in planned]
