@@ -155,13 +155,13 @@ def test_candidates_keep_what_they_have_and_lose_what_cannot_be_read(
 
 def test_no_captioner_keeps_every_folder_s_word(tmp_path: Path) -> None:
     images = folder(tmp_path / "images", cow=5)
-    write_candidates(images, ["cow"], [], tmp_path / "manifest.csv", captioner="none")
-    assert [row["caption"] for row in rows(tmp_path / "manifest.csv")] == ["cow"] * 5
+    write_candidates(images, ["cow"], [], tmp_path / "out/manifest.csv", captioner="none")
+    assert [row["caption"] for row in rows(tmp_path / "out/manifest.csv")] == ["cow"] * 5
 
 
 def test_a_share_is_held_back_and_teaches_nothing(tmp_path: Path) -> None:
     images = folder(tmp_path / "images", cow=10, goat=10)
-    out, held = tmp_path / "manifest.csv", tmp_path / "held"
+    out, held = tmp_path / "out/manifest.csv", tmp_path / "held"
     done = write_candidates(images, ["cow", "goat"], [], out, captioner="none", held_back=held, share=0.2)
     assert done.held_back == 4 and len(list(held.iterdir())) == 4
     kept = {Path(row["original"]).read_bytes() for row in rows(out)}
@@ -174,6 +174,6 @@ def test_columns_of_an_earlier_selection_are_left_behind(tmp_path: Path) -> None
     images = folder(tmp_path / "images", cow=5)
     lines = [f"cow/{i}.png,cow,Jane,1,cow" for i in range(5)]
     (images / "manifest.csv").write_text("path,class,author,kept,labels\n" + "\n".join(lines) + "\n")
-    write_candidates(images, ["cow"], [], tmp_path / "out.csv", captioner="none")
-    assert open_manifest(tmp_path / "out.csv").columns == ("path", "class", "caption", "author", "original")
-    assert len(list(candidates(tmp_path / "out.csv", ["cow"]))) == 5
+    write_candidates(images, ["cow"], [], tmp_path / "out/manifest.csv", captioner="none")
+    assert open_manifest(tmp_path / "out/manifest.csv").columns == ("path", "class", "caption", "author", "original")
+    assert len(list(candidates(tmp_path / "out/manifest.csv", ["cow"]))) == 5
