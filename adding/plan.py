@@ -293,7 +293,7 @@ def _new_images(adding: Adding) -> list[Stage]:
             "select",
             line(
                 "select_web.py --web_path", source, "--out", adding.selected, "--web_labels caption --vocabulary",
-                web / VOCABULARY, "--classes", adding.new,
+                web / VOCABULARY,
             ),
             (planned[-1].name,),
             speed=adding.speed,
