@@ -57,7 +57,7 @@ def get_argparser() -> argparse.ArgumentParser:
         default=1024,
         help="side of the tiles that images of more than twice their pixels are looked at in; 0 looks at all whole",
     )
-    add("--tile_overlap", type=int, help="pixels over which tiles fade into each other [a quarter of --tile]")
+    add("--tile_overlap", type=int, help="pixels that neighbouring tiles share, at least [a quarter of --tile]")
     add("--again", action="store_true", help="replace results of another model or of other settings")
     add("--batch_size", type=int, default=8, help="images of equal size, or frames, that are looked at at once")
     add("--num_workers", type=int, default=1, help="processes that decode; 0 decodes in this one")

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from dataset.groups import pixels
 from prediction.probabilities import ProbabilityFile
+from prediction.scratch import ImageOnDisk
 from prediction.tiles import blended, least_tile
 from segmentation_module import Segmenter
 from tasks import IGNORE
@@ -37,7 +36,7 @@ class LookSettings:
         threshold: pixels whose class is less probable than this become 255.
         max_side: larger images are looked at with their longer side of so many pixels; 0 looks at all as they are.
         tile: side of the tiles that images of more than ``WHOLE`` times their pixels are looked at in; 0 looks at all whole.
-        overlap: pixels over which neighbouring tiles fade into each other.
+        overlap: pixels that neighbouring tiles share, at least; over half of them they fade into each other.
         precision: arithmetic of the network.
     """
 
@@ -53,7 +52,7 @@ class LookSettings:
         if self.tile and not 1 <= self.overlap <= (self.tile - least_tile(0)) // 3:
             least = least_tile(max(1, self.overlap))
             raise UserError(
-                f"--tile {self.tile}: tiles that fade over {self.overlap} pixels are at least {least} wide; give a larger "
+                f"--tile {self.tile}: tiles that share {self.overlap} pixels are at least {least} wide; give a larger "
                 "--tile or another --tile_overlap"
             )
 
@@ -111,11 +110,11 @@ class Looker:
         return [Seen(*fields) for fields in zip(masks, means, own, strict=True)]
 
     @torch.inference_mode()
-    def look_in_tiles(self, image: Image.Image, scratch: Path, probabilities: Path | None) -> Seen:
-        """What is seen in a large RGB image; memory grows by its mask alone.
+    def look_in_tiles(self, image: ImageOnDisk, scratch: Path, probabilities: Path | None) -> Seen:
+        """What is seen in a large image; memory grows by its mask alone.
 
         Args:
-            image: the image, of which tiles are copied.
+            image: the image.
             scratch: folder for what waits on the disk meanwhile.
             probabilities: where they are written; None where they are not wanted.
         """
@@ -124,7 +123,7 @@ class Looker:
         total = 0.0
 
         def look(left: int, top: int, right: int, bottom: int) -> Tensor:
-            return self._logits(pixels(image.crop((left, top, right, bottom)))[None])
+            return self._logits(image.window(left, top, right, bottom)[None])
 
         pieces = blended(image.size, look, tile=self.settings.tile, overlap=self.settings.overlap, folder=scratch)
         description = self.segmenter.description

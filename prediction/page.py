@@ -14,7 +14,7 @@ from utils.whole import write_whole
 # Cards of a page; a browser does not take any number.
 MOST = 2000
 # Classes that a card names, and the least share of an image that counts.
-NAMED, LEAST = 3, 0.001
+NAMED, LEAST = 3, 0.005
 STYLE = """
 .grid { grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
 .grid img { width: 100%; background: var(--track); }
@@ -50,9 +50,12 @@ def write_page(results: Results, unreadable: int) -> None:
 
 def _card(row: Row, names: Sequence[str]) -> str:
     shares = sorted(((float(row[f"{SHARE}{name}"] or 0), name) for name in names), reverse=True)
-    seen = ", ".join(f"{name} {100 * share:.0f} %" for share, name in shares[:NAMED] if share >= LEAST) or "background"
+    seen = (
+        ", ".join(f"{name} {100 * share:.0f}\u00a0%" for share, name in shares[:NAMED] if share >= LEAST)
+        or "background"
+    )
     source = quote(f"{THUMBS}/{row['name']}.jpg")
     return (
         f'<figure title="{escape(row["file"])}"><img src="{source}" loading="lazy" alt="{escape(row["name"])}: {escape(seen)}">'
-        f"<figcaption><b>{100 * float(row['confidence']):.0f} %</b> {escape(seen)}<br>{escape(row['name'])}</figcaption></figure>"
+        f"<figcaption><b>{100 * float(row['confidence']):.0f}\u00a0%</b> {escape(seen)}<br>{escape(row['name'])}</figcaption></figure>"
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -103,19 +104,17 @@ class Results:
             try:
                 cut_half_line(summary)
                 self.rows = self._read(summary)
-                with summary.open("a", encoding="utf-8", newline="") as file:
-                    self._summary = file
-                    if not self.rows:
-                        file.truncate(0)
-                        self._writer().writerow(self.columns)
-                        file.flush()
-                    yield
+                file = summary.open("a", encoding="utf-8", newline="")
             except OSError as error:
-                if error.filename not in (None, str(summary), summary):
-                    raise
-                raise UserError(f"{summary}: cannot be written ({error.strerror or error})") from error
-            finally:
-                self._summary = None
+                raise UserError(f"{summary}: cannot be read or written ({error.strerror or error})") from error
+            with file:
+                self._summary = file
+                if not self.rows:
+                    file.truncate(0)
+                    self._writer().writerow(self.columns)
+                    file.flush()
+                yield
+            self._summary = None
 
     def _writer(self) -> Any:
         return csv.writer(self._summary, lineterminator="\n")  # type: ignore[arg-type]
@@ -151,7 +150,7 @@ class Results:
 
     def overlay_video(self, name: str, suffix: str) -> Path:
         """The video of the overlays of a video's frames."""
-        return self.root / OVERLAYS / f"{name}{suffix}"
+        return self.root / OVERLAYS / (name if name.lower().endswith(suffix) else f"{name}{suffix}")
 
     def _clear_leftovers(self) -> None:
         clear_leftovers_in(self.root)
@@ -170,8 +169,9 @@ class Results:
                 if next(lines, None) != list(self.columns):
                     return {}
                 for cells in lines:
-                    if len(cells) == len(self.columns) and cells[0]:
-                        rows[cells[0]] = dict(zip(self.columns, cells, strict=True))
+                    row = dict(zip(self.columns, cells, strict=False))
+                    if len(cells) == len(self.columns) and _is_row(row):
+                        rows[row["name"]] = row
             except csv.Error:
                 pass
         return rows
@@ -237,6 +237,19 @@ class Results:
                     file.write(",\n" if count > 1 else "\n")
                     file.write(json.dumps({"id": count, "image_id": number} | annotation))
             file.write("]}\n")
+
+
+def _is_row(row: Row) -> bool:
+    """Whether the cells that are numbers are."""
+    numbers = ("width", "height", "confidence", UNSURE, *(column for column in row if column.startswith(SHARE)))
+    try:
+        return (
+            bool(row["name"])
+            and all(math.isfinite(float(row[column])) for column in numbers)
+            and int(row["frame"] or 0) >= 0
+        )
+    except ValueError:
+        return False
 
 
 def make_folder(folder: Path) -> None:

@@ -62,7 +62,7 @@ def compressed(counts: list[int]) -> str:
     return "".join(letters)
 
 
-def annotations(mask: NDArray[np.uint8], leave_out: int = 0) -> list[dict[str, Any]]:
+def coco_annotations(mask: NDArray[np.uint8], leave_out: int = 0) -> list[dict[str, Any]]:
     """COCO's annotations of a mask (H, W), one a value but ``leave_out``: category, segmentation, area, box, ``iscrowd``.
 
     The box is COCO's: left, top, width, height.

@@ -1,7 +1,8 @@
 """An image in overlapping tiles whose logits fade into each other, at a memory that does not grow with the image.
 
 The head pools over a window of a training crop's size (docs/method.md, "The network"), so a pixel at a tile's edge sees another
-context than in the whole image. Hence tiles overlap, each counts least at its edges, and all begin on the grid of the body's features.
+context than in the whole image. Hence tiles overlap; along their edges nothing is taken from a quarter of the overlap; in its middle
+half they fade into each other; and all begin on the grid of the body's features.
 """
 
 from __future__ import annotations
@@ -44,13 +45,18 @@ def least_tile(overlap: int) -> int:
     return 3 * overlap + 2 * ALIGN
 
 
+def fading(overlap: int) -> int:
+    """Pixels over which tiles fade that overlap by so many."""
+    return max(1, overlap // 2)
+
+
 def spans(length: int, tile: int, overlap: int) -> list[Span]:
-    """Tiles that cover ``length`` pixels, evenly spread, neighbours fading over ``overlap`` pixels in the middle of what both see.
+    """Tiles that cover ``length`` pixels, evenly spread, neighbours fading in the middle of what both see.
 
     Args:
         length: of the image along the axis.
         tile: of the network's view; the last may be up to 31 pixels longer.
-        overlap: pixels over which neighbours fade, at least 1.
+        overlap: pixels that neighbours share, at least 1; over half of them they fade.
 
     Raises:
         ValueError: the overlap is too large for the tile.
@@ -60,11 +66,12 @@ def spans(length: int, tile: int, overlap: int) -> list[Span]:
     if length <= tile + ALIGN - 1:
         return [Span(0, length, 0, length, length)]
     count = -(-(length - overlap) // (tile - overlap))
+    fade = fading(overlap)
     starts = [(length - tile) * k // (count - 1) // ALIGN * ALIGN for k in range(count)]
     stops = [start + tile for start in starts[:-1]] + [length]
-    fades = [(after + stop - overlap) // 2 for stop, after in zip(stops, starts[1:], strict=False)]
+    fades = [(after + stop - fade) // 2 for stop, after in zip(stops, starts[1:], strict=False)]
     begins, dones = [0, *fades], [*fades, length]
-    ends = [*(fade + overlap for fade in fades), length]
+    ends = [*(begin + fade for begin in fades), length]
     return [Span(*fields) for fields in zip(starts, stops, begins, dones, ends, strict=True)]
 
 
@@ -106,7 +113,7 @@ def blended(
         size: the image's width and height.
         look: left, top, right, bottom -> float32 logits (1, C, bottom - top, right - left), which are changed.
         tile: side of what is looked at, pixels.
-        overlap: pixels over which neighbours fade.
+        overlap: pixels that neighbours share, at least.
         folder: where the file lies; None takes the system's.
     """
     columns, rows = spans(size[0], tile, overlap), spans(size[1], tile, overlap)
@@ -138,7 +145,7 @@ def blended(
 
 def _write(file: IO[bytes], place: int, values: Tensor) -> None:
     file.seek(4 * place)
-    file.write(memoryview(values.contiguous().cpu().numpy()).cast("B"))
+    file.write(values.cpu().numpy().tobytes())
 
 
 def _read(file: IO[bytes], place: int, shape: tuple[int, ...]) -> Tensor:

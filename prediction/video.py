@@ -51,7 +51,8 @@ def frames_of(path: Path) -> Iterator[tuple[Frame, float]]:
     import imageio.v2 as imageio
 
     try:
-        with imageio.get_reader(str(path), format="FFMPEG") as reader:  # type: ignore[arg-type]
+        reader: Any
+        with imageio.get_reader(str(path), format="FFMPEG") as reader:
             rate = float(reader.get_meta_data().get("fps") or 25.0)
             for frame in reader:
                 yield np.asarray(frame)[..., :3], 1 / rate
@@ -103,7 +104,7 @@ def overlay_writer(path: Path, seconds: float) -> Iterator[Any]:
         # H.264 wants even sides; the format cannot be read from a temporary name.
         writer = imageio.get_writer(
             str(temporary),
-            format="FFMPEG",  # type: ignore[arg-type]
+            format="FFMPEG",
             mode="I",
             fps=1 / seconds,
             macro_block_size=1,

@@ -22,6 +22,7 @@ from prediction.inputs import Item
 from prediction.looking import Looker, Seen
 from prediction.pictures import OVERLAY_SIDE, coloured, fitted, with_legend
 from prediction.results import MASKS, OVERLAYS, PROBABILITIES, SHARE, THUMBS, Results, frame_name, item_name, state_of
+from prediction.scratch import ImageOnDisk
 from prediction.video import Frame, frames_of, overlay_suffix, overlay_writer
 from prediction.writing import Shown, Writer
 from utils.images import DecodeError, load_image, load_mask
@@ -123,11 +124,12 @@ class _Work:
             self.bar.update()
             return
         size = image.size
-        image = shrunk(image, self.looker.settings.max_side)
-        self._put(item, size, lambda: image, self._in_tiles(image, item.name))
-        self.writer.drain()
+        with ImageOnDisk(shrunk(image, self.looker.settings.max_side), self.results.root) as on_disk:
+            del image
+            self._put(item, size, partial(on_disk.reduced, OVERLAY_SIDE), self._in_tiles(on_disk, item.name))
+            self.writer.drain()
 
-    def _in_tiles(self, image: Image.Image, name: str) -> Seen:
+    def _in_tiles(self, image: ImageOnDisk, name: str) -> Seen:
         wanted = self.results.path(PROBABILITIES, name) if PROBABILITIES in self.results.kinds else None
         return self.looker.look_in_tiles(image, self.results.root, wanted)
 
@@ -183,10 +185,10 @@ class _Work:
         pictures = [shrunk(Image.fromarray(frame), self.looker.settings.max_side) for _, frame in batch]
         height, width = batch[0][1].shape[:2]
         if self.looker.settings.in_tiles(pictures[0].size):
-            found = [
-                self._in_tiles(picture, frame_name(item, number))
-                for (number, _), picture in zip(batch, pictures, strict=True)
-            ]
+            found = []
+            for (number, _), picture in zip(batch, pictures, strict=True):
+                with ImageOnDisk(picture, self.results.root) as on_disk:
+                    found.append(self._in_tiles(on_disk, frame_name(item, number)))
         else:
             found = self.looker.look(torch.stack([pixels(picture) for picture in pictures]))
         for (number, _), picture, seen in zip(batch, pictures, found, strict=True):

@@ -20,7 +20,7 @@ from prediction.pictures import OVERLAY_SIDE, coloured, fitted, thumb, with_lege
 from prediction.polygons import features
 from prediction.probabilities import write_probabilities
 from prediction.results import MASKS, OVERLAYS, POLYGONS, PROBABILITIES, RLE, SHARE, THUMBS, UNSURE, Results
-from prediction.rle import annotations
+from prediction.rle import coco_annotations
 from tasks import BACKGROUND, IGNORE
 from utils.html import QUALITY
 from utils.images import write_mask
@@ -105,7 +105,7 @@ def write(results: Results, shown: Shown) -> None:
         ids, names = zip(*marker.classes, strict=True)
         write_probabilities(results.path(PROBABILITIES, name), seen.probabilities, ids, names)
     if RLE in kinds:
-        write_whole(results.path(RLE, name), json.dumps(annotations(mask, leave_out=BACKGROUND)) + "\n")
+        write_whole(results.path(RLE, name), json.dumps(coco_annotations(mask, leave_out=BACKGROUND)) + "\n")
     if POLYGONS in kinds:
         write_whole(results.path(POLYGONS, name), json.dumps(features(mask, marker.names, leave_out=BACKGROUND)) + "\n")
     if OVERLAYS in kinds:

@@ -40,3 +40,11 @@ def small_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in ("train", "val"):
         shapes.make(folder, split, size=64, train=48, val=12)
     return folder
+
+
+@pytest.fixture(scope="session")
+def odd_ckpt(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
+    """A checkpoint of the second step of a task in odd order, whose random classifiers see something of every class."""
+    from tests.odd_checkpoint import odd_checkpoint
+
+    return odd_checkpoint(tmp_path_factory.mktemp("odd"), small_shapes)

@@ -13,57 +13,23 @@ import pytest
 import torch
 from PIL import Image
 
-import argparser
 import generate_label
-from dataset import shapes
 from dataset.replay_tree import claimed_tree, images_of, originals, read_marker
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import val_transform
 from engine.labelling import Labeller, LabelSettings
 from segmentation_module import make_model
-from tasks import load_task
 from tests.conftest import ROOT
 from tests.replay_trees import images
-from train import Trainer
 from utils import checkpoint, distributed
 from utils.errors import UserError
-from utils.logger import Logger
 from utils.normalisation import NORMALISATIONS
 from utils.visualise import palette
 
-ORDER = '{"0": [5, 2, 1, 3], "1": [8, 4]}'
 
-
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
-    """A checkpoint of the second step of a task in odd order, whose random classifiers see something of every class."""
-    folder = tmp_path_factory.mktemp("ckpt")
-    (folder / "odd.json").write_text(ORDER)
-    previous = folder / "base_0.pth"
-    previous.touch()
-    line = (
-        f"--dataset shapes --task {folder / 'odd.json'} --step 1 --bce --backbone timm:resnet10t --crop_size 64 --device cpu "
-        f"--step_ckpt {previous} --name odd --norm_act iabn"
-    )
-    options = argparser.parse(line.split())
-    task = load_task("shapes", options.task)
-    logger = Logger(folder / "log", main=False, name="odd", options={})
-    trainer = Trainer(options, task, CLASS_NAMES, distributed.start("cpu"), logger)
-    # Norms that have seen images, and classifiers that agree on their mean: else one class is everywhere.
-    source = shapes.make(small_shapes, "train")
-    pixels = torch.stack([val_transform(None, NORMALISATIONS["imagenet"])(*source.pair(i))[0] for i in range(8)])
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for _ in range(40):
-            trainer.networks.model.train()(pixels)
-        for classifier in trainer.networks.model.cls:
-            classifier.weight.normal_(std=0.1, generator=generator)
-        mean = trainer.networks.model.eval()(pixels).logits.mean(dim=(0, 2, 3))
-        trainer.networks.model.cls[0].bias -= mean[:5]
-        trainer.networks.model.cls[1].bias -= mean[5:]
-    trainer.build(1)
-    trainer.snapshot.save(folder / "odd_1.pth", trainer.progress, trainer.optimisation)
-    return folder / "odd_1.pth"
+@pytest.fixture
+def ckpt(odd_ckpt: Path) -> Path:
+    return odd_ckpt
 
 
 @pytest.fixture

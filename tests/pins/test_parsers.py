@@ -20,6 +20,7 @@ SCRIPTS = (
     "generate_caption.py",
     "generate_label.py",
     "generate_train_file.py",
+    "predict.py",
     "pretrained/fetch.py",
     "-m utils.measure_noun",
     "-m utils.table",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prediction import rle
-from prediction.rle import annotations, compressed, encode
+from prediction.rle import coco_annotations, compressed, encode
 from tests.prediction.test_polygons import blobs
 
 
@@ -60,7 +60,7 @@ def test_known_strings() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_annotations(seed: int) -> None:
     mask = blobs(seed, size=(17, 12), levels=4)
-    found = annotations(mask)
+    found = coco_annotations(mask)
     assert [one["category_id"] for one in found] == [value for value in np.unique(mask).tolist() if value]
     for one in found:
         own = mask == one["category_id"]
@@ -73,4 +73,4 @@ def test_annotations(seed: int) -> None:
 def test_one_class_everywhere() -> None:
     mask = np.full((3, 4), 7, np.uint8)
     assert encode(mask) == {7: [0, 12]}
-    assert annotations(mask)[0]["bbox"] == [0, 0, 4, 3] and annotations(mask, leave_out=7) == []
+    assert coco_annotations(mask)[0]["bbox"] == [0, 0, 4, 3] and coco_annotations(mask, leave_out=7) == []

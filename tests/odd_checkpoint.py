@@ -1,0 +1,56 @@
+"""A checkpoint that no training made, whose masks show every class it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+import argparser
+from dataset import shapes
+from dataset.shapes import CLASS_NAMES
+from dataset.transform import val_transform
+from tasks import load_task
+from train import Trainer
+from utils import distributed
+from utils.logger import Logger
+from utils.normalisation import NORMALISATIONS
+
+ORDER = '{"0": [5, 2, 1, 3], "1": [8, 4]}'
+# Class ids in channel order.
+IDS = (0, 5, 2, 1, 3, 8, 4)
+
+
+def odd_checkpoint(folder: Path, small_shapes: Path) -> Path:
+    """``folder/odd_1.pth``, of the second step of a task in odd order, ``folder/odd.json``; its classifiers are random.
+
+    Args:
+        folder: where it is written.
+        small_shapes: the fixture's data set, whose images its norms have seen.
+    """
+    (folder / "odd.json").write_text(ORDER)
+    previous = folder / "base_0.pth"
+    previous.touch()
+    line = (
+        f"--dataset shapes --task {folder / 'odd.json'} --step 1 --bce --backbone timm:resnet10t --crop_size 64 --device cpu "
+        f"--step_ckpt {previous} --name odd --norm_act iabn"
+    )
+    options = argparser.parse(line.split())
+    task = load_task("shapes", options.task)
+    logger = Logger(folder / "log", main=False, name="odd", options={})
+    trainer = Trainer(options, task, CLASS_NAMES, distributed.start("cpu"), logger)
+    # Norms that have seen images, and classifiers that agree on their mean: else one class is everywhere.
+    source = shapes.make(small_shapes, "train")
+    pixels = torch.stack([val_transform(None, NORMALISATIONS["imagenet"])(*source.pair(i))[0] for i in range(8)])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _ in range(40):
+            trainer.networks.model.train()(pixels)
+        for classifier in trainer.networks.model.cls:
+            classifier.weight.normal_(std=0.1, generator=generator)
+        mean = trainer.networks.model.eval()(pixels).logits.mean(dim=(0, 2, 3))
+        trainer.networks.model.cls[0].bias -= mean[:5]
+        trainer.networks.model.cls[1].bias -= mean[5:]
+    trainer.build(1)
+    trainer.snapshot.save(folder / "odd_1.pth", trainer.progress, trainer.optimisation)
+    return folder / "odd_1.pth"
