@@ -1,10 +1,13 @@
-"""Release a segmenter: a folder that can be used, shared and added to.
+"""Release a segmenter: a folder that can be used, shared and added to, or a file that runs without this project.
 
     python export.py --model checkpoints/step/voc-4-2-ov/best_1.pth --out released/animals [--licence cc-by-4.0] [--web MANIFEST]
+    python export.py --model released/animals --format onnx --out animals.onnx [--pixels float] [--answer logits] [--size 512 512]
 
 Writes OUT/model.safetensors, OUT/config.json, a model card OUT/README.md and, where web images taught it, OUT/ATTRIBUTION.csv with
-the author and licence of each. With --push OWNER/NAME the folder goes to the Hugging Face Hub; nothing is sent otherwise. Exit code 0; 2
-for bad input.
+the author and licence of each. With --push OWNER/NAME the folder goes to the Hugging Face Hub; nothing is sent otherwise.
+
+--format onnx and pt2 write one file, OUT, that takes images of every number and size, normalises them itself and gives class ids or
+logits; it is compared with the model, and not written where it differs (examples/run_onnx.py runs it). Exit code 0; 2 for bad input.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import sys
 from pathlib import Path
 
 from modules.adopted.settings import add_model_options, settings_of
+from release.forms import FORMATS, RELEASED, add_form_options, check_options, form_of
 from utils.errors import shown_text
 from utils.script import run
 
@@ -22,14 +26,15 @@ from utils.script import run
 def get_argparser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="export.py",
-        description="Release a segmenter: a folder that can be used, shared and added to.",
+        description="Release a segmenter: a folder that can be used, shared and added to, or a file that runs without this project.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
     add_model_options(parser)
-    add("--out", type=Path, required=True, help="folder to write")
-    add("--format", choices=("released",), default="released", help="released: config.json and model.safetensors")
+    add("--out", type=Path, required=True, help="folder to write, or file")
+    add("--format", choices=(RELEASED, *FORMATS), default=RELEASED,
+        help=f"{RELEASED}: a folder with config.json and model.safetensors; {', '.join(FORMATS)}: a file")  # fmt: skip
     add("--web", type=Path, nargs="+", action="extend", default=[], metavar="MANIFEST",
         help="web images that taught the model, besides those that its checkpoints name; or a released folder that has them")  # fmt: skip
     add("--licence", help="licence of the weights, as mit or cc-by-4.0")
@@ -39,11 +44,27 @@ def get_argparser() -> argparse.ArgumentParser:
     )
     add("--push", metavar="OWNER/NAME", help="upload the folder to this repository of the Hugging Face Hub")
     add("--private", action="store_true", help="make that repository private, where it is new")
+    add_form_options(parser)
     return parser
 
 
 def main(given: argparse.Namespace) -> int:
     """Release and report; the exit code."""
+    check_options(given)
+    return release_folder(given) if given.format == RELEASED else write_file(given)
+
+
+def write_file(given: argparse.Namespace) -> int:
+    """Write a file that runs without this project, and report."""
+    from release.files import export
+
+    written = export(given.model, given.out, given.format, form_of(given), settings_of(given))
+    print(*map(shown_text, written.lines), f"Written to {shown_text(given.out)}", sep="\n")
+    return 0
+
+
+def release_folder(given: argparse.Namespace) -> int:
+    """Write a released folder, and report."""
     # Imported here, so that --help answers at once.
     from modules.hub import check_push, push
     from release.folder import release

@@ -122,6 +122,7 @@ PAGES = {
     "animals.md": Page(
         "pixel-labelled baselines and WILSON on the data set's own photographs", "WILSON", ("all mIoU",)
     ),
+    "export.md": Page("how fast exported files are", "ONNX, 1 thread", ("ms / image", "times as fast as torch")),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "step.md": Page("what an iteration takes, part by part", "weak / base", ("s / iteration",)),
     "data.md": Page("how fast images are loaded", "whole path", ("images / s",)),

@@ -1,1 +1,1 @@
-"""What export.py does: a released folder with its card, and the web images that the model owes something to."""
+"""What export.py does: a released folder with its card, files that run without this project, and who taught a model."""

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 import pytest
 
-from benchmarks import data, nouns, scoring, step
+from benchmarks import data, export, nouns, scoring, step
 from benchmarks.pages import spread
 from benchmarks.readme import PAGES, RESULTS
 from captions.nouns import DEFAULT_TAGGER
@@ -54,6 +54,28 @@ def test_step() -> None:
         "| base | 0.500 | 8.0 | - | 20.0 | 10.0 | 60.0 | 10.0 | 1000 |",
         "| weak | 0.750 | 5.3 | 20.0 | 16.0 | 8.0 | 48.0 | 8.0 | 1100 |",
         "| weak / base | 1.50 | 0.67 | | | | | | 1.10 |",
+    ]
+
+
+def test_export() -> None:
+    times = {
+        (export.TORCH, 1): [0.3, 0.2, 0.4],
+        (export.ONNX, 1): [0.15],
+        (export.TORCH, 2): [0.2],
+        (export.ONNX, 2): [0.16],
+    }
+    measurement = export.Measurement("resnet101", "56 norms folded into convolutions, 0 left", times)
+    assert lines(export.page(measurement, Namespace(size=512, rounds=3, repeats=2)))[2:] == [
+        "resnet101, one image of 512 x 512 pixels to class ids, CPU; 56 norms folded into convolutions, 0 left.",
+        "",
+        "Median of 3 rounds of 2 images, in turns (`python -m benchmarks.export`).",
+        "",
+        "| what | ms / image | times as fast as torch |",
+        "|---|---|---|",
+        "| torch, 1 thread | 300.0 | 1.00 |",
+        "| ONNX, 1 thread | 150.0 | 2.00 |",
+        "| torch, 2 threads | 200.0 | 1.00 |",
+        "| ONNX, 2 threads | 160.0 | 1.25 |",
     ]
 
 

@@ -63,6 +63,18 @@ def test_what_is_there_is_not_fetched_twice(there: Hub, folder: Path) -> None:
     assert not [line for line in there.asked if line.startswith("GET")]
 
 
+def test_what_is_there_needs_no_hub(there: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    hub.push(folder, "me/mine")
+    fetched = hub.fetched("hub:me/mine")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    there.asked.clear()
+    assert hub.fetched("hub:me/mine") == fetched and not there.asked
+    with pytest.raises(UserError, match="hub:me/other: cannot be fetched"):
+        hub.fetched("hub:me/other")
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "log in with"), (403, "log in with"), (404, "no such repository"), (400, "answers 400")]
 )
