@@ -31,9 +31,12 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder to write")
     add("--format", choices=("released",), default="released", help="released: config.json and model.safetensors")
     add("--web", type=Path, nargs="+", action="extend", default=[], metavar="MANIFEST",
-        help="web images that taught the model, besides those that its checkpoints name")  # fmt: skip
+        help="web images that taught the model, besides those that its checkpoints name; or a released folder that has them")  # fmt: skip
     add("--licence", help="licence of the weights, as mit or cc-by-4.0")
     add("--logs", type=Path, help="log folder with the results of the model's run [the one that its checkpoint names]")
+    add(
+        "--no_scores", action="store_true", help="leave scores out: where the masks that they were made on are no truth"
+    )
     add("--push", metavar="OWNER/NAME", help="upload the folder to this repository of the Hugging Face Hub")
     add("--private", action="store_true", help="make that repository private, where it is new")
     return parser
@@ -49,7 +52,8 @@ def main(given: argparse.Namespace) -> int:
         check_push(given.push)
     released = release(
         given.model, given.out,
-        manifests=given.web, licence=given.licence, logs=given.logs, settings=settings_of(given),
+        manifests=given.web, licence=given.licence, logs=given.logs, scored=not given.no_scores,
+        settings=settings_of(given),
     )  # fmt: skip
     for note in released.taught.notes:
         print(f"export.py: {shown_text(note)}", file=sys.stderr)
@@ -68,7 +72,7 @@ if __name__ == "__main__":
         run(
             lambda: main(get_argparser().parse_args()),
             "export.py",
-            stopped="nothing is half written",
+            stopped="the same command writes the folder",
             level=logging.WARNING,
         )
     )

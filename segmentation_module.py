@@ -318,7 +318,7 @@ class Segmenter:
         """
         pixels = self.normalisation.apply(images.to(self.runtime.device).float() / 255)
         size, looks = pixels.shape[-2:], list(scales)
-        total = pixels.new_zeros(())
+        total: Tensor | None = None
         for scale in looks:
             look = pixels
             if scale != 1:
@@ -329,8 +329,10 @@ class Segmenter:
                 logits = (logits + self._look(look.flip(-1)).flip(-1)) / 2
             if logits.shape[-2:] != size:
                 logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-            total = total + logits
-        mean = total / len(looks)
+            total = logits if total is None else total + logits
+        assert total is not None
+        # Logits are the largest thing in memory, and seldom of several looks.
+        mean = total / len(looks) if len(looks) > 1 else total
         if not mean.amax(dim=1).isfinite().all():
             raise UserError(
                 f"{self.where}: the network gives no finite numbers with --precision {self.runtime.precision}; "

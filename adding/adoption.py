@@ -116,8 +116,7 @@ def label_held_back(segmenter: Segmenter, folder: Path, data: Path, done: Adopte
     from tqdm import tqdm
 
     from adding.files import image_files
-    from engine.labelling import write_label
-    from utils.images import DecodeError, load_image
+    from utils.images import DecodeError, load_image, write_mask
 
     for path in tqdm(image_files([folder]), desc="The model's own labels", unit="image", disable=None):
         mask = data / "masks/val" / f"{path.stem}.png"
@@ -129,7 +128,7 @@ def label_held_back(segmenter: Segmenter, folder: Path, data: Path, done: Adopte
                 if longer > MOST_SIDE:
                     small = [max(1, round(side * MOST_SIDE / longer)) for side in size]
                     image = image.resize((small[0], small[1]), Image.Resampling.BILINEAR, reducing_gap=2.0)
-                write_label(mask, segmenter.predict(image).mask, size)
+                write_mask(mask, segmenter.predict(image).mask, size)
         except DecodeError as error:
             done.faults.append(str(error))
             continue
@@ -152,8 +151,7 @@ def take_truth(val: Path, names: Mapping[int, str], data: Path, done: Adopted) -
     import numpy as np
     from tqdm import tqdm
 
-    from engine.labelling import write_label
-    from utils.images import DecodeError, check_pair, load_image, load_mask
+    from utils.images import DecodeError, check_pair, load_image, load_mask, write_mask
 
     pairs, theirs = _truth_files(val)
     table = np.full(256, -1, np.int16)
@@ -174,7 +172,7 @@ def take_truth(val: Path, names: Mapping[int, str], data: Path, done: Adopted) -
         ids = _ids(values, table, mask, val)
         # Names of two folders may differ in their suffix alone.
         name = f"{done.tested:06}"
-        write_label(data / "masks/val" / f"{name}.png", ids, picture.size)
+        write_mask(data / "masks/val" / f"{name}.png", ids, picture.size)
         link(image, data / "images/val" / f"{name}{image.suffix.lower()}")
         done.tested += 1
 

@@ -247,12 +247,13 @@ class Statement:
         lines = []
         for new in range(self.classes.old, len(names)):
             taken = np.nan_to_num(shares[: self.classes.old, new])
-            parts = []
-            for old in (1 + int(taken[1:].argmax()) if len(taken) > 1 else 0, 0):
-                if pixels[old, new] and old not in [part for part, _ in parts]:
-                    text = f"{percent(shares[old, new])} % of what was {names[old]} ({pixels[old, new]:,} pixels)"
-                    parts.append((old, text))
-            lines.append(f"{names[new]} took {' and '.join(text for _, text in parts) or 'no pixel of any old class'}.")
+            greatest_old = [1 + int(taken[1:].argmax())] if self.classes.old > 1 else []
+            parts = [
+                f"{percent(taken[old])} % of what was {names[old]} ({pixels[old, new]:,} pixels)"
+                for old in (*greatest_old, 0)
+                if pixels[old, new]
+            ]
+            lines.append(f"{names[new]} took {' and '.join(parts) or 'no pixel of any old class'}.")
         return lines
 
     def sentences(self) -> list[str]:
@@ -319,8 +320,11 @@ class Statement:
                 f"The masks do not name {named(missing)}: no IoU of these is known, nor of background, where they may lie."
             )
         if judged.unknown:
+            lines.append(f"The masks name {named(judged.unknown)}, which the model does not know.")
+        if judged.before.open:
+            share = judged.before.open / (judged.before.open + int(judged.before.pixels.sum()))
             lines.append(
-                f"The masks name {named(judged.unknown)}, which the model does not know: these pixels are not judged."
+                f"{percent(share)} % of the pixels of the masks are 255, or of a class that the model does not know: they are not judged."
             )
         labelled = [place for place, number in enumerate(names) if number in judged.labelled and place]
         return lines + self._unsure(judged.before, "judged", "the masks show", labelled)

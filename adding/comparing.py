@@ -18,6 +18,7 @@ from captions.vocabulary import match_class
 from dataset import folder as folder_data
 from dataset import voc
 from dataset.files import read_lines, shown
+from dataset.groups import shrunk
 from dataset.source import Source
 from tasks import BACKGROUND, IGNORE
 from utils.errors import UserError
@@ -126,15 +127,8 @@ class Gallery:
 def _small(
     image: Image.Image, masks: Mapping[str, NDArray[np.uint8]]
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.uint8]]]:
-    size = _fitted(image.size, SIDE)
-    small = np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
-    return small, {caption: resized(mask, size) for caption, mask in masks.items()}
-
-
-def _fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Width and height, no side longer than ``longest``."""
-    scale = min(1.0, longest / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    small = shrunk(image, SIDE)
+    return np.asarray(small), {caption: resized(mask, small.size) for caption, mask in masks.items()}
 
 
 def resized(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -147,9 +141,7 @@ def both(image: Image.Image, before: Look, after: Look, max_side: int) -> tuple[
 
     Larger images are looked at with their longer side of ``max_side`` pixels.
     """
-    size = _fitted(image.size, max_side)
-    small = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    pixels = np.asarray(small)
+    pixels = np.asarray(shrunk(image, max_side))
     one, other = (resized(look(pixels), image.size) for look in (before, after))
     return one, other
 

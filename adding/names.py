@@ -46,7 +46,7 @@ def free_ids(count: int, used: Sequence[int]) -> list[int]:
     Raises:
         UserError: masks have not so many values.
     """
-    behind = [number for number in range(max(used, default=BACKGROUND) + 1, IGNORE)]
+    behind = list(range(max(used, default=BACKGROUND) + 1, IGNORE))
     gaps = [number for number in range(BACKGROUND + 1, max(used, default=BACKGROUND)) if number not in set(used)]
     free = (behind + gaps)[:count]
     if len(free) < count:

@@ -22,7 +22,7 @@ LEFT_OUT = (0, 1)
 WORK, TAUGHT = "work", "taught.json"
 NAME, TRIAL = "add", "trial"
 # What WILSON's step has besides ``--recipe best``, as the experiments of this repository have it.
-METHOD = "--weakly --recipe best --affinity --alpha 0.5 --lr_policy warmup"
+STEP_OPTIONS = "--weakly --recipe best --affinity --alpha 0.5 --lr_policy warmup"
 # Images that are collected for all old classes together, and of one at least.
 OLD_COLLECTED, OLD_EACH = 2000, 20
 
@@ -393,7 +393,7 @@ def _run(adding: Adding, name: str, after: tuple[str, ...]) -> Stage:
     command = line(
         f"run.py --name {name} --random_seed {adding.seed} --dataset {DATASET} --dataset_dir", adding.data,
         "--task", adopted / TASK, f"--step {known.step} --protocol {PROTOCOL} --step_ckpt", adopted / BASE,
-        known.network, METHOD, epochs,
+        known.network, STEP_OPTIONS, epochs,
         f"--crop_size {sizes.crop} --crop_size_val {sizes.crop} --batch_size {sizes.batch}",
         "--web --web_labels caption --web_path", adding.selected, replay, adding.training,
         "--sample_num 0 --val_interval 1000 --logdir", logs, "--checkpoints", work / "checkpoints", "--resume auto",
@@ -414,7 +414,8 @@ def _run(adding: Adding, name: str, after: tuple[str, ...]) -> Stage:
 def _ended(adding: Adding, after: str) -> list[Stage]:
     """What was lost and won, and the released folder."""
     checkpoint, base = adding.checkpoint(), adding.adopted / BASE
-    truth = () if adding.val is None else line("--val", adding.data)
+    # The masks as they came: adopted ones no longer tell which classes they do not name.
+    truth = () if adding.val is None else line("--val", adding.val)
     manifests = [str(one.manifest) for one in adding.known.taught if one.manifest.is_file()]
     release = Stage(
         "release",

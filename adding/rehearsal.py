@@ -90,10 +90,10 @@ def place(folders: Sequence[Path], out: Path, held_back: Path, *, share: float, 
         for number in tqdm(rehearsed, desc="Rehearsed", unit="image", disable=None):
             name = f"{number:06}"
             link(different[number], out / name / IMAGES / f"{name}{different[number].suffix.lower()}")
-    names = {number: f"{number:06}{different[number].suffix.lower()}" for number in held}
-    for number, name in names.items():
+    held_names = {number: f"{number:06}{different[number].suffix.lower()}" for number in held}
+    for number, name in held_names.items():
         link(different[number], held_back / name)
-    rows = [{"image": name, "source": str(different[number])} for number, name in names.items()]
+    rows = [{"image": name, "source": str(different[number])} for number, name in held_names.items()]
     manifest.write(held_back.with_name(f"{held_back.name}.csv"), ("image", "source"), rows)
     done.rehearsed, done.held_back = len(rehearsed), len(held)
     done.beyond = len(different) - len(rehearsed) - len(held)

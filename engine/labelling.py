@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from argparser import Options
@@ -26,6 +24,7 @@ from captions.formats import read_class_words
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder
 from dataset.files import shown
+from dataset.groups import Groups, groups_of
 from dataset.replay_tree import Marker, ReplayImage, images_of, left_out, originals
 from engine.state import read_model
 from modules.description import Description, own_network
@@ -34,10 +33,9 @@ from tasks import BACKGROUND, load_task
 from utils import checkpoint
 from utils.distributed import Runtime
 from utils.errors import UserError
-from utils.images import DecodeError, load_image, read_head
+from utils.images import write_mask
 from utils.texts import composed
-from utils.visualise import palette
-from utils.whole import whole_file, write_whole
+from utils.whole import write_whole
 
 LOG = logging.getLogger("webwilss")
 
@@ -164,94 +162,6 @@ def wanted_ids(path: Path, classes: Sequence[tuple[int, str]]) -> dict[str, set[
     return wanted
 
 
-@dataclass(frozen=True)
-class Group:
-    """Images of one size: (B, 3, h, w) uint8 as the network looks at them, what they are, and their true (width, height)."""
-
-    images: Tensor
-    pairs: list[ReplayImage]
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A group of files, decoded: usually one group of images, and the faults of files that cannot be read."""
-
-    groups: list[Group]
-    faults: list[str]
-
-
-class Groups(Dataset[Decoded]):
-    """Groups of files that state the same size; a file that is turned upright may turn out to be of another."""
-
-    def __init__(self, groups: Sequence[Sequence[ReplayImage]], max_side: int) -> None:
-        self.groups, self.max_side = groups, max_side
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, index: int) -> Decoded:
-        """The images of a group, by their true size."""
-        by_size: dict[tuple[int, int], list[tuple[Tensor, ReplayImage]]] = {}
-        faults = []
-        for pair in self.groups[index]:
-            try:
-                image = load_image(pair.image)
-            except DecodeError as error:
-                faults.append(str(error))
-                continue
-            by_size.setdefault(image.size, []).append((_pixels(image, self.max_side), pair))
-        groups = [
-            Group(torch.stack([pixels for pixels, _ in members]), [pair for _, pair in members], size)
-            for size, members in by_size.items()
-        ]
-        return Decoded(groups, faults)
-
-
-def _pixels(image: Image.Image, max_side: int) -> Tensor:
-    """(3, h, w) uint8, at most ``max_side`` pixels long."""
-    longer = max(image.size)
-    if longer > max_side:
-        width, height = (max(1, round(side * max_side / longer)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def _stated_size(pair: ReplayImage) -> tuple[int, int]:
-    """The size that an image file's head states; decoding may find the file damaged."""
-    if not pair.image.is_file():
-        return 0, 0
-    try:
-        return read_head(pair.image).size
-    except DecodeError:
-        # load_image will say it.
-        return 0, 0
-
-
-def groups_of(pairs: Sequence[ReplayImage], batch_size: int) -> list[list[ReplayImage]]:
-    """``pairs`` in groups of at most ``batch_size`` images of the same stated size."""
-    with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(_stated_size, pairs))
-    by_size: dict[tuple[int, int], list[ReplayImage]] = {}
-    for size, pair in zip(sizes, pairs, strict=True):
-        by_size.setdefault(size, []).append(pair)
-    return [
-        members[at : at + batch_size]
-        for _, members in sorted(by_size.items())
-        for at in range(0, len(members), batch_size)
-    ]
-
-
-def write_label(path: Path, label: NDArray[np.uint8], size: tuple[int, int]) -> None:
-    """Write a palette PNG (VOC's colours) of ``size`` (width, height)."""
-    picture = Image.fromarray(label)
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.NEAREST)
-    picture.putpalette(palette().tobytes())
-    with whole_file(path) as temporary:
-        picture.save(temporary, format="PNG")
-
-
 def write_dropped(pair: ReplayImage, reason: str) -> None:
     """Say that an image is not to be used, in place of its label."""
     write_whole(pair.dropped, f"{reason}\n")
@@ -314,17 +224,17 @@ def label_tree(
     with tqdm(total=sum(map(len, share)), desc="Labelling", disable=None if runtime.main else True) as bar:
         for decoded in loader:
             for group in decoded.groups:
-                for pair, label in zip(group.pairs, labeller.label(group.images), strict=True):
+                for pair, label in zip(group.members, labeller.label(group.images), strict=True):
                     asked = wanted.get(composed(pair.original), set())
                     if asked and not asked & set(np.unique(label).tolist()):
                         names = ", ".join(name for number, name in labeller.marker.classes if number in asked)
                         write_dropped(pair, f"the pseudo-label shows none of: {names}")
                         result.dropped += 1
                     else:
-                        write_label(pair.label, label, group.size)
+                        write_mask(pair.label, label, group.size)
                         result.labelled += 1
-                bar.update(len(group.pairs))
-            result.faults += decoded.faults
+                bar.update(len(group.members))
+            result.faults += [fault for _, fault in decoded.faults]
             bar.update(len(decoded.faults))
     counts = torch.tensor([result.labelled, result.dropped, len(result.faults)], device=runtime.device)
     result.labelled, result.dropped, result.unreadable = runtime.sum(counts).tolist()

@@ -84,7 +84,7 @@ def write_released(
         )
     digest = checkpoint.weights_digest(tensors)
     config = _config(description, tensors, digest) | dict(extra or {})
-    content = safetensors.torch.save(tensors, {"format": "pt", OWN: str(FORMAT), "sha256": digest})
+    content = safetensors.torch.save(tensors, {"format": "pt", "sha256": digest})
     texts = dict(texts or {})
     for name in (CONFIG, WEIGHTS, *texts):
         clear_leftovers(folder / name)

@@ -84,8 +84,8 @@ def _head(description: Description, name: str, licence: str | None, scores: Mapp
         "pipeline_tag": "image-segmentation",
         "tags": ["image-segmentation", "semantic-segmentation", "class-incremental-learning", *_libraries(description)],
     }
-    if description.dataset:
-        fields["datasets"] = _datasets(description)
+    if description.dataset in DATASETS:
+        fields["datasets"] = DATASETS[description.dataset]
     if scores is not None:
         fields |= {"metrics": ["mean_iou"], "model-index": [_index(description, name, scores)]}
     lines = [f"{key}: {json.dumps(_plain(value), ensure_ascii=False)}" for key, value in fields.items()]
@@ -110,10 +110,6 @@ def _libraries(description: Description) -> list[str]:
     return [] if library == OWN else [_slug(library)]
 
 
-def _datasets(description: Description) -> list[str]:
-    return DATASETS.get(description.dataset, [_slug(description.dataset)])
-
-
 def _index(description: Description, name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
     metrics = [
         {"type": "mean_iou", "name": words, "value": scores[key]}
@@ -121,7 +117,7 @@ def _index(description: Description, name: str, scores: Mapping[str, Any]) -> di
         if scores.get(key) is not None
     ]
     place = {
-        "type": _datasets(description)[0] if description.dataset else "other",
+        "type": DATASETS[description.dataset][0] if description.dataset in DATASETS else _slug(str(scores["dataset"])),
         "name": f"{scores['dataset']}, {scores['protocol']} protocol",
     }
     task = {"type": "image-segmentation", "name": "Semantic segmentation"}
@@ -149,7 +145,7 @@ def _listed(names: Sequence[str]) -> str:
 def _first_words(description: Description) -> str:
     names = description.class_names[1:]
     steps = len(description.steps)
-    learned = "at once" if steps == 1 else f"in {steps} steps, each without the data of those before it"
+    learned = "at once" if steps == 1 else f"in {steps} steps, each without the pixel labels of those before it"
     return (
         f"It says of each pixel of a photograph which of {len(names)} classes it shows, or none of them (background).\n"
         f"The classes were learned {learned}.\n"
@@ -254,8 +250,14 @@ def _limits(description: Description, scores: Mapping[str, Any] | None, taught: 
         said.append(f"It was trained on crops of {crop} pixels; things much smaller or larger than there it may miss.")
     if isinstance(multiple, int) and multiple > 1:
         said.append(f"Its network takes sides that are multiples of {multiple} pixels.")
-    if options.get("weakly"):
-        names = [name for step, _, name in _channels(description) if step == len(description.steps) - 1]
+    weak = {
+        entry["step"]
+        for entry in description.history
+        if entry.get("method") == "weak" and type(entry.get("step")) is int
+    }
+    weak |= {len(description.steps) - 1} if options.get("weakly") else set()
+    names = [name for step, _, name in _channels(description) if step in weak]
+    if names:
         said.append(
             f"Of {_listed(names)} it saw no outlines, only whole images said to show them: their edges are rough, and what often stands "
             "beside them may be taken for them."

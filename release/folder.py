@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from segmentation_module import Segmenter, load_segmenter
 from utils.errors import UserError
 from utils.json_files import read_json
 from utils.whole import claimed
+
+LOG = logging.getLogger("webwilss")
+# Other forms of the weights.
+FORMS = ("model.onnx", "model.pt2")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ def release(
     manifests: Sequence[Path] = (),
     licence: str | None = None,
     logs: Path | None = None,
+    scored: bool = True,
     settings: AdoptSettings | None = None,
 ) -> Released:
     """Write MODEL to ``out`` with its card and the table of its web images.
@@ -53,9 +59,10 @@ def release(
     Args:
         model: as for ``segmentation_module.load_segmenter``.
         out: a folder that is missing, or that an earlier release may have filled.
-        manifests: of web images that taught it, besides those that it says itself.
+        manifests: of web images that taught it, besides those that it says itself; tables of released folders, too.
         licence: of the weights; that of a released folder is kept.
         logs: where the results of its run are; by default where it says itself.
+        scored: whether the card has scores; False where the masks that they were made on are no truth.
         settings: of models of other libraries.
 
     Raises:
@@ -65,9 +72,10 @@ def release(
     segmenter = load_segmenter(model, device="cpu", settings=settings)
     before = read_config(Path(model)) if is_released(Path(model)) else {}
     taught = web_images.of_model(model, segmenter.description, manifests)
-    if before and logs is None:
+    scores = None
+    if scored and before and logs is None:
         scores = kept_scores(before.get("scores"), f"{model}/{CONFIG}")
-    else:
+    elif scored:
         scores = scores_of(segmenter.description, logs)
     if licence is None and isinstance(before.get("licence"), str):
         licence = before["licence"]
@@ -89,7 +97,10 @@ def write(
     licence: str | None = None,
     name: str | None = None,
 ) -> None:
-    """Write a released folder with its card (``modules.released.write_released``); its name is the folder's unless ``name`` is given."""
+    """Write a released folder with its card (``modules.released.write_released``), which calls it ``name``, else as the folder is called.
+
+    Other forms of an earlier release's weights go, which is told: they may be of another model.
+    """
     description, normalisation = public(segmenter.description), segmenter.normalisation
     text = card(
         description,
@@ -104,7 +115,11 @@ def write(
         "licence": licence,
         "scores": scores,
     }
-    write_released(out, description, segmenter.model.state_dict(), extra, {CARD: text, web_images.FILE: taught.table()})
+    for file in FORMS:
+        if (out / file).exists():
+            LOG.warning("%s: is of an earlier release and goes", out / file)
+    texts = dict.fromkeys(FORMS) | {CARD: text, web_images.FILE: taught.table()}
+    write_released(out, description, segmenter.model.state_dict(), extra, texts)
 
 
 def check_out(out: Path, model: str = "") -> None:

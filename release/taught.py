@@ -19,7 +19,7 @@ from modules.description import Description
 from tasks import BACKGROUND, Task
 from utils.cells import read_csv
 from utils.errors import UserError
-from utils.manifest import Row, open_manifest
+from utils.manifest import Row, open_manifest, read_columns
 
 FILE = "ATTRIBUTION.csv"
 _ADDRESS = re.compile(r"https?://\S+")
@@ -82,10 +82,12 @@ class Taught:
     Attributes:
         images: each once for a class.
         notes: sentences on what is not known of them.
+        manifests: those whose images are among them, as far as a step took them.
     """
 
     images: list[Image] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    manifests: set[Path] = field(default_factory=set)
 
     def add(self, images: Iterable[Image]) -> None:
         """Add images that are not there yet."""
@@ -131,7 +133,8 @@ def of_model(model: str, description: Description, manifests: Sequence[Path] = (
         model: of a checkpoint, which says what it was trained on, the earlier steps' beside it; a released folder, whose table is
             taken over; of other models nothing is known.
         description: what the model is.
-        manifests: further manifests; of each the kept rows of the model's classes are taken.
+        manifests: further ones; of each the kept rows of the model's classes are taken. One that a step of the checkpoint learned
+            from adds nothing to what that step took. A released folder, or its table, stands for its images.
 
     Raises:
         UserError: a manifest cannot be read, or a row's class may be two of the model's.
@@ -142,23 +145,34 @@ def of_model(model: str, description: Description, manifests: Sequence[Path] = (
         taught.add(read_table(path / FILE))
     elif path.is_file():
         _of_checkpoint(path, taught)
-    names = [name for name, number in zip(description.class_names, _ids(description.steps), strict=True) if number]
+    names = [name for number, name in description.names.items() if number != BACKGROUND]
     for manifest in manifests:
-        taught.add(_of_manifest(manifest, names))
+        if (table := _table_at(manifest)) is not None:
+            taught.add(image for image in read_table(table) if image.name in names)
+        else:
+            _of_manifest(manifest, names, taught)
     return taught
+
+
+def _table_at(path: Path) -> Path | None:
+    """The table of a released folder, given as such or by the folder; None where it is a manifest."""
+    table = path / FILE if path.is_dir() else path
+    return table if table.is_file() and tuple(read_columns(table)) == COLUMNS else None
 
 
 def _ids(steps: Iterable[Iterable[int]]) -> list[int]:
     return [number for step in steps for number in step]
 
 
-def _of_manifest(path: Path, names: Sequence[str]) -> list[Image]:
+def _of_manifest(path: Path, names: Sequence[str], taught: Taught) -> None:
     source = open_manifest(path)
+    if source.path.resolve() in taught.manifests:
+        return
     rows = [(match_class(row["class"], names), row) for _, row in source.kept()]
     images = [Image.of(name, row) for name, row in rows if name is not None]
     if not images:
         raise UserError(f"--web {path}: has no kept image of the model's classes, {', '.join(names)}")
-    return images
+    taught.add(images)
 
 
 def _of_checkpoint(path: Path, taught: Taught) -> None:
@@ -210,6 +224,7 @@ def _of_step(
         return
     task = Task(identity["dataset"], identity["task"], tuple(map(tuple, identity["classes"])))
     names = dict(zip(_ids(task.steps), class_names, strict=True))
+    taught.manifests.add(source.path.resolve())
     chosen = chosen_images(
         source, task, step, names, per_class=options["web_num"], labels=options["web_labels"], later=True
     )

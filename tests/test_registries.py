@@ -326,7 +326,7 @@ def test_tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_library_of_segmenters(add: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     body, last = torch.nn.Conv2d(3, 4, 8, stride=8), torch.nn.Conv2d(4, 3, 1)
-    parts = {"layer.weight": body.weight.detach(), "layer.bias": body.bias.detach()}  # type: ignore[union-attr]
+    parts = {"layer.weight": body.weight.detach(), "layer.bias": body.bias.detach()}
     saved = {"names": ["cow", "background", "dog"], "body": parts, "last": dict(last.state_dict())}
     torch.save(saved, tmp_path / "theirs.pt")
     model = f"one_layer:{tmp_path / 'theirs.pt'}"

@@ -1,4 +1,4 @@
-"""Reading image and mask files that came from anywhere: what can be read is read rightly, what cannot is named.
+"""Image and mask files that came from anywhere: what can be read is read rightly, what cannot is named; and masks written.
 
 The one place that hands files to Pillow. Training data raise ``DecodeError``, which names the file and the fault. Web data are
 sifted by ``readable_images``: the unreadable are skipped, counted and listed.
@@ -24,12 +24,16 @@ from PIL.JpegImagePlugin import JpegImageFile
 from tqdm import tqdm
 
 from utils.errors import UserError, shown_text
+from utils.visualise import palette
+from utils.whole import whole_file
 
 LOG = logging.getLogger("webwilss")
 # What Pillow may try: formats that hold pictures. PostScript would start Ghostscript, metafiles and containers other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 # More pixels than this are a decompression bomb or a mistake; photographs stay below.
 MAX_PIXELS = 200_000_000
+# How long a frame is shown whose file does not say.
+FRAME_SECONDS = 0.1
 # Pixels that are converted at once, where a conversion needs many bytes a pixel.
 STRIP = 1 << 20
 # Whole numbers of more than 8 bits; all but a TIFF's packed 12 bits call 65535 white.
@@ -210,15 +214,55 @@ def load_image(path: Path | str) -> Image.Image:
     """
     path = Path(path)
     with _opened(path) as image:
-        raw, _ = _raw(image)
-        image, _ = _upright(image)
-        if image.mode in WIDE:
-            image = _from_wide(image, WHITE_12 if raw == "I;12" else WHITE, path)
-        elif image.mode == "F":
-            image = _from_float(image, path)
-        if image.mode in ALPHA or "transparency" in image.info:
-            image = _on_white(image)
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return _as_rgb(image, path)
+
+
+def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """The frame that an opened file stands at, by the rules of ``load_image``."""
+    raw, _ = _raw(image)
+    image, _ = _upright(image)
+    if image.mode in WIDE:
+        image = _from_wide(image, WHITE_12 if raw == "I;12" else WHITE, path)
+    elif image.mode == "F":
+        image = _from_float(image, path)
+    if image.mode in ALPHA or "transparency" in image.info:
+        image = _on_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def has_frames(path: Path | str) -> bool:
+    """Whether a file holds a sequence: a second frame of the first one's size. Pages of other sizes are previews of the first.
+
+    Raises:
+        DecodeError: the file is missing, empty, or no image.
+    """
+    with _opened(Path(path)) as image:
+        if getattr(image, "n_frames", 1) < 2:
+            return False
+        size = image.size
+        image.seek(1)
+        return image.size == size
+
+
+def load_frames(path: Path | str) -> Iterator[tuple[Image.Image, float]]:
+    """The frames of a sequence (GIF, PNG, WebP, TIFF), each as ``load_image`` gives the first, and how many seconds each is shown.
+
+    Files that do not say how long show each for a tenth of a second. Pages of a size other than the first one's are left out.
+
+    Raises:
+        DecodeError: as for images; frames before a damaged one have been given by then.
+    """
+    path = Path(path)
+    with _opened(path) as image:
+        size = image.size
+        for number in range(getattr(image, "n_frames", 1)):
+            image.seek(number)
+            if image.size != size:
+                continue
+            frame = _as_rgb(image, path)
+            # A WebP says how long only once it is loaded.
+            seconds = float(image.info.get("duration") or 0) / 1000 or FRAME_SECONDS
+            yield (frame.copy() if frame is image else frame), seconds
 
 
 @dataclass(frozen=True)
@@ -325,6 +369,25 @@ def load_mask(path: Path | str) -> NDArray[np.uint8]:
         DecodeError: as there.
     """
     return read_mask(path).values
+
+
+def write_mask(path: Path, mask: NDArray[np.uint8], size: tuple[int, int] | None = None) -> None:
+    """Write a mask (H, W) of class ids as a palette PNG in VOC's colours.
+
+    Args:
+        path: the file; its folder is made.
+        mask: the ids.
+        size: (width, height) of the file, by nearest values; None leaves the mask's own.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    picture = Image.fromarray(mask)
+    if size is not None and picture.size != size:
+        picture = picture.resize(size, Image.Resampling.NEAREST)
+    picture.putpalette(palette().tobytes())
+    with whole_file(path) as temporary:
+        picture.save(temporary, format="PNG")
 
 
 def check_pair(

@@ -26,7 +26,7 @@ from utils.errors import UserError
 from utils.script import run
 from utils.whole import locked
 
-SIZES = "--crop_size 64 --batch_size 4 --num_workers 0 --device cpu --hold_back 0.2"
+SIZES = "--crop_size 32 --batch_size 4 --num_workers 0 --device cpu --hold_back 0.2"
 
 
 class Here:
@@ -94,7 +94,7 @@ def test_adding_and_adding_again(
     assert here == [*ran, "run", "adding.statement", "export"]
     said = capsys.readouterr().out
     assert "New: ring; old: circle, square, triangle, star" in said and "+ python run.py --name add" in said
-    assert "--crop_size 64 --batch_size 4 --steps 2 --num_workers 0; each is an option" in said
+    assert "--crop_size 32 --batch_size 4 --steps 2 --num_workers 0; each is an option" in said
     made = {"config.json", "model.safetensors", "README.md", "ATTRIBUTION.csv", "report.html", "statement.md", "work"}
     assert made <= {path.name for path in out.iterdir()}
     known = load_segmenter(out).description

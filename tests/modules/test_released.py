@@ -87,7 +87,7 @@ def test_a_configuration_is_for_other_tools_too(folder: Path) -> None:
     from safetensors import safe_open
 
     with safe_open(folder / WEIGHTS, framework="pt") as file:
-        assert file.metadata() == {"format": "pt", "web-wilss": "1", "sha256": config["weights"]["sha256"]}
+        assert file.metadata() == {"format": "pt", "sha256": config["weights"]["sha256"]}
 
 
 def test_places_of_the_machine_are_not_released(tmp_path: Path) -> None:

@@ -103,6 +103,12 @@ def test_classes_steps_and_limits() -> None:
     assert "| mean IoU of all classes | 43.2 |" in text and "| dog | - |" in text
 
 
+def test_every_weak_step_is_said() -> None:
+    history = ({"step": 1, "method": "weak"}, {"step": [], "method": "weak"})
+    assert "Of naïve cow it saw no outlines" in made(replace(DESCRIPTION, options={}, history=history))
+    assert "no outlines" not in made(replace(DESCRIPTION, options={}))
+
+
 def test_odd_histories() -> None:
     history = ({"step": []}, {"step": 0, "date": 3, "from": ["x"]}, {})
     assert lessons(replace(DESCRIPTION, history=history)) == [("3", "['x']"), ("not recorded", "image labels")]
@@ -125,7 +131,7 @@ def test_names_do_not_steer_the_page() -> None:
     text = made(
         replace(DESCRIPTION, class_names=names, dataset="x\n---\ny: 1"), taught=Taught([image]), licence="a\nb: c"
     )
-    assert head(text).keys() == {"license", "license_name", "library_name", "pipeline_tag", "tags", "datasets"}
+    assert head(text).keys() == {"license", "license_name", "library_name", "pipeline_tag", "tags"}
     body = text.split("---\n", 2)[2]
     assert "<script>" not in body and "\x1b" not in text and "[x](y)" not in body and "\u202e" not in text
     rows = [line for line in body.splitlines() if line.startswith("| ")]

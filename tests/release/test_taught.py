@@ -141,6 +141,19 @@ def test_manifests_of_the_user(tmp_path: Path) -> None:
         of_model("smp:somewhere", described(0), [path])
 
 
+def test_manifests_of_a_step_are_not_taken_twice(run: Path) -> None:
+    """What the step left of its own manifest stays left."""
+    assert len(of_model(str(run), described(2), [run.parent / "cows", run.parent / "flock/manifest.csv"]).images) == 3
+
+
+def test_released_folders_stand_for_their_images(tmp_path: Path) -> None:
+    table = Taught([Image("cow", author="Ann"), Image("zebra")]).table()
+    assert table is not None
+    (tmp_path / FILE).write_text(table, encoding="utf-8")
+    for given in (tmp_path, tmp_path / FILE):
+        assert [image.author for image in of_model("smp:somewhere", described(1), [given]).images] == ["Ann"]
+
+
 def test_a_table_comes_back(tmp_path: Path) -> None:
     images = [
         Image("cow", 'a "cow", grazing', "Ann\u2028Lee, the elder", BY, "commons"),

@@ -1,0 +1,1 @@
+"""Masks of images that nobody has labelled: what predict.py reads, looks at and writes."""
