@@ -8,7 +8,8 @@ usage() {
 usage: bash run.sh COMMAND
 
   demo                          make .venv, install, run the whole method on drawn shapes, write demo/report.html
-  test [PYTEST OPTIONS]         make .venv, install, check style and types, run the whole test suite
+  test [PYTEST OPTIONS]         make .venv, install, check style and types, run the whole test suite,
+                                two files at a time (WORKERS=4: four)
   fuzz [PYTEST OPTIONS]         the same .venv; every reader of files against hostile input, a minute each (FUZZ_SECONDS);
                                 then every command killed, stopped, doubled, out of disk: two hours in all
   animals --data DIR [OPTIONS]  every method and part on real photographs, with seeds
@@ -64,7 +65,8 @@ run_tests() {
     install "$EXTRA"
     "$PYTHON" -m ruff check .
     "$PYTHON" -m mypy
-    "$PYTHON" -m pytest "$@"
+    # A file's tests run in one process; two processes that each use all cores would slow each other tenfold.
+    OMP_NUM_THREADS=1 "$PYTHON" -m pytest --numprocesses "${WORKERS:-2}" --dist loadfile "$@"
 }
 
 run_fuzz() {

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from modules.adopted.parts import Parts
 from modules.adopted.settings import AdoptSettings
-from modules.description import Description
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modules.adopted.parts import Parts
+    from modules.description import Description
 
 # What stands before the colon of a MODEL -> the module that reads what stands behind it.
 LIBRARIES = {
