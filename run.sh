@@ -81,7 +81,12 @@ command=${1:-}
 case $command in
     test) run_tests "$@" ;;
     fuzz) run_fuzz "$@" ;;
-    demo | animals | adopt | voc | coco) experiment "$command" "$@" ;;
+    demo | animals | voc | coco) experiment "$command" "$@" ;;
+    adopt)
+        # Its training scripts need segmentation_models.pytorch.
+        [[ $EXTRA != demo ]] || EXTRA=smp
+        experiment adopt "$@"
+        ;;
     "" | -h | --help | help) usage ;;
     *)
         echo "run.sh: unknown command $command" >&2

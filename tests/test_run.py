@@ -481,6 +481,7 @@ def finished_venv(folder: Path) -> Path:
         ("voc 15-5s --arms WILSON joint", "0", 8),
         ("coco --arms WILSON", "0", 3),
         ("demo", "0", 6),
+        ("adopt --data docs --arms own smp --seeds 0 1", "0", 2),
         ("voc 15-5 --overlap", "2", 8),
     ],
 )

@@ -225,5 +225,5 @@ def test_refused(tmp_path: Path, names: Callable[..., Path]) -> None:
 def test_bodies_of_timm_have_names(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"classifier.4.weight": torch.zeros(4, 256, 1, 1)}, path)
-    with pytest.raises(UserError, match="^torchvision:deeplabv3_timm:nothing: timm knows no model of this name"):
+    with pytest.raises(UserError, match=r"^torchvision:deeplabv3_timm:nothing: timm knows no model"):
         load(f"deeplabv3_timm:nothing={path}")
