@@ -46,7 +46,14 @@ def valid(number: int) -> dict[str, Any]:
         "epoch": 3,
         "best_score": np.float64(0.5),
     }
-    options = {"step": 0, "dataset": "shapes", "task": "5-3", "backbone": "resnet50", "norm_act": "abn", "method": "mib"}
+    options = {
+        "step": 0,
+        "dataset": "shapes",
+        "task": "5-3",
+        "backbone": "resnet50",
+        "norm_act": "abn",
+        "method": "mib",
+    }
     own = {
         "format": 1, "epoch": 2, "iteration": 0, "iters_per_epoch": 4, "finished": True, "best_score": 0.5,
         "seconds": 1.5, "memory_mib": 9.0,
