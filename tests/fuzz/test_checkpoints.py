@@ -46,12 +46,20 @@ def valid(number: int) -> dict[str, Any]:
         "epoch": 3,
         "best_score": np.float64(0.5),
     }
+    options = {
+        "step": 0,
+        "dataset": "shapes",
+        "task": "5-3",
+        "backbone": "resnet50",
+        "norm_act": "abn",
+        "method": "mib",
+    }
     own = {
         "format": 1, "epoch": 2, "iteration": 0, "iters_per_epoch": 4, "finished": True, "best_score": 0.5,
         "seconds": 1.5, "memory_mib": 9.0,
         "identity": {"dataset": "shapes", "task": "5-3", "protocol": "disjoint", "classes": [[0, 1, 2]]},
         "class_names": ["background", "red", "blue"],
-        "options": {"step": 0, "dataset": "shapes", "task": "5-3", "backbone": "resnet50", "norm_act": "abn", "method": "mib"},
+        "options": options,
         "model_state": weights, "localizer": None, "optimizer_state": {"state": {}, "param_groups": [{"lr": 0.1, "params": [0, 1]}]},
         "scheduler_state": {"last_epoch": 8}, "scaler": {}, "random_states": {"torch": torch.zeros(16, dtype=torch.uint8)},
     }  # fmt: skip
@@ -63,7 +71,7 @@ def valid(number: int) -> dict[str, Any]:
         "identity": own["identity"], "model_state": weights,
     }  # fmt: skip
     adopted = own | {
-        "options": {**own["options"], "backbone": "adopted"},
+        "options": {**options, "backbone": "adopted"},
         "network": {
             "library": "torchvision", "architecture": {"name": "lraspp_mobilenet_v3_large"}, "outputs": "softmax", "background": "own",
             "bgr": False, "multiple": 1, "size": None, "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2],
