@@ -81,7 +81,10 @@ class AnySizeAdopted(AdoptedSegmentationModule):
         size = images.shape[-2:]
         full = size if self.size is not None else seen.shape[-2:]
         logits = F.interpolate(logits, full, mode="bilinear", align_corners=self.align_corners)
-        return Output(self._turned(logits[..., : size[0], : size[1]]), {})
+        # A slice would ask whether the size is a multiple, since then it is the whole.
+        for dim, side in ((2, size[0]), (3, size[1])):
+            logits = logits.index_select(dim, torch.arange(side, device=logits.device))
+        return Output(self._turned(logits), {})
 
     def _fitted(self, images: Tensor) -> Tensor:
         if self.size is not None or self.multiple == 1:
