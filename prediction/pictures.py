@@ -14,11 +14,11 @@ from utils.html import THUMB
 from utils.visualise import overlay, palette
 
 # The longer side of an overlay; larger images are shown smaller, which is told.
-OVERLAY_SIDE = 4096
+OVERLAY_SIDE = 2048
 # The least width of an overlay, so that its legend can be read, and what the legend is made of, in pixels.
 LEAST_WIDTH, FONT, PAD, SQUARE = 240, 14, 6, 12
 # Rows that are coloured at once.
-ROWS = 256
+ROWS = 64
 INK, PAPER = (27, 31, 36), (255, 255, 255)
 
 Picture = NDArray[np.uint8]

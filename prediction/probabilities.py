@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from utils.whole import whole_file
 
 # Bytes that are copied at once.
-PART = 1 << 22
+PART = 1 << 20
 
 
 def write_probabilities(path: Path, values: NDArray[np.float16], ids: Sequence[int], names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Pixels that are turned into runs at once.
-PART = 1 << 22
+PART = 1 << 20
 
 
 def runs(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

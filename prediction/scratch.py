@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 # Rows that are moved at once.
-ROWS = 256
+ROWS = 64
 
 
 class ImageOnDisk:

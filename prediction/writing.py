@@ -30,7 +30,7 @@ THREADS = 2
 # Results that wait to be written, at most; then the network waits.
 WAITING = 32
 # Pixels that are counted at once.
-PART = 1 << 22
+PART = 1 << 20
 
 
 @dataclass(frozen=True)
