@@ -159,7 +159,7 @@ def write_candidates(
     """
     vocabulary = make_words(new, old)
     listed = Listed(Counter(dict.fromkeys(new, 0)), [], 0, [])
-    columns: dict[str, None] = dict.fromkeys((*manifest.NEEDED, "caption"))
+    columns: dict[str, None] = dict.fromkeys((*manifest.NEEDED, "caption", "sha256"))
     rows: list[Row] = []
     for name, file, row in tqdm(candidates(images, new), desc="Candidates", unit="image", disable=None):
         try:
@@ -179,6 +179,8 @@ def write_candidates(
     for number, row in enumerate(rows):
         row["path"] = f"{IMAGES}/{folder_name(row['class'])}/{number:06}{Path(row[ORIGINAL]).suffix.lower()}"
         link(Path(row[ORIGINAL]), out.parent / row["path"])
+        # What tells an image of the user's from another, where it has no address.
+        row["sha256"] = row.get("sha256", "") or hashlib.sha256(Path(row[ORIGINAL]).read_bytes()).hexdigest()
     listed.counts.update(row["class"] for row in rows)
     none = [name for name in new if not listed.counts[name]]
     if none:

@@ -150,6 +150,7 @@ def test_candidates_keep_what_they_have_and_lose_what_cannot_be_read(
     assert {row["class"]: row["caption"] for row in written} == {"cow": "", "ring": "ring"}
     # The folder needs nothing else, and says where the user has each image.
     assert all((out.parent / row["path"]).read_bytes() == Path(row["original"]).read_bytes() for row in written)
+    assert len({row["sha256"] for row in written}) == len(written)
     assert read_vocabulary(out.parent / VOCABULARY).classes == ("cow", "ring", "cat")
 
 
@@ -175,5 +176,12 @@ def test_columns_of_an_earlier_selection_are_left_behind(tmp_path: Path) -> None
     lines = [f"cow/{i}.png,cow,Jane,1,cow" for i in range(5)]
     (images / "manifest.csv").write_text("path,class,author,kept,labels\n" + "\n".join(lines) + "\n")
     write_candidates(images, ["cow"], [], tmp_path / "out/manifest.csv", captioner="none")
-    assert open_manifest(tmp_path / "out/manifest.csv").columns == ("path", "class", "caption", "author", "original")
+    assert open_manifest(tmp_path / "out/manifest.csv").columns == (
+        "path",
+        "class",
+        "caption",
+        "sha256",
+        "author",
+        "original",
+    )
     assert len(list(candidates(tmp_path / "out/manifest.csv", ["cow"]))) == 5
