@@ -48,15 +48,19 @@ def frames_of(path: Path) -> Iterator[tuple[Frame, float]]:
         return
     if not path.is_file():
         raise DecodeError(f"{path}: no such file")
-    import imageio.v2 as imageio
+    import imageio_ffmpeg
 
     try:
-        reader: Any
-        with imageio.get_reader(str(path), format="FFMPEG") as reader:
-            rate = float(reader.get_meta_data().get("fps") or 25.0)
-            for frame in reader:
-                yield np.asarray(frame)[..., :3], 1 / rate
-    # The plugin raises errors of every kind for damaged files.
+        read = imageio_ffmpeg.read_frames(str(path))
+        said = next(read)
+        width, height = said["size"]
+        rate = float(said.get("fps") or 25.0)
+        frame = None
+        for frame in read:
+            yield np.frombuffer(frame, np.uint8).reshape(height, width, 3), 1 / rate
+        if frame is None:
+            raise ValueError("no frame")
+    # It raises errors of every kind for damaged files.
     except Exception as error:
         lines = str(error).strip().splitlines()
         fault = f"is damaged or no video ({lines[0][:100] if lines else type(error).__name__})"
@@ -99,18 +103,25 @@ def overlay_writer(path: Path, seconds: float) -> Iterator[Any]:
                 loop=0,
             )
             return
-        import imageio.v2 as imageio
+        import imageio_ffmpeg
 
-        # H.264 wants even sides; the format cannot be read from a temporary name.
-        writer = imageio.get_writer(
-            str(temporary),
-            format="FFMPEG",
-            mode="I",
-            fps=1 / seconds,
-            macro_block_size=1,
-            output_params=["-f", "mp4"],
-        )
-        with writer:
-            yield lambda frame: writer.append_data(
-                np.pad(frame, ((0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
-            )
+        writer: Any = None
+
+        def put(frame: Frame) -> None:
+            nonlocal writer
+            # H.264 wants even sides.
+            even = np.pad(frame, ((0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
+            if writer is None:
+                size = even.shape[1], even.shape[0]
+                # The format cannot be read from a temporary name.
+                writer = imageio_ffmpeg.write_frames(
+                    str(temporary), size, fps=1 / seconds, macro_block_size=1, output_params=["-f", "mp4"]
+                )
+                writer.send(None)
+            writer.send(np.ascontiguousarray(even))
+
+        try:
+            yield put
+        finally:
+            if writer is not None:
+                writer.close()
