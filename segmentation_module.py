@@ -157,6 +157,7 @@ class AdoptedSegmentationModule(nn.Module):
         self.align_corners = parts.align_corners
         self.bgr: bool = network["bgr"]
         self.multiple: int = network["multiple"]
+        self.least: int = network.get("least", 1)
         self.size: list[int] | None = network.get("size")
         self.softmax = network["outputs"] == SOFTMAX
         self.absence = not self.softmax and network["background"] == ADDED_BACKGROUND
@@ -183,12 +184,12 @@ class AdoptedSegmentationModule(nn.Module):
         return Output(self._turned(logits), features)
 
     def _fitted(self, images: Tensor) -> Tensor:
-        """Images at the one size that the network takes, or with their edges repeated up to the next multiple."""
+        """Images at the one size that the network takes, or with their edges repeated up to the next one that it takes."""
         if self.size is not None:
             if tuple(images.shape[-2:]) == tuple(self.size):
                 return images
             return F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
-        height, width = (-side % self.multiple for side in images.shape[-2:])
+        height, width = (max(self.least - side, -side % self.multiple) for side in images.shape[-2:])
         return F.pad(images, (0, width, 0, height), mode="replicate") if height or width else images
 
     def _at_size(self, logits: Tensor, seen: Sequence[int], size: Sequence[int]) -> Tensor:

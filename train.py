@@ -98,7 +98,8 @@ class Trainer:
         if self.options.compile:
             self.networks.compile()
         if train is not None:
-            self.forward = self.runtime.wrap(self.networks.student)
+            # Libraries keep stages of an encoder that a segmenter does not ask.
+            self.forward = self.runtime.wrap(self.networks.student, unused=self.networks.network is not None)
 
     def build(self, iters_per_epoch: int) -> Optimisation:
         """Optimiser, schedule and loss scaling for epochs of ``iters_per_epoch`` iterations."""

@@ -33,7 +33,8 @@ class Description:
         network: what its network is made from. Of this project: ``library`` ("web-wilss"), ``backbone``, ``output_stride``,
             ``norm_act``, ``pooling`` and ``image_stats``. Of an adopted one: ``library``, ``architecture`` (the library's own
             values), ``outputs`` (softmax or sigmoid), ``background`` (own, or added), ``bgr``, ``multiple`` (what sides must be
-            multiples of), ``size`` ([H, W], or None for any), ``mean`` and ``std`` of RGB images in [0, 1].
+            multiples of), ``least`` (the smallest side), ``size`` ([H, W], or None for any), ``mean`` and ``std`` of RGB images
+            in [0, 1].
         steps: class ids of each step, background first.
         class_names: in channel order.
         binary: whether each channel is a log-odds of its own; else softmax goes over all channels.
@@ -167,6 +168,7 @@ def check_network(network: Any, where: str) -> None:
         wrong += ["outputs"] * (network["outputs"] not in OUTPUTS)
         wrong += ["background"] * (network["background"] not in BACKGROUNDS)
         wrong += ["multiple"] * (network["multiple"] < 1)
+        wrong += ["least"] * (type(network.get("least", 1)) is not int)
         wrong += ["size"] * (not _size(network.get("size")))
     if wrong:
         raise UserError(f"{where}: damaged: {printable(wrong[0])} of its network is missing or wrong; give another")

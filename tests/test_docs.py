@@ -16,8 +16,10 @@ from dataset.replay import PRESENT
 from experiments.arms import KNOWN, PARTS
 from methods import losses, weak
 from modules import affinity
+from modules.adopted.parts import NEVER
 from modules.localizer import HIDDEN
 from modules.spectrum import Preprocessing
+from segmentation_module import GRID
 from tests.conftest import ROOT
 from web.examples import HELD_OUT
 from web.quality import CHANCE_AUC
@@ -70,6 +72,8 @@ def sentences() -> list[str]:
         f"one image in {NUMBERS[HELD_OUT]} is held out",
         f"below {CHANCE_AUC} refuses to filter",
         f"at least {100 * PRESENT:.0f} % of the image",
+        f"zero weights and a bias of {NEVER:g}: it never wins and its share of the sum, e^{NEVER:g}, is none",
+        f"brought to a grid of stride {GRID}",
     ]
 
 

@@ -54,13 +54,18 @@ class Runtime:
         """Loss scaling, which only fp16 needs."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """``module``, with its gradients averaged over the ranks where there are several."""
+    def wrap(self, module: nn.Module, *, unused: bool = False) -> nn.Module:
+        """``module``, with its gradients averaged over the ranks where there are several.
+
+        Args:
+            module: what is trained.
+            unused: whether it may have weights that no output depends on; they are looked for in each iteration.
+        """
         if self.world == 1:
             return module
         # Synchronised norms keep the buffers of all ranks equal, so nothing has to be broadcast.
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, find_unused_parameters=unused)
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum of ``value`` over the ranks (no gradient)."""

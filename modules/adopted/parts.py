@@ -51,6 +51,7 @@ class Found:
         normalisation: of the images.
         bgr: whether the network wants blue first.
         multiple: what the sides of images must be multiples of.
+        least: the smallest side that the network takes, itself such a multiple.
         size: the only size (H, W) that the network takes; None for any.
         outputs: what turns logits into probabilities; None where the file does not say.
     """
@@ -62,6 +63,7 @@ class Found:
     normalisation: Normalisation | None = None
     bgr: bool = False
     multiple: int = 1
+    least: int = 1
     size: tuple[int, int] | None = None
     outputs: str | None = None
     history: Mapping[str, Any] = field(default_factory=dict)
@@ -105,6 +107,7 @@ def adopted(found: Found, settings: AdoptSettings, where: str) -> tuple[Descript
         "background": OWN_BACKGROUND if position is not None else ADDED_BACKGROUND,
         "bgr": found.bgr if settings.bgr is None else settings.bgr,
         "multiple": found.multiple,
+        "least": found.least,
         "size": None if found.size is None else list(found.size),
         "mean": list(normalisation.mean),
         "std": list(normalisation.std),

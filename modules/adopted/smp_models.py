@@ -161,6 +161,8 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
         parts=_parts(network),
         normalisation=_normalisation(config, settings, where),
         multiple=_multiple(network),
+        # PAN halves its deepest map three times.
+        least=8 * network.encoder.output_stride if name == "PAN" else 1,
         size=_size(network),
         outputs=_outputs(config.get("activation"), classes, where),
     )
@@ -206,8 +208,8 @@ class FusionHead(nn.Module):
         placed = [block(features) for block, features in zip(self.reassemble, maps, strict=True)]
         for block, features in zip(self.fusion, reversed(placed), strict=True):
             fused = block(features, fused)
-        features: Tensor = self.layers(fused)
-        return features
+        seen: Tensor = self.layers(fused)
+        return seen
 
 
 def _parts(network: Any) -> Parts:
@@ -316,7 +318,9 @@ def _read_folder(folder: Path, where: str) -> tuple[str, dict[str, Any], Path]:
     file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise UserError(f"{folder}: holds no {' or '.join(WEIGHTS)}; a folder of save_pretrained is needed")
-    config = {RENAMED.get(key, key): value for key, value in values.items() if not key.startswith("_")}
+    config: dict[str, Any] = {
+        RENAMED.get(str(key), str(key)): value for key, value in values.items() if not key.startswith("_")
+    }
     return _architecture(values["_model_class"], where), config, file
 
 

@@ -16,6 +16,8 @@ from utils.errors import UserError, printable, reason
 LOG = logging.getLogger("webwilss")
 SAFETENSORS = ".safetensors"
 WHAT = "file of weights"
+# What is said of files that hold classes beside weights, as whole networks do.
+CODE = "it asks for"
 # Under which names training scripts keep a state dict beside their optimiser's: torchvision's, Lightning's, and others'.
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 
@@ -31,7 +33,7 @@ def read_weights(path: Path, anchor: str) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, damaged or holds no state dict; a weight is not finite.
     """
-    state = _read_safetensors(path) if path.suffix == SAFETENSORS else checkpoint.read(path, WHAT)
+    state = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
     wrapper = _wrapper(state)
     if wrapper is not None:
         LOG.info("%s: the weights are those under %s", path, wrapper)
@@ -60,6 +62,15 @@ def _inner(state: dict[str, Tensor], anchor: str, path: Path) -> dict[str, Tenso
     if beside:
         LOG.info("%s: %d tensors beside the network are left out (%s ...)", path, len(beside), printable(beside[0]))
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return checkpoint.read(path, WHAT)
+    except UserError as error:
+        if CODE in str(error):
+            raise UserError(f"{error}; save model.state_dict(), not the whole model") from error
+        raise
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

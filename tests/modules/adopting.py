@@ -71,7 +71,7 @@ def library_logits(
     pixels = (images.float() / 255 - colours[0]) / colours[1]
     padded = F.pad(pixels, (0, -width % multiple, 0, -height % multiple), mode="replicate")
     with torch.no_grad():
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
         logits: Tensor = network(padded.contiguous(memory_format=torch.channels_last))
     return logits[..., :height, :width]
 

@@ -95,7 +95,7 @@ def test_folder_sees_what_the_library_sees(name: str, tmp_path: Path, names: Cal
     stats = HALF if name == "DPT" else IMAGENET
     assert segmenter.description.network["multiple"] == MULTIPLES[name]
     for sides in ((128, 160), (131, 150)):
-        check(network, segmenter, images(*sides), MULTIPLES[name], *stats)
+        check(network, segmenter, images(*sides, count=2), MULTIPLES[name], *stats)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -190,6 +190,14 @@ def test_a_transformer_of_one_size_sees_images_of_any(tmp_path: Path, names: Cal
     assert segmenter.logits(images(50, 70, 1)).shape == (1, 4, 50, 70)
 
 
+def test_images_that_are_too_small(tmp_path: Path, names: Callable[..., Path]) -> None:
+    """PAN halves its deepest map three times; its edges are repeated until it can."""
+    network = model("PAN", encoder_depth=3)
+    network.save_pretrained(tmp_path / "saved")
+    segmenter = load(f"smp:{tmp_path / 'saved'}", names())
+    check(network, segmenter, images(20, 33), 64, *IMAGENET)
+
+
 def test_images_as_they_were_trained_on(tmp_path: Path, names: Callable[..., Path]) -> None:
     """Blue first, from 0 to 255."""
     network = model("Linknet")
@@ -228,7 +236,7 @@ def test_what_is_guessed_or_left_out_is_told(
 
 
 def test_names_of_earlier_versions(tmp_path: Path, names: Callable[..., Path]) -> None:
-    """DeepLabV3's decoder was a list, and norms were asked for otherwise."""
+    """DeepLabV3's decoder was a list, norms were asked for otherwise, and weights lay in torch's own file."""
     network = model("DeepLabV3")
     new = ("decoder.aspp.", "decoder.conv.", "decoder.bn.")
     state = network.state_dict()
@@ -243,6 +251,8 @@ def test_names_of_earlier_versions(tmp_path: Path, names: Callable[..., Path]) -
     config = json.loads((tmp_path / "saved/config.json").read_text())
     config["decoder_use_batchnorm"] = config.pop("decoder_use_norm")
     (tmp_path / "saved/config.json").write_text(json.dumps(config))
+    (tmp_path / "saved/model.safetensors").unlink()
+    torch.save(network.state_dict(), tmp_path / "saved/pytorch_model.bin")
     check(network, load(f"smp:{tmp_path / 'saved'}", names()), images(64, 64), 16, *IMAGENET)
 
 
@@ -336,9 +346,7 @@ def test_refused_files(tmp_path: Path, names: Callable[..., Path]) -> None:
     torch.save({"epoch": 3}, path)
     assert "holds no state dict" in refusal(f"smp:FPN:{TINY}={path}", names())
     torch.save(network, path)
-    assert "that can be read safely (it asks for segmentation_models_pytorch" in refusal(
-        f"smp:FPN:{TINY}={path}", names()
-    )
+    assert "save model.state_dict(), not the whole model" in refusal(f"smp:FPN:{TINY}={path}", names())
     path.write_bytes(b"")
     assert "it is empty" in refusal(f"smp:FPN:{TINY}={path}", names())
 

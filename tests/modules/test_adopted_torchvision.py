@@ -217,6 +217,6 @@ def test_refused(tmp_path: Path, names: Callable[..., Path]) -> None:
     torch.save({"epoch": 3}, path)
     assert "holds no state dict" in refusal(f"{LITE}={path}", names())
     torch.save(network.network, path)
-    assert "that can be read safely (it asks for torchvision" in refusal(f"{LITE}={path}", names())
+    assert "save model.state_dict(), not the whole model" in refusal(f"{LITE}={path}", names())
     path.write_bytes(b"PK\x03\x04 and no more")
     assert "damaged" in refusal(f"{LITE}={path}", names())

@@ -80,3 +80,17 @@ def test_an_unknown_device_is_one_line(device: str) -> None:
 
 def test_one_process_asks_nobody() -> None:
     assert [distributed.start("cpu").most(number) for number in (0, 15)] == [0, 15]
+
+
+def test_ranks_train_what_has_unused_weights() -> None:
+    """An adopted encoder may have stages that its segmenter does not ask: their gradients are waited for in vain."""
+    network = nn.ModuleDict({"asked": nn.Linear(2, 2), "left": nn.Linear(2, 2)})
+    network.forward = lambda values: network["asked"](values)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        wrapped = distributed.Runtime(torch.device("cpu"), world=2).wrap(network, unused=True)
+        for _ in range(3):
+            wrapped(torch.ones(1, 2)).sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert network["asked"].weight.grad is not None and network["left"].weight.grad is None
