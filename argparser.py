@@ -442,6 +442,16 @@ def _check_checkpoints(options: Options) -> None:
     )
 
 
+def _check_adopted(given: argparse.Namespace) -> None:
+    """What an adopted network says of itself is not asked for."""
+    if given.backbone != ADOPTED:
+        return
+    said = {"output_stride": given.output_stride, "pooling": given.pooling, "pretrained": given.pretrained}
+    said["image_stats"] = None if given.image_stats == "auto" else given.image_stats
+    for name, value in said.items():
+        refuse(value is not None, f"--{name} {value}: a network that was trained elsewhere keeps its own; leave it out")
+
+
 def _resolve(given: argparse.Namespace) -> Options:
     """Checked options with every default filled in."""
     filled = fill(given, OPTIONS.values(), given.dataset)
@@ -454,6 +464,7 @@ def _resolve(given: argparse.Namespace) -> Options:
     check_side_data(given, OPTIONS.values(), filled["replay_share"])
     check_paths(given, OPTIONS.values())
     check_start(given)
+    _check_adopted(given)
     _check_task(given, filled["task"])
 
     if given.overlap:

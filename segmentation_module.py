@@ -195,8 +195,11 @@ class AdoptedSegmentationModule(nn.Module):
     def _at_size(self, logits: Tensor, seen: Sequence[int], size: Sequence[int]) -> Tensor:
         """Logits (B, C, h, w) at the images' size, upsampled as the library does."""
         full = size if self.size is not None else seen
+        if self.align_corners and tuple(logits.shape[-2:]) != tuple(seen):
+            # Inside the library's network, whose output is brought to another size as any other's.
+            logits = F.interpolate(logits, list(seen), mode="bilinear", align_corners=True)
         if tuple(logits.shape[-2:]) != tuple(full):
-            logits = F.interpolate(logits, list(full), mode="bilinear", align_corners=self.align_corners)
+            logits = F.interpolate(logits, list(full), mode="bilinear", align_corners=False)
         return logits[..., : size[0], : size[1]]
 
     def _at_grid(self, maps: Tensor, seen: Sequence[int], grid: Sequence[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -165,6 +166,7 @@ def check_network(network: Any, where: str) -> None:
     ]
     if library != OWN and not wrong:
         wrong += [key for key in ("mean", "std") if not _colours(network[key])]
+        wrong += ["std"] * (not all(network["std"]))
         wrong += ["outputs"] * (network["outputs"] not in OUTPUTS)
         wrong += ["background"] * (network["background"] not in BACKGROUNDS)
         wrong += ["multiple"] * (network["multiple"] < 1)
@@ -175,7 +177,7 @@ def check_network(network: Any, where: str) -> None:
 
 
 def _colours(values: list[Any]) -> bool:
-    return len(values) == 3 and all(type(value) in (int, float) for value in values)
+    return len(values) == 3 and all(type(value) in (int, float) and math.isfinite(value) for value in values)
 
 
 def _size(value: Any) -> bool:

@@ -35,7 +35,7 @@ class Hostile:
 
 @cache
 def valid(number: int) -> dict[str, Any]:
-    """What checkpoints hold: a published one, one of this project, a discriminator."""
+    """What checkpoints hold: a published one, one of this project, a discriminator, one of an adopted network."""
     weights = {
         "body.mod1.conv1.weight": torch.arange(6.0).reshape(2, 3),
         "cls.0.weight": torch.ones(3, 2),
@@ -62,7 +62,15 @@ def valid(number: int) -> dict[str, Any]:
         "scores": {"accuracy": 0.5, "auc": 0.5, "calibration_error": 0.1, "positives": 3, "negatives": 4},
         "identity": own["identity"], "model_state": weights,
     }  # fmt: skip
-    return (published, own, judge)[number]
+    adopted = own | {
+        "options": {**own["options"], "backbone": "adopted"},
+        "network": {
+            "library": "torchvision", "architecture": {"name": "lraspp_mobilenet_v3_large"}, "outputs": "softmax", "background": "own",
+            "bgr": False, "multiple": 1, "size": None, "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2],
+        },
+        "history": [{"step": 0, "classes": ["red", "blue"], "date": "2026-01-01", "from": "torchvision"}],
+    }  # fmt: skip
+    return (published, own, judge, adopted)[number]
 
 
 ODD_TENSORS = [
@@ -100,7 +108,7 @@ def is_whole(state: Any) -> None:
     assert all(type(name) is str and isinstance(weight, Tensor) for name, weight in state.items())
 
 
-files = st.tuples(st.integers(0, 2), st.booleans()).map(lambda which: _saved(*which))
+files = st.tuples(st.integers(0, 3), st.booleans()).map(lambda which: _saved(*which))
 
 
 @fuzz(draw.mutated(files), examples=[(b"\x81\x02\x8a\nm",), (b"RK\x03\x04\x00\x00\x08\x08\x00\x00",)], times=150)
@@ -114,7 +122,7 @@ def test_damaged_checkpoints(place: Path, content: bytes) -> None:
 
 
 # One field of another type each: most readers stop at the first.
-swapped = st.integers(0, 2).flatmap(lambda number: draw.swapped(st.just(valid(number)), odd, most=2))
+swapped = st.integers(0, 3).flatmap(lambda number: draw.swapped(st.just(valid(number)), odd, most=2))
 
 
 @fuzz(st.one_of(swapped, swapped, odd).map(written).filter(lambda content: content is not None), times=60)
