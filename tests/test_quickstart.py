@@ -34,10 +34,18 @@ def test_it_runs_and_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.Monk
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = [output.get("data", {}) for output in outputs if output.output_type == "display_data"]
-    assert sum("image/png" in data for data in shown) == 4, "web images, the old model, the new one, an overlay of predict.py"
+    assert sum("image/png" in data for data in shown) == 4, (
+        "web images, the old model, the new one, an overlay of predict.py"
+    )
     (statement,) = [data["text/markdown"] for data in shown if "text/markdown" in data]
     assert "| star | 4 | new |" in statement and "What these numbers do not say" in statement
     said = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
     assert "background, circle, square, triangle, star" in said and "report.html" in said
-    for name in ("stars/model.safetensors", "stars/config.json", "stars/README.md", "stars/report.html", "seen/summary.csv"):
+    for name in (
+        "stars/model.safetensors",
+        "stars/config.json",
+        "stars/README.md",
+        "stars/report.html",
+        "seen/summary.csv",
+    ):
         assert (tmp_path / name).is_file()
