@@ -82,6 +82,8 @@ def main(given: argparse.Namespace) -> int:
     slots = [slot(runtime, distributed.visible_gpus())]
     runner = Runner(stages(adding), adding.work, slots, "add_class.py")
     if given.dry_run:
+        if adding.trial:
+            print("# the training follows from the trial, which measures seconds an iteration", flush=True)
         return runner.dry_run()
     code = runner.run()
     if code == 0 and adding.trial:

@@ -2,8 +2,8 @@
 
     python -m adding.inputs --images DIR --classes cow sheep --old cat dog --captioner tags --out WORK/web/manifest.csv
 
-Writes the manifest of candidates, which generate_caption.py and select_web.py read, and the words of all classes beside it
-(``vocabulary.json``). Exit code 0; 1 where images are left out and the rest went on; 2 for bad input.
+Writes the manifest of candidates, which generate_caption.py and select_web.py read, and beside it the images and the words of all
+classes (``vocabulary.json``). Exit code 0; 1 where images are left out and the rest went on; 2 for bad input.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from adding.files import image_files, link
 from adding.names import make_words, named_by_tags, told_unnamed
 from captions.vocabulary import Vocabulary, match_class
 from dataset.files import shown
+from dataset.replay_placing import folder_name
 from utils import manifest
 from utils.errors import UserError, shown_text
 from utils.images import DecodeError, read_head
@@ -35,7 +36,9 @@ from utils.suffixes import is_image
 LEAST = 5
 # What a selection adds to a manifest; this one is selected from anew.
 SELECTED = ("p_ds", "p_web", "ratio", "kept", "reason", "labels")
-VOCABULARY = "vocabulary.json"
+VOCABULARY, IMAGES = "vocabulary.json", "images"
+# Column of the manifest: where the user has the image.
+ORIGINAL = "original"
 NO_CAPTIONER = "none"
 
 
@@ -137,7 +140,7 @@ def write_candidates(
     share: float = 0.1,
     seed: int = 0,
 ) -> Listed:
-    """Write the manifest of candidates and the vocabulary beside it.
+    """Write the manifest of candidates, and beside it the vocabulary and the images under second names, so that nothing else is needed.
 
     An image without a caption, of a class that the captioner cannot name, gets the class's name as its caption: what the folder says.
 
@@ -156,7 +159,7 @@ def write_candidates(
     """
     vocabulary = make_words(new, old)
     listed = Listed(Counter(dict.fromkeys(new, 0)), [], 0, [])
-    columns: dict[str, None] = dict.fromkeys((*manifest.NEEDED, "caption"))
+    columns: dict[str, None] = dict.fromkeys((*manifest.NEEDED, "caption", "sha256"))
     rows: list[Row] = []
     for name, file, row in tqdm(candidates(images, new), desc="Candidates", unit="image", disable=None):
         try:
@@ -165,7 +168,7 @@ def write_candidates(
             listed.faults.append(str(error))
             continue
         columns.update(dict.fromkeys(key for key in row if key not in SELECTED))
-        rows.append({"caption": ""} | row | {"path": os.path.abspath(file), "class": name})
+        rows.append({"caption": ""} | row | {"class": name, ORIGINAL: os.path.abspath(file)})
     lacking = [name for name in new if any(row["class"] == name and not row["caption"] for row in rows)]
     nameable = _nameable(vocabulary, captioner, lacking)
     listed.unnamed = [name for name in lacking if name not in nameable]
@@ -173,12 +176,17 @@ def write_candidates(
         row["caption"] = row["caption"] or (row["class"] if row["class"] in listed.unnamed else "")
     if held_back is not None:
         rows = _hold_back(rows, held_back, share, seed, listed)
+    for number, row in enumerate(rows):
+        row["path"] = f"{IMAGES}/{folder_name(row['class'])}/{number:06}{Path(row[ORIGINAL]).suffix.lower()}"
+        link(Path(row[ORIGINAL]), out.parent / row["path"])
+        # What tells an image of the user's from another, where it has no address.
+        row["sha256"] = row.get("sha256", "") or hashlib.sha256(Path(row[ORIGINAL]).read_bytes()).hexdigest()
     listed.counts.update(row["class"] for row in rows)
     none = [name for name in new if not listed.counts[name]]
     if none:
         raise UserError(f"--images {images}: no image of {shown(none)} can be read ({shown(listed.faults)})")
     vocabulary.write(out.parent / VOCABULARY)
-    manifest.write(out, list(columns), rows)
+    manifest.write(out, [*columns, ORIGINAL], rows)
     return listed
 
 
@@ -197,7 +205,7 @@ def _hold_back(rows: list[Row], folder: Path, share: float, seed: int, listed: L
         count = max(1, round(share * len(own)))
         chosen |= set(np.random.default_rng((seed, len(chosen))).permutation(own)[:count].tolist())
     for number in sorted(chosen):
-        file = Path(rows[number]["path"])
+        file = Path(rows[number][ORIGINAL])
         link(file, folder / f"{number:06}{file.suffix.lower()}")
     listed.held_back = len(chosen)
     return [row for number, row in enumerate(rows) if number not in chosen]

@@ -27,7 +27,7 @@ def check_names(new: Sequence[str], old: Sequence[str]) -> None:
     if not new:
         raise UserError("no new class is named; give --images with one folder a class, or --classes")
     for position, name in enumerate(new):
-        if not any(map(str.isalnum, name)) or not name.isprintable() or name != name.strip():
+        if not any(map(str.isalnum, name)) or not name.isprintable() or name != name.strip(" -"):
             raise UserError(f"class {printable(name)!r}: is no name of a class; write letters, on one line")
         if squeezed(name) in NO_CLASSES:
             raise UserError(f"class {name}: is what masks call no class at all; give it another name")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from adding.adoption import BASE, DATASET, PROTOCOL, TASK, WORDS, data_folder
-from adding.inputs import NO_CAPTIONER, VOCABULARY
+from adding.inputs import IMAGES, NO_CAPTIONER, VOCABULARY
 from adding.sizes import Sizes
 from argparser import experiment_name, folder_name
 from experiments.stage import Stage, line
+from modules.released import CONFIG, WEIGHTS
+from release.card import CARD
+from release.taught import FILE as ATTRIBUTION
 from utils.errors import UserError
 from utils.whole import write_whole
 
+LOG = logging.getLogger("webwilss")
 # Scripts of the web half end with 1 where an image cannot be read, say so, and go on.
 LEFT_OUT = (0, 1)
 # Folder of OUT for all but what is released, and the file in it that says which web images taught which classes.
@@ -175,25 +180,33 @@ def _few(names: Iterable[str], most: int = 5) -> str:
 
 
 def read_taught(model: str) -> tuple[Taught, ...]:
-    """Web images that taught the classes of a released folder, where it still has them.
+    """Web images that taught the classes of a released folder, where they are still there; those that are gone are told.
 
     Raises:
         UserError: the file that says so is damaged.
     """
-    path = Path(model) / WORK / TAUGHT
+    work = Path(model).resolve() / WORK
+    path = work / TAUGHT
     if not path.is_file():
         return ()
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(Taught(Path(entry["manifest"]), tuple(map(str, entry["classes"]))) for entry in entries)
+        taught = [
+            Taught(Path(os.path.normpath(work / entry["manifest"])), tuple(map(str, entry["classes"])))
+            for entry in entries
+        ]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove it to add classes without these images") from error
+    for one in taught:
+        if not one.manifest.is_file():
+            LOG.warning("%s: is gone; nothing but --old_images rehearses %s", one.manifest, _few(one.classes))
+    return tuple(one for one in taught if one.manifest.is_file())
 
 
 def write_taught(adding: Adding) -> None:
-    """Say which web images taught which classes, those of earlier calls first."""
+    """Say which web images taught which classes, those of earlier calls first; paths start from the folder of work."""
     taught = [*adding.known.taught, Taught(adding.selected, adding.new)]
-    entries = [{"manifest": str(one.manifest), "classes": list(one.classes)} for one in taught]
+    entries = [{"manifest": os.path.relpath(one.manifest, adding.work), "classes": list(one.classes)} for one in taught]
     write_whole(adding.work / TAUGHT, json.dumps(entries, indent=1) + "\n")
 
 
@@ -257,7 +270,7 @@ def _new_images(adding: Adding) -> list[Stage]:
             allowed=LEFT_OUT,
             kind="candidates",
             outputs={"manifest": listed},
-            makes=(web / VOCABULARY, *((adding.held_back,) if adding.forget else ())),
+            makes=(web / VOCABULARY, web / IMAGES, *((adding.held_back,) if adding.forget else ())),
         )
     )  # fmt: skip
     source = listed
@@ -280,7 +293,7 @@ def _new_images(adding: Adding) -> list[Stage]:
             "select",
             line(
                 "select_web.py --web_path", source, "--out", adding.selected, "--web_labels caption --vocabulary",
-                web / VOCABULARY, "--classes", adding.new,
+                web / VOCABULARY,
             ),
             (planned[-1].name,),
             speed=adding.speed,
@@ -416,13 +429,16 @@ def _ended(adding: Adding, after: str) -> list[Stage]:
     checkpoint, base = adding.checkpoint(), adding.adopted / BASE
     # The masks as they came: adopted ones no longer tell which classes they do not name.
     truth = () if adding.val is None else line("--val", adding.val)
-    manifests = [str(one.manifest) for one in adding.known.taught if one.manifest.is_file()]
+    # A released folder says whose images taught its classes.
+    earlier = line(Path(adding.known.model)) if (Path(adding.known.model) / ATTRIBUTION).is_file() else ()
+    # Agreement with the model before is no score of the card's.
+    scored = line("--no_scores") if adding.val is None else ()
     release = Stage(
         "release",
-        line("export.py --model", checkpoint, "--web", adding.selected, manifests, "--out", adding.out),
+        line("export.py --model", checkpoint, "--web", adding.selected, earlier, scored, "--out", adding.out),
         (after,),
         kind="release",
-        outputs={"config": adding.out / "config.json", "weights": adding.out / "model.safetensors"},
+        outputs={"config": adding.out / CONFIG, "weights": adding.out / WEIGHTS, "card": adding.out / CARD},
     )
     statement = Stage(
         "statement",
@@ -437,8 +453,3 @@ def _ended(adding: Adding, after: str) -> list[Stage]:
         outputs={"page": adding.out / "report.html"},
     )  # fmt: skip
     return [statement, release]
-
-
-def commands(planned: Iterable[Stage]) -> list[dict[str, Any]]:
-    """Names and commands of stages, for those who want to read them."""
-    return [{"stage": stage.name, "command": ["python", *stage.command, *stage.speed]} for stage in planned]

@@ -168,7 +168,7 @@ def resolve(given: argparse.Namespace, runtime: Runtime) -> Adding:
         captioned=found is not None and found.captioned,
         old_images=None if given.old_images is None else given.old_images.resolve(),
         old_listing=digest_of(old_files) if old_files else "",
-        collect=tuple(given.collect or ()),
+        collect=tuple(map(whole_path, given.collect or ())),
         collecting=line("--contact", [given.contact]) if given.contact else (),
         per_class=given.per_class,
         forget=given.forget,

@@ -100,7 +100,7 @@ def place_web(manifest: Path, classes: Sequence[str], out: Path, mode: str, *, a
                 others[row["class"]] += 1
                 continue
             file = source.file(row)
-            target = out / f"{_folder_name(name)}-{number:06}" / IMAGES / file.name
+            target = out / f"{folder_name(name)}-{number:06}" / IMAGES / file.name
             counts[name] += 1
             if target.is_file():
                 done.before += 1
@@ -126,7 +126,7 @@ def _may_be_named(file: Path, root: Path, class_name: str) -> bool:
     return real.is_relative_to(os.path.realpath(root)) or bool(fits(class_name, (real.parent.name,)))
 
 
-def _folder_name(class_name: str) -> str:
+def folder_name(class_name: str) -> str:
     """A class name that is one folder, and no hidden one, which a tree would not show."""
     name = class_name.replace("/", "_").replace("\0", "_")
     return f"_{name}" if name.startswith(".") else name

@@ -313,7 +313,10 @@ def write_train_files(tree: Path) -> TrainFiles:
         faults += left_out(folder)
     labels = sum(map(len, listed.values()))
     if not labels:
-        raise UserError(f"{tree}: none of its {len(missing) + dropped} images is labelled; run generate_label.py first")
+        cure = "run generate_label.py first"
+        if dropped and not missing:
+            cure = "all were dropped, because the model sees none of the wanted classes in them; give other images"
+        raise UserError(f"{tree}: none of its {len(missing) + dropped} images is labelled; {cure}")
     images = folders = 0
     for folder, pairs in listed.items():
         unlisted = write_train_file(folder, pairs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 def _library() -> ModuleType:
     try:
         import huggingface_hub
+        import huggingface_hub.errors
     except ImportError as error:
         raise UserError("names of the hub need huggingface_hub: pip install -e .[hub]") from error
     return huggingface_hub
@@ -40,10 +42,14 @@ def parsed(name: str, option: str = "") -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def fetched(name: str) -> Path:
+def fetched(name: str, *others: str) -> Path:
     """The released folder ``hub:OWNER/NAME`` or ``hub:OWNER/NAME@REVISION``, in the hub's own cache; fetched where it is not there yet.
 
     Nothing but its configuration and its weights is fetched, and no code runs.
+
+    Args:
+        name: of the hub.
+        others: names of further files, of those in ``PUSHED``, which are fetched where the folder has them.
 
     Raises:
         UserError: no such name, no way to the hub, or no right to read it.
@@ -52,8 +58,11 @@ def fetched(name: str) -> Path:
     library = _library()
     try:
         config = Path(library.hf_hub_download(repository, CONFIG, revision=revision))
-        # Both of one revision, whatever is pushed meanwhile; the cache names its folder so.
+        # All of one revision, whatever is pushed meanwhile; the cache names its folder so.
         library.hf_hub_download(repository, WEIGHTS, revision=config.parent.name)
+        for other in others:
+            with suppress(library.errors.RemoteEntryNotFoundError):
+                library.hf_hub_download(repository, other, revision=config.parent.name)
     except Exception as error:  # Of the library, of what it speaks HTTP with, of the disk.
         raise UserError(f"{PREFIX}{repository}: cannot be fetched ({_why(error)})") from None
     return config.parent

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modules import hub
 from modules.adopted.settings import AdoptSettings
 from modules.description import OWN, Description
 from modules.released import CONFIG, WEIGHTS, is_released, public, read_config, write_released
@@ -69,6 +70,8 @@ def release(
         UserError: no such model, a manifest or table that cannot be read, a folder of something else, a full disk; nothing is changed.
     """
     check_out(out, model)
+    if model.startswith(hub.PREFIX):
+        model = str(hub.fetched(model, web_images.FILE))
     segmenter = load_segmenter(model, device="cpu", settings=settings)
     before = read_config(Path(model)) if is_released(Path(model)) else {}
     taught = web_images.of_model(model, segmenter.description, manifests)

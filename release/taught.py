@@ -11,7 +11,6 @@ from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from argparser import misfits
 from captions.vocabulary import match_class
 from dataset.web import chosen_images
 from engine.state import read_state
@@ -137,7 +136,7 @@ def of_model(model: str, description: Description, manifests: Sequence[Path] = (
             from adds nothing to what that step took. A released folder, or its table, stands for its images.
 
     Raises:
-        UserError: a manifest cannot be read, or a row's class may be two of the model's.
+        UserError: one of ``manifests`` or the table cannot be read, or a row's class may be two of the model's.
     """
     taught = Taught()
     path = Path(model)
@@ -215,17 +214,23 @@ def _of_step(
         taught.notes.append(
             f"step {step}: old classes were rehearsed on the images of {Path(options['replay_path']).name}, whose licences are not known"
         )
-    if not options.get("web") or misfits(options):
+    if not options.get("web"):
         return
-    try:
-        source = open_manifest(Path(options["web_path"]))
-    except UserError as error:
-        taught.notes.append(f"step {step}: its web images cannot be told ({error}); name their manifest with --web")
+    lacking = [key for key in ("web_path", "web_num", "web_labels") if options.get(key) is None]
+    if lacking:
+        taught.notes.append(
+            f"step {step}: does not say its {lacking[0]}; name the manifest of its web images with --web"
+        )
         return
     task = Task(identity["dataset"], identity["task"], tuple(map(tuple, identity["classes"])))
     names = dict(zip(_ids(task.steps), class_names, strict=True))
+    try:
+        source = open_manifest(Path(options["web_path"]))
+        chosen = chosen_images(
+            source, task, step, names, per_class=options["web_num"], labels=options["web_labels"], later=True
+        )
+    except UserError as error:
+        taught.notes.append(f"step {step}: its web images cannot be told ({error}); name their manifest with --web")
+        return
     taught.manifests.add(source.path.resolve())
-    chosen = chosen_images(
-        source, task, step, names, per_class=options["web_num"], labels=options["web_labels"], later=True
-    )
-    taught.add(Image.of(image.name, image.row) for image in chosen.images if image.name != names[BACKGROUND])
+    taught.add(Image.of(image.name, image.row) for image in chosen.images)

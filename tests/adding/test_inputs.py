@@ -24,10 +24,10 @@ def picture(path: Path, seed: int = 0) -> Path:
 
 
 def folder(root: Path, **classes: int) -> Path:
-    for name, count in classes.items():
+    for seed, (name, count) in enumerate(classes.items()):
         (root / name).mkdir(parents=True)
         for number in range(count):
-            picture(root / name / f"{number}.png", number)
+            picture(root / name / f"{number}.png", 100 * seed + number)
     return root
 
 
@@ -148,23 +148,25 @@ def test_candidates_keep_what_they_have_and_lose_what_cannot_be_read(
     assert "ring: the captioner tags has no word for it" in said.out
     written = rows(out)
     assert {row["class"]: row["caption"] for row in written} == {"cow": "", "ring": "ring"}
-    assert all(Path(row["path"]).is_absolute() and Path(row["path"]).is_file() for row in written)
+    # The folder needs nothing else, and says where the user has each image.
+    assert all((out.parent / row["path"]).read_bytes() == Path(row["original"]).read_bytes() for row in written)
+    assert len({row["sha256"] for row in written}) == len(written)
     assert read_vocabulary(out.parent / VOCABULARY).classes == ("cow", "ring", "cat")
 
 
 def test_no_captioner_keeps_every_folder_s_word(tmp_path: Path) -> None:
     images = folder(tmp_path / "images", cow=5)
-    write_candidates(images, ["cow"], [], tmp_path / "manifest.csv", captioner="none")
-    assert [row["caption"] for row in rows(tmp_path / "manifest.csv")] == ["cow"] * 5
+    write_candidates(images, ["cow"], [], tmp_path / "out/manifest.csv", captioner="none")
+    assert [row["caption"] for row in rows(tmp_path / "out/manifest.csv")] == ["cow"] * 5
 
 
 def test_a_share_is_held_back_and_teaches_nothing(tmp_path: Path) -> None:
     images = folder(tmp_path / "images", cow=10, goat=10)
-    out, held = tmp_path / "manifest.csv", tmp_path / "held"
+    out, held = tmp_path / "out/manifest.csv", tmp_path / "held"
     done = write_candidates(images, ["cow", "goat"], [], out, captioner="none", held_back=held, share=0.2)
     assert done.held_back == 4 and len(list(held.iterdir())) == 4
-    kept = {Path(row["path"]).read_bytes() for row in rows(out) if row["class"] == "cow"}
-    assert len(rows(out)) == 16 and len(kept) == 8
+    kept = {Path(row["original"]).read_bytes() for row in rows(out)}
+    assert len(rows(out)) == 16 and not kept & {path.read_bytes() for path in held.iterdir()}
     again = write_candidates(images, ["cow", "goat"], [], out, captioner="none", held_back=held, share=0.2)
     assert again.counts == done.counts and len(list(held.iterdir())) == 4
 
@@ -173,6 +175,13 @@ def test_columns_of_an_earlier_selection_are_left_behind(tmp_path: Path) -> None
     images = folder(tmp_path / "images", cow=5)
     lines = [f"cow/{i}.png,cow,Jane,1,cow" for i in range(5)]
     (images / "manifest.csv").write_text("path,class,author,kept,labels\n" + "\n".join(lines) + "\n")
-    write_candidates(images, ["cow"], [], tmp_path / "out.csv", captioner="none")
-    assert open_manifest(tmp_path / "out.csv").columns == ("path", "class", "caption", "author")
-    assert len(list(candidates(tmp_path / "out.csv", ["cow"]))) == 5
+    write_candidates(images, ["cow"], [], tmp_path / "out/manifest.csv", captioner="none")
+    assert open_manifest(tmp_path / "out/manifest.csv").columns == (
+        "path",
+        "class",
+        "caption",
+        "sha256",
+        "author",
+        "original",
+    )
+    assert len(list(candidates(tmp_path / "out/manifest.csv", ["cow"]))) == 5

@@ -112,12 +112,17 @@ def test_the_next_call_rehearses_what_the_last_one_learned(tmp_path: Path) -> No
     first = adding(tmp_path)
     assert read_taught(str(first.out)) == ()
     write_taught(first)
+    assert read_taught(str(first.out)) == ()  # The images are gone.
+    first.selected.parent.mkdir(parents=True)
+    first.selected.touch()
     taught = read_taught(str(first.out))
     assert taught == (Taught(first.selected, ("cow", "sheep")),)
     again = replace(first, out=tmp_path / "again", new=("goat",), known=replace(KNOWN, taught=taught, step=2))
     planned = named(stages(again))
     assert f"--web_path {first.selected} --classes cow sheep" in planned["rehearsal-web-0"]
     assert list(planned).index("rehearsal-web-0") < list(planned).index("labels")
+    again.selected.parent.mkdir(parents=True)
+    again.selected.touch()
     write_taught(again)
     assert read_taught(str(again.out)) == (*taught, Taught(again.selected, ("goat",)))
     (first.work / "taught.json").write_text("[1]")

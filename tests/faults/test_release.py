@@ -71,6 +71,7 @@ def test_an_export_is_killed_and_doubled(labellers: tuple[Path, Path], tmp_path:
     assert released(labellers[1], out) == new and not half_written(out)
 
 
+@only_long
 def test_an_export_on_a_full_disk(labellers: tuple[Path, Path], tmp_path: Path) -> None:
     """The old folder stays as it was."""
     out = tmp_path / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -146,6 +147,23 @@ def test_a_name_that_is_no_text_is_refused(folder: Path) -> None:
     for extra in ({"a": "\ud800"}, {"a": float("nan")}):
         with pytest.raises(UserError, match=r"config\.json: cannot be written"):
             write_released(folder, DESCRIPTION, weights(), extra)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_full_disk_leaves_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Whichever file finds no room, in one line that names it."""
+    before, synced = {path: path.read_bytes() for path in folder.iterdir()}, []
+
+    def fsync(handle: int) -> None:
+        if len(synced) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        synced.append(handle)
+
+    monkeypatch.setattr("modules.released.os.fsync", fsync)
+    with pytest.raises(UserError, match="No space left on device") as caught:
+        write_released(folder, DESCRIPTION, weights() | {"cls.0.bias": torch.ones(3)}, texts={"README.md": "new\n"})
+    assert str(folder / [CONFIG, "README.md", WEIGHTS][number]) in str(caught.value)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 

@@ -10,6 +10,8 @@ import torch
 
 from modules import hub
 from modules.released import CONFIG, WEIGHTS, read_released, write_released
+from release.taught import Image, Taught
+from segmentation_module import make_segmenter
 from tests.modules.test_released import DESCRIPTION, weights
 from tests.release.stand_in import Hub, serving
 from utils.errors import UserError
@@ -61,6 +63,31 @@ def test_what_is_there_is_not_fetched_twice(there: Hub, folder: Path) -> None:
     there.asked.clear()
     hub.fetched("hub:me/mine")
     assert not [line for line in there.asked if line.startswith("GET")]
+
+
+def test_a_release_of_the_hub_keeps_its_table(there: Hub, tmp_path: Path) -> None:
+    """Who made the images of a model that is fetched and released again stands in its table."""
+    from release.folder import release
+
+    weights = make_segmenter(DESCRIPTION).state_dict()
+    table = Taught([Image("dog", author="Ann")]).table()
+    for name, text in (("with", table), ("without", None)):
+        write_released(tmp_path / name, DESCRIPTION, weights, texts={"ATTRIBUTION.csv": text})
+        hub.push(tmp_path / name, f"me/{name}")
+    assert [image.author for image in release("hub:me/with", tmp_path / "out").taught.images] == ["Ann"]
+    assert not release("hub:me/without", tmp_path / "out").taught.images
+
+
+def test_what_is_there_needs_no_hub(there: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    hub.push(folder, "me/mine")
+    fetched = hub.fetched("hub:me/mine")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    there.asked.clear()
+    assert hub.fetched("hub:me/mine") == fetched and not there.asked
+    with pytest.raises(UserError, match="hub:me/other: cannot be fetched"):
+        hub.fetched("hub:me/other")
 
 
 @pytest.mark.parametrize(

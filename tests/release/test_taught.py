@@ -124,6 +124,13 @@ def test_what_is_not_there_is_told(run: Path) -> None:
     )
 
 
+def test_a_damaged_manifest_is_told(run: Path) -> None:
+    with (run.parent / "flock/manifest.csv").open("a") as file:
+        file.write("half a row\n")
+    taught = of_model(str(run), described(2))
+    assert [image.name for image in taught.images] == ["cow", "cow"] and "line 3: has not 14 columns" in taught.notes[1]
+
+
 def test_another_step_before_is_not_believed(run: Path) -> None:
     state = checkpoint.load(run.parent / "best_1.pth")
     state["identity"]["classes"] = [[0, 8, 12], [13]]
