@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torchvision.models.segmentation import DeepLabV3
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
@@ -62,14 +63,23 @@ def trained(script: str, data: Path, out: Path) -> str:
     return done.stderr
 
 
+def adopted_as(network: nn.Module, model: str, class_names: Path) -> None:
+    """What a script wrote is a MODEL, and sees as the script's own network does."""
+    segmenter = load_segmenter(model, device="cpu", settings=AdoptSettings(class_names=class_names))
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        found = network.eval()(images / 127.5 - 1)
+    expected = (found["out"] if isinstance(found, dict) else found).softmax(dim=1)
+    torch.testing.assert_close(segmenter.logits(images).sigmoid(), expected, atol=1e-5, rtol=0)
+    assert segmenter.description.class_names == tuple(CLASSES)
+
+
 def test_smp(photographs: Path, tmp_path: Path) -> None:
     smp = pytest.importorskip("segmentation_models_pytorch", reason="the extra smp is not installed")
     out = tmp_path / "model"
     assert "1/1" in trained("train_smp.py", photographs, out)
     assert (out / "classes.txt").read_text().split() == CLASSES
-    network = smp.from_pretrained(out).eval()
-    with torch.no_grad():
-        assert network(torch.zeros(1, 3, 64, 64)).shape == (1, len(CLASSES), 64, 64)
+    adopted_as(smp.from_pretrained(out), f"smp:{out}", out / "classes.txt")
 
 
 def test_torchvision(photographs: Path, tmp_path: Path) -> None:
