@@ -26,12 +26,13 @@ def test_it_is_committed_without_what_it_showed() -> None:
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
+@pytest.mark.timeout(1500)
 def test_it_runs_and_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTART_WORK", str(tmp_path))
     monkeypatch.setenv("QUICKSTART_SHORT", "1")
     notebook = read()
     place = {"metadata": {"path": str(NOTEBOOK.parent)}}
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
+    nbclient.NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=place).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = [output.get("data", {}) for output in outputs if output.output_type == "display_data"]
     assert sum("image/png" in data for data in shown) == 4, (
