@@ -266,8 +266,8 @@ folder = pathlib.Path(FOLDER)
 if (folder / "saved").exists():
     (folder / "made").touch()
     raise SystemExit(0)
-(folder / "runs").write_text("x")
 try:
+    (folder / "runs").touch()
     end = time.time() + 60
     while time.time() < end and not (folder / "end").exists():
         time.sleep(0.02)

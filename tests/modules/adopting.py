@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from segmentation_module import Segmenter
 
 
 def images(height: int, width: int, count: int = 3, seed: int = 0) -> Tensor:
@@ -55,7 +58,7 @@ def lively(network: Any, last: Sequence[nn.Conv2d], side: int = 64, seed: int = 
 def library_logits(
     network: nn.Module, images: Tensor, mean: Sequence[float], std: Sequence[float], multiple: int
 ) -> Tensor:
-    """Logits (B, C, H, W) of the library's own network.
+    """Logits (B, C, H, W) float64 of the library's own network.
 
     Args:
         network: images (B, 3, H, W) to logits of their size.
@@ -64,16 +67,24 @@ def library_logits(
         std: likewise.
         multiple: of which the sides have to be; images are padded by their edges, and what was padded is cut off.
 
-    Memory is laid out as a segmenter lays it out: other kernels round otherwise.
+    In float64, as ``seen``: kernels that are chosen by where memory lies round otherwise in float32.
     """
     height, width = images.shape[-2:]
-    colours = [torch.tensor(values).view(3, 1, 1) for values in (mean, std)]
-    pixels = (images.float() / 255 - colours[0]) / colours[1]
+    colours = [torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std)]
+    pixels = (images.double() / 255 - colours[0]) / colours[1]
     padded = F.pad(pixels, (0, -width % multiple, 0, -height % multiple), mode="replicate")
     with torch.no_grad():
-        network = network.to(memory_format=torch.channels_last)
-        logits: Tensor = network(padded.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = copy.deepcopy(network).double()(padded)
     return logits[..., :height, :width]
+
+
+def seen(segmenter: Segmenter, images: Tensor) -> Tensor:
+    """Logits (B, C, H, W) float64 of a segmenter's network for images (B, 3, H, W) uint8; its own float32 ones are near them."""
+    pixels = segmenter.normalisation.apply(images.double() / 255)
+    with torch.no_grad():
+        logits: Tensor = copy.deepcopy(segmenter.model).double()(pixels).logits
+    assert (segmenter.logits(images) - logits).abs().max() < 1e-4 * logits.abs().max().clamp(min=1)
+    return logits
 
 
 def log_odds(logits: Tensor) -> Tensor:

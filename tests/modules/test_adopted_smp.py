@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from modules.adopted import make_parts
 from modules.adopted.settings import AdoptSettings
 from segmentation_module import Segmenter, load_segmenter
-from tests.modules.adopting import images, library_logits, lively, log_odds
+from tests.modules.adopting import images, library_logits, lively, log_odds, seen
 from utils.errors import UserError
 
 smp = pytest.importorskip("segmentation_models_pytorch", reason="needs the extra smp: pip install -e .[smp]")
@@ -78,7 +78,7 @@ def check(network: nn.Module, segmenter: Segmenter, pixels: Tensor, multiple: in
     """Log-odds to 1e-5, classes to the pixel."""
     logits = library_logits(network, pixels, mean, std, multiple)
     assert logits.argmax(1).unique().numel() > 1
-    found = segmenter.logits(pixels)
+    found = seen(segmenter, pixels)
     torch.testing.assert_close(found.double(), log_odds(logits.double()), atol=1e-5, rtol=1e-5)
     assert torch.equal(found.argmax(1), logits.argmax(1))
 
@@ -138,9 +138,9 @@ def test_sixty_four_images_and_a_background_in_another_channel(tmp_path: Path, n
     pixels = images(64, 64, 64)
     logits = library_logits(network, pixels, *IMAGENET, 32)
     turned = log_odds(logits.double())[:, [2, 0, 1, 3]]
-    torch.testing.assert_close(segmenter.logits(pixels).double(), turned, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen(segmenter, pixels).double(), turned, atol=1e-5, rtol=1e-5)
     to_channel = torch.tensor([1, 2, 0, 3])
-    assert torch.equal(segmenter.logits(pixels).argmax(1), to_channel[logits.argmax(1)])
+    assert torch.equal(seen(segmenter, pixels).argmax(1), to_channel[logits.argmax(1)])
 
 
 def test_without_background(tmp_path: Path, names: Callable[..., Path]) -> None:
@@ -152,7 +152,7 @@ def test_without_background(tmp_path: Path, names: Callable[..., Path]) -> None:
     pixels = images(96, 64)
     network.segmentation_head[2] = nn.Identity()
     logits = library_logits(network, pixels, *IMAGENET, 1)
-    found = segmenter.logits(pixels)
+    found = seen(segmenter, pixels)
     torch.testing.assert_close(found[:, 1:].double(), log_odds(logits.double()), atol=1e-5, rtol=1e-5)
     assert torch.equal(found.argmax(1), logits.argmax(1) + 1)
 
@@ -163,7 +163,7 @@ def test_one_channel_is_a_sigmoid(tmp_path: Path, names: Callable[..., Path]) ->
     segmenter = load(f"smp:{tmp_path / 'saved'}", names("cat"))
     pixels = images(64, 64)
     logits = library_logits(network, pixels, *IMAGENET, 16)[:, 0]
-    found = segmenter.logits(pixels)
+    found = seen(segmenter, pixels)
     assert segmenter.description.class_names == ("background", "cat")
     torch.testing.assert_close(found[:, 1], logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[:, 0], -logits, atol=1e-5, rtol=1e-5)
@@ -178,7 +178,7 @@ def test_sigmoids_stay_as_they_are(tmp_path: Path, names: Callable[..., Path]) -
     network.segmentation_head[2] = nn.Identity()
     pixels = images(64, 96)
     logits = library_logits(network, pixels, *IMAGENET, 8)
-    torch.testing.assert_close(segmenter.logits(pixels), logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen(segmenter, pixels), logits, atol=1e-5, rtol=1e-5)
 
 
 def test_a_transformer_of_one_size_sees_images_of_any(tmp_path: Path, names: Callable[..., Path]) -> None:
@@ -205,7 +205,7 @@ def test_images_as_they_were_trained_on(tmp_path: Path, names: Callable[..., Pat
     segmenter = load(f"smp:{tmp_path / 'saved'}", names(), image_stats="0-255", bgr=True)
     pixels = images(64, 64)
     logits = library_logits(network, pixels.flip(1), (0, 0, 0), (1 / 255,) * 3, 16)
-    torch.testing.assert_close(segmenter.logits(pixels).double(), log_odds(logits.double()), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(seen(segmenter, pixels).double(), log_odds(logits.double()), atol=1e-5, rtol=1e-4)
 
 
 @pytest.fixture

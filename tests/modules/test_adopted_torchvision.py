@@ -16,7 +16,7 @@ from torchvision.models import get_model
 from modules.adopted.settings import AdoptSettings
 from modules.adopted.torchvision_models import KNOWN, NAMES, make
 from segmentation_module import Segmenter, load_segmenter
-from tests.modules.adopting import images, library_logits, lively, log_odds
+from tests.modules.adopting import images, library_logits, lively, log_odds, seen
 from utils.errors import UserError
 
 MOBILE, LITE = "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"
@@ -72,7 +72,7 @@ def check(network: Out, segmenter: Segmenter, pixels: Tensor) -> None:
     """Log-odds to 1e-5, classes to the pixel."""
     logits = library_logits(network, pixels, MEAN, STD, 1)
     assert logits.argmax(1).unique().numel() > 1
-    found = segmenter.logits(pixels)
+    found = seen(segmenter, pixels)
     torch.testing.assert_close(found.double(), log_odds(logits.double()), atol=1e-5, rtol=1e-5)
     assert torch.equal(found.argmax(1), logits.argmax(1))
 
@@ -113,7 +113,7 @@ def test_sixty_four_images_and_a_background_in_another_channel(tmp_path: Path, n
     assert segmenter.description.class_names == ("background", "cat", "dog", "horse")
     pixels = images(64, 64, 64)
     logits = library_logits(network, pixels, MEAN, STD, 1)
-    found = segmenter.logits(pixels)
+    found = seen(segmenter, pixels)
     torch.testing.assert_close(found.double(), log_odds(logits.double())[:, [3, 0, 1, 2]], atol=1e-5, rtol=1e-5)
     assert torch.equal(found.argmax(1), (logits.argmax(1) + 1) % 4)
 
@@ -125,7 +125,7 @@ def test_without_background(tmp_path: Path, names: Callable[..., Path]) -> None:
     )
     pixels = images(64, 64)
     logits = library_logits(network, pixels, MEAN, STD, 1)
-    found = segmenter.logits(pixels)
+    found = seen(segmenter, pixels)
     torch.testing.assert_close(found[:, 1:].double(), log_odds(logits.double()), atol=1e-5, rtol=1e-5)
     assert torch.equal(found.argmax(1), logits.argmax(1) + 1)
 
@@ -135,7 +135,7 @@ def test_one_channel_is_a_sigmoid(tmp_path: Path, names: Callable[..., Path]) ->
     segmenter = load(f"{LITE}={save(network, tmp_path / 'w.pth')}", names("cat"))
     pixels = images(64, 64)
     logits = library_logits(network, pixels, MEAN, STD, 1)
-    torch.testing.assert_close(segmenter.logits(pixels), torch.cat([-logits, logits], 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen(segmenter, pixels), torch.cat([-logits, logits], 1), atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture

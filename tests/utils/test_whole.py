@@ -262,8 +262,8 @@ def test_a_killed_process_holds_no_claim_through_its_children(tmp_path: Path) ->
     code = (
         "import os, time\nfrom pathlib import Path\nfrom utils.whole import claimed\n"
         f"with claimed(Path({str(tmp_path)!r}), 'x'):\n"
-        "    child = os.fork()\n    if child == 0:\n        time.sleep(60)\n        os._exit(0)\n"
-        "    print(child, flush=True)\n    time.sleep(60)\n"
+        "    if os.fork() == 0:\n        print(os.getpid(), flush=True)\n        time.sleep(60)\n        os._exit(0)\n"
+        "    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
