@@ -60,7 +60,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--tile_overlap", type=int, help="pixels that neighbouring tiles share, at least [a quarter of --tile]")
     add("--again", action="store_true", help="replace results of another model or of other settings")
     add("--batch_size", type=int, default=8, help="images of equal size, or frames, that are looked at at once")
-    add("--num_workers", type=int, default=1, help="processes that decode; 0 decodes in this one")
+    add("--num_workers", type=int, help="processes that decode; 0 decodes in this one [0 on a CPU, else 2]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the network")
     add_model_options(parser)
@@ -73,7 +73,7 @@ def check(given: argparse.Namespace) -> None:
         raise UserError("--scales: numbers above 0 are needed")
     if not 0 <= given.threshold < 1:
         raise UserError(f"--threshold {given.threshold}: a number from 0 to below 1 is needed")
-    if given.batch_size < 1 or min(given.num_workers, given.max_side, given.tile) < 0:
+    if given.batch_size < 1 or min(given.num_workers or 0, given.max_side, given.tile) < 0:
         raise UserError("--batch_size needs at least 1, --num_workers, --max_side and --tile at least 0")
 
 

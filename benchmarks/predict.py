@@ -198,12 +198,13 @@ def page(
     """The results page."""
     import torch
 
+    workers = "predict.py's choice of" if settings.num_workers is None else settings.num_workers
     lines = [
         "# predict.py beside the bare forward pass",
         "",
         f"Written by `python -m benchmarks.predict`: {settings.model or settings.backbone}, {settings.images} images, "
-        f"{settings.precision}, device {settings.device}, {torch.get_num_threads()} threads, {settings.num_workers} decoding "
-        f"processes; medians of {settings.rounds} rounds, A B A B.",
+        f"{settings.precision}, device {settings.device}, {torch.get_num_threads()} threads, "
+        f"{workers} decoding processes; medians of {settings.rounds} rounds, A B A B.",
     ]
     if cost is not None:
         seconds = [statistics.median(cost.bare), statistics.median(cost.whole)]
@@ -235,7 +236,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--images", type=int, default=64)
     add("--rounds", type=int, default=3)
     add("--batch_size", type=int, default=8)
-    add("--num_workers", type=int, default=1)
+    add("--num_workers", type=int, help="as predict.py's")
     add("--device", default="auto")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     add("--no_cost", action="store_true", help="leave the times out")

@@ -128,6 +128,9 @@ PAGES = {
         "smp, after",
         ("old mIoU", "new mIoU"),
     ),
+    "predict.md": Page(
+        "what predict.py costs beside the network alone", "predict.py", ("rate, % of the network alone",)
+    ),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "step.md": Page("what an iteration takes, part by part", "weak / base", ("s / iteration",)),
     "data.md": Page("how fast images are loaded", "whole path", ("images / s",)),

@@ -61,7 +61,7 @@ def predict(
     kinds: Sequence[str],
     device: str,
     batch_size: int,
-    workers: int,
+    workers: int | None,
     again: bool,
 ) -> Told:
     """Look at all of ``inputs`` and fill the folder ``out``.
@@ -75,7 +75,7 @@ def predict(
         kinds: folders that get a file for each image, besides masks.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images that are looked at at once.
-        workers: processes that decode.
+        workers: processes that decode; None chooses by the device.
         again: whether results of another model or other settings are replaced.
 
     Raises:

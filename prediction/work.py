@@ -29,6 +29,9 @@ from utils.images import DecodeError, load_image, load_mask
 
 Value = TypeVar("Value")
 
+# Processes that decode for a GPU. A CPU has none to spare (benchmarks/results/predict.md).
+WORKERS = 2
+
 
 @dataclass
 class Done:
@@ -49,7 +52,9 @@ class Done:
         self.faults.append((path, fault.removeprefix(f"{path}: ")))
 
 
-def predict_all(items: Sequence[Item], results: Results, looker: Looker, *, batch_size: int, workers: int) -> Done:
+def predict_all(
+    items: Sequence[Item], results: Results, looker: Looker, *, batch_size: int, workers: int | None = None
+) -> Done:
     """Look at all items that are not done yet, and write what is seen.
 
     Args:
@@ -57,7 +62,7 @@ def predict_all(items: Sequence[Item], results: Results, looker: Looker, *, batc
         results: the opened folder.
         looker: the model.
         batch_size: images of equal size, or frames, that are looked at at once.
-        workers: processes that decode.
+        workers: processes that decode; None: none on a CPU, whose cores the network needs, else two.
 
     Raises:
         UserError: a result cannot be written, or the network gives no numbers.
@@ -79,6 +84,8 @@ def predict_all(items: Sequence[Item], results: Results, looker: Looker, *, batc
         Writer(results) as work.writer,
         tqdm(total=len(todo) or None, desc="Looking", unit="image", disable=None) as work.bar,
     ):
+        if workers is None:
+            workers = 0 if looker.segmenter.runtime.device.type == "cpu" else WORKERS
         work.look_at_groups(groups, workers)
         for item in (item for item, large in zip(todo, tiled, strict=True) if large):
             work.look_at_large(item)
