@@ -14,17 +14,17 @@ Names that a line cannot hold (line breaks, bytes that are no UTF-8) are left ou
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from captions.formats import split_line
 from dataset.files import by_stem, need_folder, read_lines
+from utils import markers
 from utils.errors import UserError
 from utils.suffixes import IMAGE_SUFFIXES, is_image
 from utils.whole import claimed, clear_leftovers_in, write_whole
@@ -130,28 +130,12 @@ def read_marker(tree: Path) -> Marker | None:
     Raises:
         UserError: the marker cannot be read.
     """
-    path = tree / MARKER
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        classes = tuple((number, name) for number, name in fields.pop("classes"))
-        marker = Marker(classes=classes, **fields)
-        sound = (
-            all(isinstance(text, str) for text in (marker.checkpoint, marker.dataset, marker.task))
-            and all(type(number) is int and isinstance(name, str) for number, name in (*classes, (marker.step, "")))
-            and isinstance(marker.settings, dict)
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise UserError(f"{path}: damaged; label the tree again (generate_label.py --relabel)")
-    return marker
+    return markers.read_marker(tree / MARKER, Marker, "label the tree again (generate_label.py --relabel)")
 
 
 def write_marker(tree: Path, marker: Marker) -> None:
     """Say whose labels the tree holds."""
-    write_whole(tree / MARKER, json.dumps(asdict(marker), indent=1) + "\n")
+    markers.write_marker(tree / MARKER, marker)
 
 
 @contextmanager

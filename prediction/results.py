@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -23,8 +23,9 @@ from typing import IO, Any
 
 from prediction.inputs import Item
 from tasks import BACKGROUND, IGNORE
+from utils import markers
 from utils.errors import UserError, shown_text
-from utils.whole import claimed, clear_leftovers_in, cut_half_line, whole_file, write_whole
+from utils.whole import claimed, clear_leftovers_in, cut_half_line, whole_file
 
 MARKER, SUMMARY, COCO, PAGE, UNREADABLE = "predictions.json", "summary.csv", "coco.json", "page.html", "unreadable.csv"
 MASKS, OVERLAYS, PROBABILITIES, RLE, POLYGONS, THUMBS = (
@@ -130,7 +131,7 @@ class Results:
                     "--again to replace them"
                 )
             self._delete(there)
-        write_whole(self.root / MARKER, json.dumps(asdict(self.marker), indent=1) + "\n")
+        markers.write_marker(self.root / MARKER, self.marker)
 
     def _identity(self) -> tuple[Any, ...]:
         return self.marker.weights, self.marker.classes, self.marker.settings
@@ -292,22 +293,7 @@ def read_marker(folder: Path) -> Marker | None:
     Raises:
         UserError: the marker cannot be read.
     """
-    path = folder / MARKER
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        classes = tuple((number, name) for number, name in fields.pop("classes"))
-        marker = Marker(classes=classes, **fields)
-        sound = all(isinstance(text, str) for text in (marker.weights, marker.origin)) and isinstance(
-            marker.settings, dict
-        )
-        sound = sound and all(type(number) is int and isinstance(name, str) for number, name in classes)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise UserError(f"{path}: damaged; name another folder")
-    return marker
+    return markers.read_marker(folder / MARKER, Marker, "name another folder")
 
 
 def _difference(there: Marker, marker: Marker) -> str:

@@ -21,6 +21,30 @@ ORDER = '{"0": [5, 2, 1, 3], "1": [8, 4]}'
 IDS = (0, 5, 2, 1, 3, 8, 4)
 
 
+def enliven(trainer: Trainer, drawn: Path, looks: int) -> None:
+    """Random classifiers that see something of every class: norms that have seen images, and classifiers that agree on their mean.
+
+    Args:
+        trainer: of drawn shapes.
+        drawn: the data set whose images the norms see.
+        looks: how often.
+    """
+    source = shapes.make(drawn, "train")
+    pixels = torch.stack([val_transform(None, NORMALISATIONS["imagenet"])(*source.pair(i))[0] for i in range(8)])
+    generator = torch.Generator().manual_seed(0)
+    model = trainer.networks.model
+    with torch.no_grad():
+        for _ in range(looks):
+            model.train()(pixels)
+        for classifier in model.cls:
+            classifier.weight.normal_(std=0.1, generator=generator)
+        means = (
+            model.eval()(pixels).logits.mean(dim=(0, 2, 3)).split([classifier.out_channels for classifier in model.cls])
+        )
+        for classifier, mean in zip(model.cls, means, strict=True):
+            classifier.bias -= mean
+
+
 def odd_checkpoint(folder: Path, small_shapes: Path) -> Path:
     """``folder/odd_1.pth``, of the second step of a task in odd order, ``folder/odd.json``; its classifiers are random.
 
@@ -39,18 +63,7 @@ def odd_checkpoint(folder: Path, small_shapes: Path) -> Path:
     task = load_task("shapes", options.task)
     logger = Logger(folder / "log", main=False, name="odd", options={})
     trainer = Trainer(options, task, CLASS_NAMES, distributed.start("cpu"), logger)
-    # Norms that have seen images, and classifiers that agree on their mean: else one class is everywhere.
-    source = shapes.make(small_shapes, "train")
-    pixels = torch.stack([val_transform(None, NORMALISATIONS["imagenet"])(*source.pair(i))[0] for i in range(8)])
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for _ in range(40):
-            trainer.networks.model.train()(pixels)
-        for classifier in trainer.networks.model.cls:
-            classifier.weight.normal_(std=0.1, generator=generator)
-        mean = trainer.networks.model.eval()(pixels).logits.mean(dim=(0, 2, 3))
-        trainer.networks.model.cls[0].bias -= mean[:5]
-        trainer.networks.model.cls[1].bias -= mean[5:]
+    enliven(trainer, small_shapes, looks=40)
     trainer.build(1)
     trainer.snapshot.save(folder / "odd_1.pth", trainer.progress, trainer.optimisation)
     return folder / "odd_1.pth"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +55,6 @@ def model(name: str, encoder: str | None = None, classes: int = 4, **arguments: 
         made = getattr(smp, name)(encoder, encoder_weights=None, classes=classes, **{**SMALL[name], **arguments})
     last = made.segmentation_head.head[4] if name == "DPT" else made.segmentation_head[0]
     return lively(made, [last], side=224 if encoder.endswith("_224") else 128 if name == "PAN" else 64)
-
-
-@pytest.fixture
-def names(tmp_path: Path) -> Callable[..., Path]:
-    """A file of names."""
-
-    def write(*given: str) -> Path:
-        path = tmp_path / "names.txt"
-        path.write_text("\n".join(given or NAMES))
-        return path
-
-    return write
 
 
 def load(source: str, class_names: Path | None, **settings: Any) -> Segmenter:
@@ -206,17 +193,6 @@ def test_images_as_they_were_trained_on(tmp_path: Path, names: Callable[..., Pat
     pixels = images(64, 64)
     logits = library_logits(network, pixels.flip(1), (0, 0, 0), (1 / 255,) * 3, 16)
     torch.testing.assert_close(seen(segmenter, pixels).double(), log_odds(logits.double()), atol=1e-5, rtol=1e-4)
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What is logged."""
-    logger = logging.getLogger("webwilss")
-    before = logger.propagate, logger.level
-    logger.propagate = True
-    logger.setLevel(logging.INFO)
-    yield caplog
-    logger.propagate, logger.level = before
 
 
 def test_what_is_guessed_or_left_out_is_told(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +42,6 @@ def model(name: str, classes: int = 4, aux_loss: bool = False) -> Out:
     head: Any = network.classifier
     last = [head.low_classifier, head.high_classifier] if name == LITE else [head[-1]]
     return lively(Out(network), last)
-
-
-@pytest.fixture
-def names(tmp_path: Path) -> Callable[..., Path]:
-    """A file of names."""
-
-    def write(*given: str) -> Path:
-        path = tmp_path / "names.txt"
-        path.write_text("\n".join(given or CLASSES))
-        return path
-
-    return write
 
 
 def load(source: str, class_names: Path | None = None, **settings: Any) -> Segmenter:
@@ -136,17 +123,6 @@ def test_one_channel_is_a_sigmoid(tmp_path: Path, names: Callable[..., Path]) ->
     pixels = images(64, 64)
     logits = library_logits(network, pixels, MEAN, STD, 1)
     torch.testing.assert_close(seen(segmenter, pixels), torch.cat([-logits, logits], 1), atol=1e-5, rtol=1e-5)
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What is logged."""
-    logger = logging.getLogger("webwilss")
-    before = logger.propagate, logger.level
-    logger.propagate = True
-    logger.setLevel(logging.INFO)
-    yield caplog
-    logger.propagate, logger.level = before
 
 
 def test_names_of_the_published_weights(
