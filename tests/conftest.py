@@ -10,6 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# Their tests start, kill and signal several processes, which a machine that is busy may end in an order of its own. A test that
+# fails is tried once more, and the summary says so (R).
+RACING = {
+    "test_resume.py",
+    "test_ddp.py",
+    "test_generate_label.py",
+    "test_adopted_step.py",
+    "test_run.py",
+    "test_stopping.py",
+    "test_runner.py",
+    "test_collect.py",
+}
 sys.path.insert(0, str(ROOT))
 # pytest-xdist has its workers ignore Ctrl-C, and whatever they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -20,6 +32,13 @@ def pytest_runtest_setup() -> None:
     """A test draws the same whatever ran before it, in this process or another one."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of races get a second try."""
+    for item in items:
+        if item.path.name in RACING or item.path.parent.name == "faults":
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def _folder(variable: str, default: str) -> Path:

@@ -119,7 +119,10 @@ def test_killed_and_resumed_run_ends_the_same(
         process.send_signal(kill)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == (-kill if kill == signal.SIGKILL else 128 + kill), errors
-    assert "Traceback" not in errors
+    if (
+        kill != signal.SIGKILL
+    ):  # The loader's workers may complain of a parent that is gone from one moment to the next.
+        assert "Traceback" not in errors
     interrupted = checkpoint.load(path)
     assert not interrupted["finished"]
 
