@@ -112,6 +112,13 @@ class Discriminator(nn.Module):
         self.register_buffer("std", torch.ones(channels, 1, 1))
         self._mask: Tensor | None = None
 
+    def on(self, device: torch.device) -> Discriminator:
+        """This network on ``device``, its encoder too, which ``to`` leaves where it is."""
+        (encoder,) = self._encoder
+        if encoder is not None:
+            encoder.to(device)
+        return self.to(device)
+
     def prepare(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) in [0, 1] to what is standardised: amplitudes or pixels, (B, C, h, w) float32."""
         (encoder,) = self._encoder

@@ -198,11 +198,8 @@ def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None
         raise UserError(
             f"{path}: its weights do not fit {preprocessing.network}; is timm of another version?"
         ) from error
-    (encoder,) = discriminator._encoder
-    if encoder is not None:
-        encoder.to(runtime.device)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    discriminator = discriminator.to(runtime.device).eval()
+    discriminator = discriminator.on(runtime.device).eval()
     return Saved(discriminator, scores, saved["by_class"], tuple(saved["classes"]), digest)
 
 

@@ -75,7 +75,7 @@ class Fitting:
         runtime: Runtime,
         workers: int,
     ) -> None:
-        self.discriminator = discriminator.to(runtime.device)
+        self.discriminator = discriminator.on(runtime.device)
         self.recipe, self.runtime, self.workers = recipe, runtime, workers
         self.train = [e for e in examples if not is_held_out(e)]
         self.held_out = [e for e in examples if is_held_out(e)]
