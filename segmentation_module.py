@@ -38,6 +38,10 @@ from utils.normalisation import Normalisation
 GRID = 8
 
 
+# A body's maps: of this project's the last one and a finer one, of an adopted one all that its head asks, fine ones first.
+Maps = Sequence[Tensor]
+
+
 class Output(NamedTuple):
     """What the segmenter says of images (B, 3, H, W).
 
@@ -65,9 +69,19 @@ class IncrementalSegmentationModule(nn.Module):
         self.head = head
         self.cls = nn.ModuleList(nn.Conv2d(HEAD_CHANNELS, count, 1) for count in classes)
 
-    def forward(self, images: Tensor, interpolate: bool = True) -> Output:
-        """Logits of ``images`` (B, 3, H, W), at their size or at the features'."""
-        body, mid = self.body(images)
+    def body_input(self, images: Tensor) -> Tensor:
+        """``images`` (B, 3, H, W) as the body sees them."""
+        return images
+
+    def forward(self, images: Tensor, interpolate: bool = True, maps: Maps | None = None) -> Output:
+        """Logits of ``images`` (B, 3, H, W), at their size or at the features'.
+
+        Args:
+            images: normalised.
+            interpolate: bring the logits to the images' size.
+            maps: what the body gives for ``body_input(images)``, where it was asked already.
+        """
+        body, mid = self.body(self.body_input(images)) if maps is None else maps
         head = self.head(body)
         logits = torch.cat([classifier(head) for classifier in self.cls], dim=1)
         if interpolate:
@@ -164,20 +178,33 @@ class AdoptedSegmentationModule(nn.Module):
         for step in range(1, len(self.cls)):
             self._start_classifier(step)
 
-    def forward(self, images: Tensor, interpolate: bool = True) -> Output:
-        """Log-odds of ``images`` (B, 3, H, W), at their size or, as the features ``body``, on a grid of stride 8."""
+    def body_input(self, images: Tensor) -> Tensor:
+        """``images`` (B, 3, H, W) as the body sees them: channels in its order, at a size that it takes."""
+        return self._fitted(images.flip(1) if self.bgr else images)
+
+    def forward(self, images: Tensor, interpolate: bool = True, maps: Maps | None = None) -> Output:
+        """Log-odds of ``images`` (B, 3, H, W), at their size or, as the features ``body``, on a grid of stride 8.
+
+        Args:
+            images: normalised.
+            interpolate: bring the log-odds to the images' size.
+            maps: what the body gives for ``body_input(images)``, where it was asked already.
+        """
         size = images.shape[-2:]
-        seen = self._fitted(images.flip(1) if self.bgr else images)
-        maps = self.body(seen)
+        if maps is None:
+            fitted = self.body_input(images)
+            seen, maps = fitted.shape[-2:], self.body(fitted)
+        else:
+            seen = self._fitted_size(size)
         head = self.head(maps)
         logits = torch.cat([classifier(head) for classifier in self.cls], dim=1)
         grid = [-(-side // GRID) for side in size]
         if interpolate:
-            logits = self._at_size(logits, seen.shape[-2:], size)
+            logits = self._at_size(logits, seen, size)
         else:
-            logits = self._at_grid(logits, seen.shape[-2:], grid)
+            logits = self._at_grid(logits, seen, grid)
         features = {
-            "body": self._at_grid(maps[-1], seen.shape[-2:], grid),
+            "body": self._at_grid(maps[-1], seen, grid),
             "mid": maps[max(0, len(maps) - 2)],
             "head": head,
         }
@@ -189,8 +216,16 @@ class AdoptedSegmentationModule(nn.Module):
             if tuple(images.shape[-2:]) == tuple(self.size):
                 return images
             return F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
-        height, width = (max(self.least - side, -side % self.multiple) for side in images.shape[-2:])
+        height, width = map(self._margin, images.shape[-2:])
         return F.pad(images, (0, width, 0, height), mode="replicate") if height or width else images
+
+    def _margin(self, side: int) -> int:
+        """Pixels by which a side is lengthened."""
+        return max(self.least - side, -side % self.multiple)
+
+    def _fitted_size(self, size: Sequence[int]) -> torch.Size:
+        """The size at which the network sees images of ``size``."""
+        return torch.Size(self.size or [side + self._margin(side) for side in size])
 
     def _at_size(self, logits: Tensor, seen: Sequence[int], size: Sequence[int]) -> Tensor:
         """Logits (B, C, h, w) at the images' size, upsampled as the library does."""

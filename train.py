@@ -95,6 +95,9 @@ class Trainer:
             check_norms(self.networks, self.runtime, images, self.options.crop_size)
         optimisation = None if train is None else self.build(len(self.sampler(train)))
         self.progress = self.snapshot.start(weights_origin(self.options), optimisation)
+        if train is not None:
+            for line in self.networks.settle(self.runtime.dtype, keep_teacher=self.options.report):
+                self.logger.info(line)
         if self.options.compile:
             self.networks.compile()
         if train is not None:
@@ -219,9 +222,10 @@ class Trainer:
         optimisation, runtime = self.optimisation, self.runtime
         optimisation.optimizer.zero_grad(set_to_none=True)
         with runtime.autocast():
-            teacher = self.networks.teach(batch.images)
+            maps = self.networks.look(batch.images)
+            teacher = self.networks.teach(batch.images, maps)
             with record_function("part: student"):
-                student = full_precision(self.forward(batch.images))
+                student = full_precision(self.forward(batch.images, maps))
         with record_function("part: losses"):
             iteration = Iteration(epoch, runtime.average, runtime.world)
             terms = self.networks.method.losses(batch, student, teacher, iteration)

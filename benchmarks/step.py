@@ -1,9 +1,10 @@
 """Time and memory of one training iteration, base and weak, split by part.
 
-    python -m benchmarks.step [--backbone resnet101] [--crop_size 512] [--batch_size 24] [--device cuda]
+    python -m benchmarks.step [--backbone resnet101] [--crop_size 512] [--batch_size 24] [--device cuda] [--freeze]
 
 Prints, for each step, seconds per iteration, the share of each part, and peak memory; and the ratio
-of the weak iteration to the base iteration. Weights are random: times do not depend on them.
+of the weak iteration to the base iteration, which trains its body with ``--freeze``, too. Weights are
+random: times do not depend on them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from dataset.batch import Batch
     from train import Trainer
 
-PARTS = ("teacher", "student", "losses", "backward", "update")
+PARTS = ("body", "teacher", "student", "losses", "backward", "update")
 # What the training calls its parts in a profile.
 MARK = "part: "
 
@@ -67,13 +68,19 @@ def make_trainer(step: int, settings: argparse.Namespace) -> Trainer:
     with tempfile.TemporaryDirectory() as folder:
         previous = Path(folder) / "none.pth"
         previous.touch()
-        line += " --bce" if step == 0 else f" --weakly --affinity --loss_de 1 --lr_policy warmup --step_ckpt {previous}"
+        body = "--freeze" if settings.freeze else "--loss_de 1"
+        line += " --bce" if step == 0 else f" --weakly --affinity {body} --lr_policy warmup --step_ckpt {previous}"
         line += " --compile" if settings.compile else ""
         options = argparser.parse(line.split())
         runtime = distributed.start(options.device, options.precision)
         logger = Logger(Path(folder), main=False, name="step", options={})
         trainer = Trainer(options, load_task("voc", "15-5"), {}, runtime, logger)
     trainer.build(1)
+    networks = trainer.networks
+    if networks.teacher is not None:
+        # As a step starts: from the teacher's weights.
+        networks.model.body.load_state_dict(networks.teacher.body.state_dict())
+    networks.settle(runtime.dtype, keep_teacher=False)
     if options.compile:
         trainer.networks.compile()
     trainer.networks.student.train()
@@ -131,18 +138,19 @@ def measure(step: int, settings: argparse.Namespace) -> Measurement:
 
 def page(base: Measurement, weak: Measurement, settings: argparse.Namespace) -> str:
     """The table, below a line that says what it is of."""
+    named = [part for part in PARTS if part in base.parts or part in weak.parts]
     rows = []
     for name, one in (("base", base), ("weak", weak)):
-        shares = ["-" if (share := one.share(part)) is None else f"{100 * share:.1f}" for part in PARTS]
+        shares = ["-" if (share := one.share(part)) is None else f"{100 * share:.1f}" for part in named]
         rate = settings.batch_size / one.seconds
         rows.append([name, f"{one.seconds:.3f}", f"{rate:.1f}", *shares, f"{one.memory:.0f}"])
     slower = weak.seconds / base.seconds
-    ratios = [f"{slower:.2f}", f"{1 / slower:.2f}", *[""] * len(PARTS), f"{weak.memory / base.memory:.2f}"]
+    ratios = [f"{slower:.2f}", f"{1 / slower:.2f}", *[""] * len(named), f"{weak.memory / base.memory:.2f}"]
     rows.append(["weak / base", *ratios])
-    headings = ["step", "s / iteration", "images / s", *(f"{part} %" for part in PARTS), "peak MiB"]
+    headings = ["step", "s / iteration", "images / s", *(f"{part} %" for part in named), "peak MiB"]
     lines = [
         f"{settings.backbone}, crop {settings.crop_size}, batch {settings.batch_size}, {settings.precision}, "
-        f"device {settings.device}",
+        f"device {settings.device}{', weak step with a frozen body' if settings.freeze else ''}",
         "",
         *markdown_table(headings, rows),
     ]
@@ -159,6 +167,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--device", default="auto")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     add("--compile", action="store_true")
+    add("--freeze", action="store_true", help="the weak step does not train the body")
     add("--warmup", type=int, default=2)
     add("--repeats", type=int, default=5)
     return parser

@@ -15,9 +15,10 @@ from argparser import Options
 from methods import make_method
 from methods.base import Method, Prediction
 from modules.description import Description
+from modules.folding import count_norms, fold_norms
 from modules.localizer import make_localizer
 from modules.norm import convert_sync, is_norm, make_norm
-from segmentation_module import SegmentationModule, make_model, make_segmenter
+from segmentation_module import Maps, SegmentationModule, make_model, make_segmenter
 from tasks import Task
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -38,7 +39,7 @@ class Student(nn.Module):
     def __init__(
         self,
         model: SegmentationModule,
-        localizer: nn.Module | None,
+        localizer: nn.Sequential | None,
         *,
         freeze: bool,
         freeze_norm: bool,
@@ -62,20 +63,28 @@ class Student(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, images: Tensor) -> Prediction:
-        """Outputs at feature size; the localizer's masks in both modes, because the weak step needs both."""
-        output = self.model(images, interpolate=False)
+    def forward(self, images: Tensor, maps: Maps | None = None) -> Prediction:
+        """Outputs at feature size; the localizer's masks in both modes, because the weak step needs both.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            maps: what the body gives for them, where it was asked already.
+        """
+        output = self.model(images, interpolate=False, maps=maps)
         body = output.features["body"]
         if self.localizer is None:
             return Prediction(output.logits, body)
+        # Its first layer is a convolution without mode, and most of its work.
+        hidden, rest = self.localizer[0](body), self.localizer[1:]
         self.localizer.eval()
         with torch.no_grad():
-            fixed = self.localizer(body)
+            # Some norms write over their input.
+            fixed = rest(hidden.clone())
         self.localizer.train()
-        return Prediction(output.logits, body, self.localizer(body), fixed)
+        return Prediction(output.logits, body, rest(hidden), fixed)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Networks:
     """The networks of a step, and the losses that they are for.
 
@@ -87,6 +96,8 @@ class Networks:
         method: the losses.
         normalisation: of the images that the body wants.
         network: what an adopted segmenter is made from (``Description.network``); None for one of this project.
+        frozen_body: what sees the images in place of the student's frozen body; None where that is trained.
+        teacher_body: what sees them in place of the teacher's; None where ``frozen_body`` serves both, or before ``settle``.
     """
 
     student: Student
@@ -96,18 +107,82 @@ class Networks:
     method: Method
     normalisation: Normalisation
     network: Mapping[str, Any] | None = None
+    frozen_body: nn.Module | None = None
+    teacher_body: nn.Module | None = None
 
-    def teach(self, images: Tensor) -> Prediction | None:
-        """The teacher's outputs for ``images`` (B, 3, H, W) at feature size; None where no loss needs them."""
+    def settle(self, dtype: torch.dtype, *, keep_teacher: bool) -> list[str]:
+        """Once the weights are given: make what sees the images in place of bodies that are not trained.
+
+        Their norms are folded (``modules.folding``). Student and teacher share one pass where the student's body is frozen and has the
+        teacher's weights and statistics, which are compared.
+
+        Args:
+            dtype: of a network that is only asked (``Runtime.dtype``).
+            keep_teacher: the teacher is asked after training, too, exactly as it was.
+
+        Returns:
+            what the log should say.
+        """
+        told, teacher = [], self.teacher if self.method.needs_teacher else None
+        shared = False
+        if self.student.freeze:
+            self.frozen_body = fold_norms(self.model.body, dtype)
+            told.append(f"Frozen body: {_folded(self.model.body, self.frozen_body)}")
+            shared = teacher is not None and _same_weights(self.model.body, teacher.body)
+            if teacher is not None:
+                # One of them in memory.
+                teacher.body = self.model.body if shared else teacher.body
+                told.append(
+                    "The teacher's body is the same: one pass of it serves teacher and student"
+                    if shared
+                    else "The teacher's body is another one than the student's frozen one: each has its own pass"
+                )
+        if teacher is not None and not shared:
+            self.teacher_body = fold_norms(teacher.body, dtype)
+            told.append(f"Teacher's body: {_folded(teacher.body, self.teacher_body)}")
+            if not keep_teacher:
+                teacher.body = self.teacher_body
+        return told
+
+    def look(self, images: Tensor) -> Maps | None:
+        """A frozen body's maps of ``images`` (B, 3, H, W); None where the student's body is trained."""
+        if self.frozen_body is None:
+            return None
+        with record_function("part: body"), torch.no_grad():
+            maps: Maps = self.frozen_body(self.model.body_input(images))
+            return maps
+
+    def teach(self, images: Tensor, maps: Maps | None = None) -> Prediction | None:
+        """The teacher's outputs for ``images`` (B, 3, H, W) at feature size; None where no loss needs them.
+
+        Args:
+            images: normalised.
+            maps: what ``look`` gave for them.
+        """
         if self.teacher is None or not self.method.needs_teacher:
             return None
         with record_function("part: teacher"), torch.no_grad():
-            output = self.teacher(images, interpolate=False)
+            if self.teacher_body is not None:
+                maps = self.teacher_body(self.teacher.body_input(images))
+            output = self.teacher(images, interpolate=False, maps=maps)
             return full_precision(Prediction(output.logits, output.features["body"]))
 
     def compile(self) -> None:
         """Train the segmenter compiled (``--compile``); its weights stay those of ``model``."""
         self.student.model = torch.compile(self.model)  # type: ignore[assignment]
+        if self.frozen_body is not None:
+            self.frozen_body = torch.compile(self.frozen_body)  # type: ignore[assignment]
+
+
+def _same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same weights and statistics, bit for bit."""
+    own, others = one.state_dict(), other.state_dict()
+    return own.keys() == others.keys() and all(torch.equal(value, others[key]) for key, value in own.items())
+
+
+def _folded(before: nn.Module, after: nn.Module) -> str:
+    count = count_norms(before)
+    return f"{count - count_norms(after)} of {count} norms folded into convolutions"
 
 
 def full_precision(prediction: Prediction) -> Prediction:

@@ -87,6 +87,18 @@ def seen(segmenter: Segmenter, images: Tensor) -> Tensor:
     return logits
 
 
+def check_maps(model: Any, pixels: Tensor) -> None:
+    """A segmenter can be given its body's maps, and leaves them as they are, so that a second one can be given them, too."""
+    with torch.no_grad():
+        whole = model(pixels, interpolate=False)
+        maps = model.body(model.body_input(pixels))
+        kept = [values.clone() for values in maps]
+        given = model(pixels, interpolate=False, maps=maps)
+    assert all(map(torch.equal, maps, kept))
+    torch.testing.assert_close(given.logits, whole.logits)
+    torch.testing.assert_close(given.features["body"], whole.features["body"])
+
+
 def log_odds(logits: Tensor) -> Tensor:
     """Each channel of (B, C, H, W) against the logsumexp of the others."""
     channels = range(logits.shape[1])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from modules.adopted import make_parts
 from modules.adopted.settings import AdoptSettings
 from segmentation_module import Segmenter, load_segmenter
-from tests.modules.adopting import images, library_logits, lively, log_odds, seen
+from tests.modules.adopting import check_maps, images, library_logits, lively, log_odds, seen
 from utils.errors import UserError
 
 smp = pytest.importorskip("segmentation_models_pytorch", reason="needs the extra smp: pip install -e .[smp]")
@@ -83,6 +83,7 @@ def test_folder_sees_what_the_library_sees(name: str, tmp_path: Path, names: Cal
     assert segmenter.description.network["multiple"] == MULTIPLES[name]
     for sides in ((128, 160), (131, 150)):
         check(network, segmenter, images(*sides, count=2), MULTIPLES[name], *stats)
+    check_maps(segmenter.model, torch.rand(1, 3, 70, 64))
 
 
 @pytest.mark.parametrize("name", SMALL)

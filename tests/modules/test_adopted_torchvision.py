@@ -15,7 +15,7 @@ from torchvision.models import get_model
 from modules.adopted.settings import AdoptSettings
 from modules.adopted.torchvision_models import KNOWN, NAMES, make
 from segmentation_module import Segmenter, load_segmenter
-from tests.modules.adopting import images, library_logits, lively, log_odds, seen
+from tests.modules.adopting import check_maps, images, library_logits, lively, log_odds, seen
 from utils.errors import UserError
 
 MOBILE, LITE = "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"
@@ -73,6 +73,7 @@ def test_sees_what_the_library_sees(name: str, aux_loss: bool, tmp_path: Path, n
     segmenter = load(f"{name}={save(network, tmp_path / 'w.pth')}", names())
     for sides in ((64, 96), (71, 58)):
         check(network, segmenter, images(*sides, count=1))
+    check_maps(segmenter.model, torch.rand(1, 3, 70, 64))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,6 +20,7 @@ from modules.adopted import adopt
 from modules.adopted.settings import AdoptSettings
 from modules.description import Description
 from segmentation_module import Segmenter, load_segmenter
+from tests.modules.adopting import check_maps
 from tests.tiny_models import PROCESSOR, TRANSFORMERS, pictures, save_transformers
 from utils import distributed
 from utils.errors import UserError
@@ -104,6 +105,8 @@ def test_what_its_parts_are(adopted: Adopted) -> None:
     output = segmenter.model(pictures(1, (64, 64)), interpolate=False)
     assert output.features["body"].shape[1] == segmenter.model.body.out_channels
     assert output.features["body"].shape[-2:] == output.logits.shape[-2:] == (8, 8)
+    for side in (64, 70):
+        check_maps(segmenter.model, normalised(pictures(1, (side, side))))
     encoder = model.backbone if hasattr(model, "backbone") else model.base_model
     assert sum(p.numel() for p in segmenter.model.body.parameters()) == sum(p.numel() for p in encoder.parameters())
     left = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("auxiliary_head."))
