@@ -68,10 +68,14 @@ class Trainer:
         self.old = len(task.old(step))
         self.networks = make_networks(options, task, runtime, adopted_network(options))
         self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger)
-        # Whole images differ in size.
-        size = options.batch_size if options.crop_val else 1
         self.evaluator = Evaluator(
-            self.names, self.old, runtime, batch_size=size, num_workers=options.num_workers, between=self._may_stop
+            self.names,
+            self.old,
+            runtime,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            whole=not options.crop_val,
+            between=self._may_stop,
         )
         self.stopping = stopping or Stopping()
         self.progress = Progress()

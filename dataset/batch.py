@@ -68,3 +68,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
         is_replay=torch.tensor([s.is_replay for s in samples]),
         names=tuple(s.name for s in samples),
     )
+
+
+def collate_sizes(samples: Sequence[Sample]) -> list[Batch]:
+    """Batches of samples by their size: usually one, for those whose files stated the same."""
+    by_size: dict[torch.Size, list[Sample]] = {}
+    for sample in samples:
+        by_size.setdefault(sample.image.shape, []).append(sample)
+    return [collate(alike) for alike in by_size.values()]

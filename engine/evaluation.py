@@ -7,17 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dataset.batch import Batch, collate
+from dataset.batch import Batch, collate_sizes
 from dataset.files import shown
+from dataset.groups import positions_of
 from dataset.incremental import IncrementalView
-from dataset.sampler import evaluation_shard
+from dataset.sampler import evaluation_shard, shared_evenly
 from engine.stopping import shielded
 from utils.distributed import Runtime
 from utils.logger import Logger
 from utils.metrics import ConfusionMatrix, Scores, scores
+
+
+# Logits of a batch of whole images, at most: no more memory than one image of a size to be found in every data set takes on a CPU,
+# where more at once is no faster (benchmarks/results/testing.md), and what keeps a GPU busy.
+MOST_LOGITS = {"cpu": 1 << 24}
+MOST_LOGITS_GPU = 1 << 27
 
 
 class Evaluator:
@@ -27,8 +34,9 @@ class Evaluator:
         names: class names in channel order, background first.
         old: number of channels of old classes, background included; 0 at step 0.
         runtime: device, precision and ranks.
-        batch_size: images at once over all ranks; 1 for images of different sizes.
+        batch_size: images at once over all ranks.
         num_workers: processes that load, per rank; 0 loads in this one.
+        whole: images differ in size: those of one size go together.
         between: called before each batch, by all ranks equally often; what it raises ends the evaluation.
     """
 
@@ -40,30 +48,48 @@ class Evaluator:
         *,
         batch_size: int = 1,
         num_workers: int = 0,
+        whole: bool = False,
         between: Callable[[], None] | None = None,
     ) -> None:
         self.names, self.old, self.runtime = list(names), old, runtime
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size, self.num_workers, self.whole = batch_size, num_workers, whole
         self.between = between
 
+    def shares(self, view: IncrementalView) -> list[list[list[int]]]:
+        """Each rank's batches of ``view`` as positions, every image in one of them."""
+        world = self.runtime.world
+        size = max(1, self.batch_size // world)
+        if self.whole:
+            logits = MOST_LOGITS.get(self.runtime.device.type, MOST_LOGITS_GPU)
+            groups = positions_of(view.sizes, size, logits // len(self.names))
+            costs = [len(group) * math.prod(view.sizes[group[0]]) for group in groups]
+            return shared_evenly(groups, costs, world)
+        shards = [evaluation_shard(len(view), rank, world) for rank in range(world)]
+        return [[list(shard[at : at + size]) for at in range(0, len(shard), size)] for shard in shards]
+
     def batches(self, view: IncrementalView, desc: str) -> Iterator[Batch]:
-        """This rank's share of ``view``, once, in order, on the device."""
+        """This rank's share of ``view``, once, on the device: crops in order, whole images the largest batches first."""
         runtime = self.runtime
-        shard = Subset(view, evaluation_shard(len(view), runtime.rank, runtime.world))
-        size = max(1, self.batch_size // runtime.world)
-        loader = DataLoader(shard, batch_size=size, collate_fn=collate, num_workers=self.num_workers)
+        shares = self.shares(view)
+        share = shares[runtime.rank]
+        loader = DataLoader(
+            view,
+            batch_sampler=share,
+            collate_fn=collate_sizes,
+            num_workers=self.num_workers,
+            pin_memory=runtime.device.type == "cuda",
+        )
         with shielded():
-            batches = iter(loader)
-        # The first rank has the most images; the others ask after their last batch, too.
-        most = -(-len(evaluation_shard(len(view), 0, runtime.world)) // size)
-        with tqdm(total=len(loader), desc=desc, disable=None if runtime.main else True) as bar:
+            groups = iter(loader)
+        # Ranks have unequally many; all ask equally often.
+        most = max(map(len, shares))
+        with tqdm(total=sum(map(len, share)), desc=desc, disable=None if runtime.main else True) as bar:
             for _ in range(most):
                 if self.between is not None:
                     self.between()
-                batch = next(batches, None)
-                if batch is not None:
+                for batch in next(groups, ()):
                     yield batch.to(runtime.device)
-                    bar.update()
+                    bar.update(len(batch.names))
 
     @torch.no_grad()
     def predict(self, model: nn.Module, images: Tensor, localizer: nn.Module | None = None) -> Tensor:
