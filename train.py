@@ -72,6 +72,7 @@ class Trainer:
             self.names,
             self.old,
             runtime,
+            self.networks.normalisation,
             batch_size=options.batch_size,
             num_workers=options.num_workers,
             whole=not options.crop_val,
@@ -222,10 +223,11 @@ class Trainer:
         """
         optimisation, runtime = self.optimisation, self.runtime
         optimisation.optimizer.zero_grad(set_to_none=True)
+        pixels = self.networks.normalisation.apply(batch.images)
         with runtime.autocast():
-            teacher = self.networks.teach(batch.images)
+            teacher = self.networks.teach(pixels)
             with record_function("part: student"):
-                student = full_precision(self.forward(batch.images))
+                student = full_precision(self.forward(pixels))
         with record_function("part: losses"):
             iteration = Iteration(epoch, runtime.average, runtime.world)
             terms = self.networks.method.losses(batch, student, teacher, iteration)

@@ -19,6 +19,7 @@ from engine.stopping import shielded
 from utils.distributed import Runtime
 from utils.logger import Logger
 from utils.metrics import ConfusionMatrix, Scores, scores
+from utils.normalisation import Normalisation
 
 
 # Logits of a batch of whole images, at most: no more memory than one image of a size to be found in every data set takes on a CPU,
@@ -34,6 +35,7 @@ class Evaluator:
         names: class names in channel order, background first.
         old: number of channels of old classes, background included; 0 at step 0.
         runtime: device, precision and ranks.
+        normalisation: of the images that the networks want.
         batch_size: images at once over all ranks.
         num_workers: processes that load, per rank; 0 loads in this one.
         whole: images differ in size: those of one size go together.
@@ -45,13 +47,14 @@ class Evaluator:
         names: Sequence[str],
         old: int,
         runtime: Runtime,
+        normalisation: Normalisation,
         *,
         batch_size: int = 1,
         num_workers: int = 0,
         whole: bool = False,
         between: Callable[[], None] | None = None,
     ) -> None:
-        self.names, self.old, self.runtime = list(names), old, runtime
+        self.names, self.old, self.runtime, self.normalisation = list(names), old, runtime, normalisation
         self.batch_size, self.num_workers, self.whole = batch_size, num_workers, whole
         self.between = between
 
@@ -93,12 +96,13 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, model: nn.Module, images: Tensor, localizer: nn.Module | None = None) -> Tensor:
-        """(B, H, W) channel of each pixel of ``images`` (B, 3, H, W); with ``localizer`` its masks' channel."""
+        """(B, H, W) channel of each pixel of ``images`` (B, 3, H, W) uint8; with ``localizer`` its masks' channel."""
+        pixels = self.normalisation.apply(images)
         with self.runtime.autocast():
             if localizer is None:
-                logits = model(images).logits
+                logits = model(pixels).logits
             else:
-                body = model(images, interpolate=False).features["body"]
+                body = model(pixels, interpolate=False).features["body"]
                 logits = nn.functional.interpolate(
                     localizer(body), images.shape[-2:], mode="bilinear", align_corners=False
                 )
