@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,15 @@ from dataset.groups import positions_of
 from dataset.incremental import IncrementalView
 from dataset.sampler import evaluation_shard, shared_evenly
 from engine.stopping import shielded
+from utils import cores
 from utils.distributed import Runtime
 from utils.logger import Logger
 from utils.metrics import ConfusionMatrix, Scores, scores
 from utils.normalisation import Normalisation
 
 
-# Logits of a batch of whole images, at most: no more memory than one image of a size to be found in every data set takes on a CPU,
-# where more at once is no faster (benchmarks/results/testing.md), and what keeps a GPU busy.
-MOST_LOGITS = {"cpu": 1 << 24}
-MOST_LOGITS_GPU = 1 << 27
+# Logits of a batch of whole images, at most: what stays in a CPU's caches (benchmarks/results/testing.md), and what keeps a GPU busy.
+MOST_LOGITS, MOST_LOGITS_GPU = 1 << 22, 1 << 27
 
 
 class Evaluator:
@@ -37,8 +37,8 @@ class Evaluator:
         runtime: device, precision and ranks.
         normalisation: of the images that the networks want.
         batch_size: images at once over all ranks.
-        num_workers: processes that load, per rank; 0 loads in this one.
-        whole: images differ in size: those of one size go together.
+        num_workers: processes that load, per rank; 0 loads in this one; None chooses.
+        whole: images differ in size: those of one size go together, and on a CPU each core looks at some of its own.
         between: called before each batch, by all ranks equally often; what it raises ends the evaluation.
     """
 
@@ -50,12 +50,13 @@ class Evaluator:
         normalisation: Normalisation,
         *,
         batch_size: int = 1,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         whole: bool = False,
         between: Callable[[], None] | None = None,
     ) -> None:
         self.names, self.old, self.runtime, self.normalisation = list(names), old, runtime, normalisation
-        self.batch_size, self.num_workers, self.whole = batch_size, num_workers, whole
+        self.batch_size, self.whole = batch_size, whole
+        self.cores = cores.split(runtime.device.type, num_workers, alone=not whole)
         self.between = between
 
     def shares(self, view: IncrementalView) -> list[list[list[int]]]:
@@ -63,36 +64,43 @@ class Evaluator:
         world = self.runtime.world
         size = max(1, self.batch_size // world)
         if self.whole:
-            logits = MOST_LOGITS.get(self.runtime.device.type, MOST_LOGITS_GPU)
+            logits = MOST_LOGITS if self.runtime.device.type == "cpu" else MOST_LOGITS_GPU
             groups = positions_of(view.sizes, size, logits // len(self.names))
             costs = [len(group) * math.prod(view.sizes[group[0]]) for group in groups]
             return shared_evenly(groups, costs, world)
         shards = [evaluation_shard(len(view), rank, world) for rank in range(world)]
         return [[list(shard[at : at + size]) for at in range(0, len(shard), size)] for shard in shards]
 
-    def batches(self, view: IncrementalView, desc: str) -> Iterator[Batch]:
-        """This rank's share of ``view``, once, on the device: crops in order, whole images the largest batches first."""
-        runtime = self.runtime
+    def batches(self, view: IncrementalView, desc: str) -> Iterator[Callable[[], list[Batch]]]:
+        """This rank's share of ``view``, once, each batch as what loads it: crops in order, whole images the largest batches first.
+
+        A batch is several where files are not of the size that they state.
+        """
         shares = self.shares(view)
-        share = shares[runtime.rank]
-        loader = DataLoader(
-            view,
-            batch_sampler=share,
-            collate_fn=collate_sizes,
-            num_workers=self.num_workers,
-            pin_memory=runtime.device.type == "cuda",
-        )
-        with shielded():
-            groups = iter(loader)
+        share = shares[self.runtime.rank]
+        ready: Iterator[Callable[[], list[Batch]]]
+        if self.cores.workers:
+            loader = DataLoader(
+                view,
+                batch_sampler=share,
+                collate_fn=collate_sizes,
+                num_workers=self.cores.workers,
+                pin_memory=self.runtime.device.type == "cuda",
+            )
+            with shielded():
+                loaded = iter(loader)
+            ready = (partial(list, batches) for batches in loaded)
+        else:
+            ready = (partial(_load, view, positions) for positions in share)
         # Ranks have unequally many; all ask equally often.
         most = max(map(len, shares))
-        with tqdm(total=sum(map(len, share)), desc=desc, disable=None if runtime.main else True) as bar:
-            for _ in range(most):
+        with tqdm(total=sum(map(len, share)), desc=desc, disable=None if self.runtime.main else True) as bar:
+            for number in range(most):
                 if self.between is not None:
                     self.between()
-                for batch in next(groups, ()):
-                    yield batch.to(runtime.device)
-                    bar.update(len(batch.names))
+                if number < len(share):
+                    yield next(ready)
+                    bar.update(len(share[number]))
 
     @torch.no_grad()
     def predict(self, model: nn.Module, images: Tensor, localizer: nn.Module | None = None) -> Tensor:
@@ -121,13 +129,23 @@ class Evaluator:
         model.eval()
         if localizer is not None:
             localizer.eval()
-        confusion = ConfusionMatrix(len(self.names))
-        for batch in self.batches(view, desc):
-            prediction, target = self.predict(model, batch.images, localizer), batch.masks
-            if localizer is not None:
-                target = torch.where(target < self.old, torch.zeros_like(target), target)
-            confusion.update(target, prediction)
-        matrix = self.runtime.sum(confusion.matrix.to(self.runtime.device)).cpu()
+
+        def look(load: Callable[[], list[Batch]]) -> Tensor:
+            confusion = ConfusionMatrix(len(self.names))
+            for batch in load():
+                batch = batch.to(self.runtime.device)
+                prediction, target = self.predict(model, batch.images, localizer), batch.masks
+                if localizer is not None:
+                    target = torch.where(target < self.old, torch.zeros_like(target), target)
+                confusion.update(target, prediction)
+            return confusion.matrix
+
+        total = torch.zeros(len(self.names), len(self.names), dtype=torch.int64, device=self.runtime.device)
+        # Streams that load at the same time would leave torch's generator in each other's state.
+        with torch.random.fork_rng(devices=[]):
+            for counts in cores.in_streams(look, self.batches(view, desc), self.cores):
+                total += counts.to(total.device)
+        matrix = self.runtime.sum(total).cpu()
         return scores(matrix, self.old, self.names), matrix
 
     def validate(
@@ -137,6 +155,10 @@ class Evaluator:
         yield "val", self.evaluate(view, model, "Validation")[0]
         if localizer is not None:
             yield "val_localizer", self.evaluate(view, model, "Validation of the localizer", localizer)[0]
+
+
+def _load(view: IncrementalView, positions: Sequence[int]) -> list[Batch]:
+    return collate_sizes([view[position] for position in positions])
 
 
 def log_scores(logger: Logger, tag: str, result: Scores, step: int) -> None:

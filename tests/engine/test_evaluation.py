@@ -86,7 +86,7 @@ def test_validation_scores_the_localizer_for_new_classes(view: IncrementalView) 
 @pytest.mark.parametrize(("rank", "world"), [(0, 3), (2, 3)])
 def test_ranks_share_the_images(view: IncrementalView, rank: int, world: int) -> None:
     own = Evaluator(NAMES, 6, Runtime(torch.device("cpu"), rank=rank, world=world), HALF, batch_size=6)
-    batches = list(own.batches(view, "Share"))
+    batches = [batch for load in own.batches(view, "Share") for batch in load()]
     names = [name for batch in batches for name in batch.names]
     assert names == [view[i].name for i in range(rank, len(view), world)]
     assert {len(batch.names) for batch in batches} == {2}, "a batch of 6 over three ranks"
@@ -113,8 +113,8 @@ def test_what_is_raised_between_batches_ends_the_evaluation(view: IncrementalVie
 
     own = Evaluator(NAMES, 6, Runtime(torch.device("cpu")), HALF, batch_size=1, between=between)
     with pytest.raises(Stopped, match="asked"):
-        for batch in own.batches(view, "Stop"):
-            seen.append(len(batch.names))
+        for load in own.batches(view, "Stop"):
+            seen += [len(batch.names) for batch in load()]
     assert seen == [1, 1]
 
 
