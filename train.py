@@ -31,6 +31,7 @@ from engine.state import Progress, Snapshot, adopted_network, weights_origin
 from engine.stopping import Stopped, Stopping, shielded
 from methods.base import Iteration
 from tasks import Task
+from utils import cores
 from utils.checks import images_per_rank, replay_images
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -78,6 +79,7 @@ class Trainer:
             whole=not options.crop_val,
             between=self._may_stop,
         )
+        self.cores = cores.split(runtime.device.type, options.num_workers, alone=True)
         self.stopping = stopping or Stopping()
         self.progress = Progress()
         self._told_absent = False
@@ -121,7 +123,7 @@ class Trainer:
         return GlobalBatchSampler(len(view), *how)
 
     def _loader(self, view: TrainingView, sampler: BatchSampler) -> DataLoader:
-        workers = self.options.num_workers
+        workers = self.cores.workers
         return DataLoader(
             view,
             batch_sampler=sampler,
@@ -321,6 +323,7 @@ class Trainer:
             f"Training step {options.step} on {count}: {options.epochs} epochs of {len(sampler)} iterations, "
             f"{options.epochs * len(sampler)} in all, batch {options.batch_size} on {self.runtime.world} process(es)"
         )
+        self.logger.info(str(self.cores))
 
     def _log_losses(self, sums: dict[str, float], count: int, epoch: int) -> None:
         """Means over the iterations since the last line and over the ranks."""

@@ -76,8 +76,7 @@ def enlarged(folder: Path, view: IncrementalView, longer: int) -> Path:
         f"/JPEGImages/{view.source.ids[i]}.jpg /SegmentationClassAug/{view.source.ids[i]}.png\n"
         for i in map(int, view.indices)
     )
-    for split in ("val", "train_aug"):
-        (folder / "splits" / f"{split}.txt").write_text(lines)
+    (folder / "splits/val.txt").write_text(lines)
     return folder
 
 

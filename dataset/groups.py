@@ -131,9 +131,7 @@ def groups_of(
     return [[members[position] for position in group] for group in positions]
 
 
-def positions_of(
-    sizes: Sequence[tuple[int, int]], batch_size: int, most_pixels: int | None = None
-) -> list[list[int]]:
+def positions_of(sizes: Sequence[tuple[int, int]], batch_size: int, most_pixels: int | None = None) -> list[list[int]]:
     """Positions of images in groups of the same (width, height), as ``groups_of`` has them."""
     by_size: dict[tuple[int, int], list[int]] = {}
     for position, size in enumerate(sizes):

@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dataset.batch import Batch, collate_sizes
@@ -16,13 +15,12 @@ from dataset.files import shown
 from dataset.groups import positions_of
 from dataset.incremental import IncrementalView
 from dataset.sampler import evaluation_shard, shared_evenly
-from engine.stopping import shielded
+from engine.loading import loads
 from utils import cores
 from utils.distributed import Runtime
 from utils.logger import Logger
 from utils.metrics import ConfusionMatrix, Scores, scores
 from utils.normalisation import Normalisation
-
 
 # Logits of a batch of whole images, at most: what stays in a CPU's caches (benchmarks/results/testing.md), and what keeps a GPU busy.
 MOST_LOGITS, MOST_LOGITS_GPU = 1 << 22, 1 << 27
@@ -78,20 +76,8 @@ class Evaluator:
         """
         shares = self.shares(view)
         share = shares[self.runtime.rank]
-        ready: Iterator[Callable[[], list[Batch]]]
-        if self.cores.workers:
-            loader = DataLoader(
-                view,
-                batch_sampler=share,
-                collate_fn=collate_sizes,
-                num_workers=self.cores.workers,
-                pin_memory=self.runtime.device.type == "cuda",
-            )
-            with shielded():
-                loaded = iter(loader)
-            ready = (partial(list, batches) for batches in loaded)
-        else:
-            ready = (partial(_load, view, positions) for positions in share)
+        pin = self.runtime.device.type == "cuda"
+        ready = loads(partial(_load, view), share, self.cores.workers, pin=pin)
         # Ranks have unequally many; all ask equally often.
         most = max(map(len, shares))
         with tqdm(total=sum(map(len, share)), desc=desc, disable=None if self.runtime.main else True) as bar:

@@ -69,6 +69,7 @@ def test(trainer: Trained, view: IncrementalView) -> TestResult:
     """
     options = trainer.options
     networks, evaluator = trainer.networks, trainer.evaluator
+    trainer.logger.info(f"Testing. {evaluator.cores}")
     after, matrix = evaluator.evaluate(view, networks.model, "Test")
     try:
         if trainer.runtime.main:

@@ -43,7 +43,8 @@ def quota(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> float | None:
         return None
     bounds = []
     for line in lines:
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, _, entry = line.partition(":")
+        controllers, _, path = entry.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
         place, mount = Path(path.strip("/")), root / "cpu" if controllers else root
