@@ -80,8 +80,12 @@ class Options:
 
     name: str = _run("Experiment", "name of the run, in checkpoints, logs and results", neutral=True)
     random_seed: int = _run(42, "seed of everything random", check=values.count)
-    num_workers: int = _run(
-        1, "data loading processes per rank; 0 loads in the process", check=values.count, neutral=True
+    num_workers: int | None = _run(
+        None,
+        "data loading processes per rank; 0 loads in the process",
+        shown="by device and cores: few on a CPU",
+        check=values.count,
+        neutral=True,
     )
     device: str = _run(
         "auto", "auto (cuda if there is one), cpu, cuda, mps or a GPU's number", check=values.device, neutral=True

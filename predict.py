@@ -60,7 +60,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--tile_overlap", type=int, help="pixels that neighbouring tiles share, at least [a quarter of --tile]")
     add("--again", action="store_true", help="replace results of another model or of other settings")
     add("--batch_size", type=int, default=8, help="images of equal size, or frames, that are looked at at once")
-    add("--num_workers", type=int, help="processes that decode; 0 decodes in this one [0 on a CPU, else 2]")
+    add("--num_workers", type=int, help="processes that decode; 0 decodes in this one [0 on a CPU, else by its cores]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the network")
     add_model_options(parser)

@@ -31,6 +31,7 @@ from engine.state import Progress, Snapshot, adopted_network, weights_origin
 from engine.stopping import Stopped, Stopping, shielded
 from methods.base import Iteration
 from tasks import Task
+from utils import cores
 from utils.checks import images_per_rank, replay_images
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -68,11 +69,17 @@ class Trainer:
         self.old = len(task.old(step))
         self.networks = make_networks(options, task, runtime, adopted_network(options))
         self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger)
-        # Whole images differ in size.
-        size = options.batch_size if options.crop_val else 1
         self.evaluator = Evaluator(
-            self.names, self.old, runtime, batch_size=size, num_workers=options.num_workers, between=self._may_stop
+            self.names,
+            self.old,
+            runtime,
+            self.networks.normalisation,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            whole=not options.crop_val,
+            between=self._may_stop,
         )
+        self.cores = cores.split(runtime.device.type, options.num_workers, alone=True)
         self.stopping = stopping or Stopping()
         self.progress = Progress()
         self._told_absent = False
@@ -119,7 +126,7 @@ class Trainer:
         return GlobalBatchSampler(len(view), *how)
 
     def _loader(self, view: TrainingView, sampler: BatchSampler) -> DataLoader:
-        workers = self.options.num_workers
+        workers = self.cores.workers
         return DataLoader(
             view,
             batch_sampler=sampler,
@@ -221,11 +228,12 @@ class Trainer:
         """
         optimisation, runtime = self.optimisation, self.runtime
         optimisation.optimizer.zero_grad(set_to_none=True)
+        pixels = self.networks.normalisation.apply(batch.images)
         with runtime.autocast():
-            maps = self.networks.look(batch.images)
-            teacher = self.networks.teach(batch.images, maps)
+            maps = self.networks.look(pixels)
+            teacher = self.networks.teach(pixels, maps)
             with record_function("part: student"):
-                student = full_precision(self.forward(batch.images, maps))
+                student = full_precision(self.forward(pixels, maps))
         with record_function("part: losses"):
             iteration = Iteration(epoch, runtime.average, runtime.world)
             terms = self.networks.method.losses(batch, student, teacher, iteration)
@@ -319,6 +327,7 @@ class Trainer:
             f"Training step {options.step} on {count}: {options.epochs} epochs of {len(sampler)} iterations, "
             f"{options.epochs * len(sampler)} in all, batch {options.batch_size} on {self.runtime.world} process(es)"
         )
+        self.logger.info(str(self.cores))
 
     def _log_losses(self, sums: dict[str, float], count: int, epoch: int) -> None:
         """Means over the iterations since the last line and over the ranks."""

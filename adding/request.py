@@ -14,11 +14,12 @@ from adding.inputs import Found, find
 from adding.names import check_names
 from adding.plan import TRIAL, WORK, Adding, Known, read_taught
 from adding.rehearsal import LEAST
-from adding.sizes import Machine, Sizes, choose, cores, typical_side, within
+from adding.sizes import Machine, Sizes, choose, typical_side, within
 from experiments.runner import Slot
 from experiments.stage import line
 from modules.adopted.settings import settings_of
 from tasks import BACKGROUND
+from utils.cores import share
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def _sizes(
     memory = runtime.capacity()
     size = description.network.get("size")
     return choose(
-        Machine(runtime.device.type, 4096 if math.isnan(memory) else memory, cores()),
+        Machine(runtime.device.type, 4096 if math.isnan(memory) else memory, share()),
         given.per_class * classes if found is None else sum(found.counts.values()),
         typical_side(files) if files else UNKNOWN_SIDE,
         crop=given.crop_size,
@@ -263,7 +264,7 @@ def told(adding: Adding, runtime: Runtime) -> str:
     memory = runtime.capacity() / 1024
     bound = "at most " if adding.trial else ""
     return (
-        f"Sizes for this machine ({runtime.device.type}, {memory:.0f} GiB, {cores()} cores): --crop_size {sizes.crop} --batch_size "
+        f"Sizes for this machine ({runtime.device.type}, {memory:.0f} GiB, {share()} cores): --crop_size {sizes.crop} --batch_size "
         f"{sizes.batch} --steps {bound}{sizes.steps} --num_workers {sizes.workers}; each is an option"
     )
 
@@ -271,5 +272,5 @@ def told(adding: Adding, runtime: Runtime) -> str:
 def slot(runtime: Runtime, gpus: list[str]) -> Slot:
     """Where all commands run: one after the other, on one device."""
     if runtime.device.type != "cuda":
-        return Slot((), cores())
-    return Slot((gpus[runtime.device.index or 0],), cores())
+        return Slot((), share())
+    return Slot((gpus[runtime.device.index or 0],), share())

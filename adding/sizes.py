@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,11 +154,3 @@ def within(minutes: float, seconds: float, sizes: Sizes) -> Sizes:
     steps = max(1, min(sizes.steps, int(60 * minutes / seconds)))
     epochs = min(sizes.epochs, steps)
     return Sizes(sizes.crop, sizes.batch, epochs, steps // epochs, sizes.workers, sizes.trial)
-
-
-def cores() -> int:
-    """Cores that this process may use: OMP_NUM_THREADS where it is set."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

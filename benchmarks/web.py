@@ -12,7 +12,6 @@ folder; what is done is not run again.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,7 @@ from results.rows import read_runs, read_table
 from results.table import markdown_table
 from results.tables import make_tables
 from tasks import label_column
+from utils.cores import share
 from utils.errors import UserError
 from utils.manifest import is_kept
 
@@ -462,7 +462,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.train_on or f"captions and discriminator, ratio > {given.ratio}",
     )
     experiment = read_experiment(given.work.resolve(), given.seeds)
-    slots = make_slots([], 1, given.jobs, os.cpu_count() or 1)
+    slots = make_slots([], 1, given.jobs, share())
     runner = Runner(describe(experiment, choices), own_folder(experiment), slots)
     if given.dry_run:
         return runner.dry_run()

@@ -104,8 +104,13 @@ def stated_size(path: Path) -> tuple[int, int]:
 
 def stated_sizes(members: Sequence[Member]) -> list[tuple[int, int]]:
     """``stated_size`` of each."""
+    return sizes_of([member.image for member in members])
+
+
+def sizes_of(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """``stated_size`` of each file."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda member: stated_size(member.image), members))
+        return list(pool.map(stated_size, paths))
 
 
 def groups_of(
@@ -122,9 +127,15 @@ def groups_of(
         sizes: of ``stated_sizes``, where they have been read.
         most_pixels: of all images of a group together, at most; an image alone may have more.
     """
-    by_size: dict[tuple[int, int], list[Member]] = {}
-    for size, member in zip(stated_sizes(members) if sizes is None else sizes, members, strict=True):
-        by_size.setdefault(size, []).append(member)
+    positions = positions_of(stated_sizes(members) if sizes is None else sizes, batch_size, most_pixels)
+    return [[members[position] for position in group] for group in positions]
+
+
+def positions_of(sizes: Sequence[tuple[int, int]], batch_size: int, most_pixels: int | None = None) -> list[list[int]]:
+    """Positions of images in groups of the same (width, height), as ``groups_of`` has them."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for position, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(position)
     groups = []
     for (width, height), alike in sorted(by_size.items()):
         most = batch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from dataset.batch import Sample
 from dataset.epochs import EpochDataset, sample_seed
+from dataset.groups import sizes_of
 from dataset.source import Source
 from dataset.transform import Transform, transformed
 from tasks import Task, label_columns
@@ -67,6 +69,11 @@ class IncrementalView(EpochDataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @cached_property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) that the head of each image states; 0, 0 where it cannot be read."""
+        return sizes_of([self.source.image_path(int(index)) for index in self.indices])
 
     def holding(self, classes: tuple[int, ...]) -> NDArray[np.int64]:
         """Positions of the images that hold one of the foreground ``classes`` (ids)."""

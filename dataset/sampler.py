@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -169,3 +169,24 @@ def _need_a_batch(iterations: int, images: int, global_batch: int) -> None:
 def evaluation_shard(length: int, rank: int, world: int) -> range:
     """Images of this rank in an evaluation: every image once over all ranks."""
     return range(rank, length, world)
+
+
+def shared_evenly(groups: Sequence[Sequence[int]], costs: Sequence[int], world: int) -> list[list[list[int]]]:
+    """Groups of images for each rank, every group once and about equally much of them on each.
+
+    Args:
+        groups: positions of images that go together.
+        costs: of each group, in pixels.
+        world: number of ranks.
+
+    Returns:
+        each rank's groups, the costliest first.
+    """
+    shares: list[list[list[int]]] = [[] for _ in range(world)]
+    loads = [0] * world
+    for number in sorted(range(len(groups)), key=lambda number: -costs[number]):
+        # Of equal loads the one with fewer groups, so that ranks end together whatever the pixels say.
+        rank = min(range(world), key=lambda rank: (loads[rank], len(shares[rank]), rank))
+        shares[rank].append(list(groups[number]))
+        loads[rank] += costs[number]
+    return shares

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from dataset.batch import Batch, collate
+from dataset.batch import Batch, collate_sizes
 from dataset.files import shown
+from dataset.groups import positions_of
 from dataset.incremental import IncrementalView
-from dataset.sampler import evaluation_shard
-from engine.stopping import shielded
+from dataset.sampler import evaluation_shard, shared_evenly
+from engine.loading import loads
+from utils import cores
 from utils.distributed import Runtime
 from utils.logger import Logger
 from utils.metrics import ConfusionMatrix, Scores, scores
+from utils.normalisation import Normalisation
+
+# Logits of a batch of whole images, at most: what stays in a CPU's caches (benchmarks/results/testing.md), and what keeps a GPU busy.
+MOST_LOGITS, MOST_LOGITS_GPU = 1 << 22, 1 << 27
 
 
 class Evaluator:
@@ -27,8 +33,10 @@ class Evaluator:
         names: class names in channel order, background first.
         old: number of channels of old classes, background included; 0 at step 0.
         runtime: device, precision and ranks.
-        batch_size: images at once over all ranks; 1 for images of different sizes.
-        num_workers: processes that load, per rank; 0 loads in this one.
+        normalisation: of the images that the networks want.
+        batch_size: images at once over all ranks.
+        num_workers: processes that load, per rank; 0 loads in this one; None chooses.
+        whole: images differ in size: those of one size go together, and on a CPU each core looks at some of its own.
         between: called before each batch, by all ranks equally often; what it raises ends the evaluation.
     """
 
@@ -37,42 +45,58 @@ class Evaluator:
         names: Sequence[str],
         old: int,
         runtime: Runtime,
+        normalisation: Normalisation,
         *,
         batch_size: int = 1,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
+        whole: bool = False,
         between: Callable[[], None] | None = None,
     ) -> None:
-        self.names, self.old, self.runtime = list(names), old, runtime
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.names, self.old, self.runtime, self.normalisation = list(names), old, runtime, normalisation
+        self.batch_size, self.whole = batch_size, whole
+        self.cores = cores.split(runtime.device.type, num_workers, alone=not whole)
         self.between = between
 
-    def batches(self, view: IncrementalView, desc: str) -> Iterator[Batch]:
-        """This rank's share of ``view``, once, in order, on the device."""
-        runtime = self.runtime
-        shard = Subset(view, evaluation_shard(len(view), runtime.rank, runtime.world))
-        size = max(1, self.batch_size // runtime.world)
-        loader = DataLoader(shard, batch_size=size, collate_fn=collate, num_workers=self.num_workers)
-        with shielded():
-            batches = iter(loader)
-        # The first rank has the most images; the others ask after their last batch, too.
-        most = -(-len(evaluation_shard(len(view), 0, runtime.world)) // size)
-        with tqdm(total=len(loader), desc=desc, disable=None if runtime.main else True) as bar:
-            for _ in range(most):
+    def shares(self, view: IncrementalView) -> list[list[list[int]]]:
+        """Each rank's batches of ``view`` as positions, every image in one of them."""
+        world = self.runtime.world
+        size = max(1, self.batch_size // world)
+        if self.whole:
+            logits = MOST_LOGITS if self.runtime.device.type == "cpu" else MOST_LOGITS_GPU
+            groups = positions_of(view.sizes, size, logits // len(self.names))
+            costs = [len(group) * math.prod(view.sizes[group[0]]) for group in groups]
+            return shared_evenly(groups, costs, world)
+        shards = [evaluation_shard(len(view), rank, world) for rank in range(world)]
+        return [[list(shard[at : at + size]) for at in range(0, len(shard), size)] for shard in shards]
+
+    def batches(self, view: IncrementalView, desc: str) -> Iterator[Callable[[], list[Batch]]]:
+        """This rank's share of ``view``, once, each batch as what loads it: crops in order, whole images the largest batches first.
+
+        A batch is several where files are not of the size that they state.
+        """
+        shares = self.shares(view)
+        share = shares[self.runtime.rank]
+        pin = self.runtime.device.type == "cuda"
+        ready = loads(partial(_load, view), share, self.cores.workers, pin=pin)
+        # Ranks have unequally many; all ask equally often.
+        most = max(map(len, shares))
+        with tqdm(total=sum(map(len, share)), desc=desc, disable=None if self.runtime.main else True) as bar:
+            for number in range(most):
                 if self.between is not None:
                     self.between()
-                batch = next(batches, None)
-                if batch is not None:
-                    yield batch.to(runtime.device)
-                    bar.update()
+                if number < len(share):
+                    yield next(ready)
+                    bar.update(len(share[number]))
 
     @torch.no_grad()
     def predict(self, model: nn.Module, images: Tensor, localizer: nn.Module | None = None) -> Tensor:
-        """(B, H, W) channel of each pixel of ``images`` (B, 3, H, W); with ``localizer`` its masks' channel."""
+        """(B, H, W) channel of each pixel of ``images`` (B, 3, H, W) uint8; with ``localizer`` its masks' channel."""
+        pixels = self.normalisation.apply(images)
         with self.runtime.autocast():
             if localizer is None:
-                logits = model(images).logits
+                logits = model(pixels).logits
             else:
-                body = model(images, interpolate=False).features["body"]
+                body = model(pixels, interpolate=False).features["body"]
                 logits = nn.functional.interpolate(
                     localizer(body), images.shape[-2:], mode="bilinear", align_corners=False
                 )
@@ -91,13 +115,23 @@ class Evaluator:
         model.eval()
         if localizer is not None:
             localizer.eval()
-        confusion = ConfusionMatrix(len(self.names))
-        for batch in self.batches(view, desc):
-            prediction, target = self.predict(model, batch.images, localizer), batch.masks
-            if localizer is not None:
-                target = torch.where(target < self.old, torch.zeros_like(target), target)
-            confusion.update(target, prediction)
-        matrix = self.runtime.sum(confusion.matrix.to(self.runtime.device)).cpu()
+
+        def look(load: Callable[[], list[Batch]]) -> Tensor:
+            confusion = ConfusionMatrix(len(self.names))
+            for batch in load():
+                batch = batch.to(self.runtime.device)
+                prediction, target = self.predict(model, batch.images, localizer), batch.masks
+                if localizer is not None:
+                    target = torch.where(target < self.old, torch.zeros_like(target), target)
+                confusion.update(target, prediction)
+            return confusion.matrix
+
+        total = torch.zeros(len(self.names), len(self.names), dtype=torch.int64, device=self.runtime.device)
+        # Streams that load at the same time would leave torch's generator in each other's state.
+        with torch.random.fork_rng(devices=[]):
+            for counts in cores.in_streams(look, self.batches(view, desc), self.cores):
+                total += counts.to(total.device)
+        matrix = self.runtime.sum(total).cpu()
         return scores(matrix, self.old, self.names), matrix
 
     def validate(
@@ -107,6 +141,10 @@ class Evaluator:
         yield "val", self.evaluate(view, model, "Validation")[0]
         if localizer is not None:
             yield "val_localizer", self.evaluate(view, model, "Validation of the localizer", localizer)[0]
+
+
+def _load(view: IncrementalView, positions: Sequence[int]) -> list[Batch]:
+    return collate_sizes([view[position] for position in positions])
 
 
 def log_scores(logger: Logger, tag: str, result: Scores, step: int) -> None:

@@ -13,7 +13,6 @@ All is in --work, what PAGES names last. --dry_run prints the command of every s
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from experiments.arms import ABLATIONS, ARMS, JOINT
 from experiments.plan import Experiment, stages
 from experiments.runner import Runner, make_slots
 from experiments.stage import Stage
+from utils.cores import share
 from utils.errors import UserError
 from utils.script import run
 
@@ -118,8 +118,7 @@ def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
     if given.dry_run and given.gpus > max(1, len(gpus)):
         # A plan for another machine, whose GPUs have the first numbers.
         gpus = [str(number) for number in range(given.gpus)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    slots = make_slots(gpus, given.gpus, given.jobs, cores)
+    slots = make_slots(gpus, given.gpus, given.jobs, share())
     return Runner(planned, given.work, slots)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,11 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dataset.groups import Groups, groups_of, pixels, shrunk, stated_sizes
-from engine.stopping import shielded
+from dataset.groups import Decoded, Groups, groups_of, pixels, shrunk, stated_sizes
+from engine.loading import loads
 from prediction.inputs import Item
 from prediction.looking import Looker, Seen
 from prediction.pictures import OVERLAY_SIDE, coloured, fitted, with_legend
@@ -25,12 +25,12 @@ from prediction.results import MASKS, OVERLAYS, PROBABILITIES, SHARE, THUMBS, Re
 from prediction.scratch import ImageOnDisk
 from prediction.video import Frame, frames_of, overlay_suffix, overlay_writer
 from prediction.writing import Shown, Writer
+from utils import cores
 from utils.images import DecodeError, load_image, load_mask
 
 Value = TypeVar("Value")
 
-# Processes that decode for a GPU. A CPU has none to spare (benchmarks/results/predict.md).
-WORKERS = 2
+LOG = logging.getLogger("webwilss")
 
 
 @dataclass
@@ -62,7 +62,7 @@ def predict_all(
         results: the opened folder.
         looker: the model.
         batch_size: images of equal size, or frames, that are looked at at once.
-        workers: processes that decode; None: none on a CPU, whose cores the network needs, else two.
+        workers: processes that decode; None chooses by device and cores.
 
     Raises:
         UserError: a result cannot be written, or the network gives no numbers.
@@ -77,16 +77,21 @@ def predict_all(
     tiled = [looker.settings.in_tiles(_looked_at(size, looker.settings.max_side)) for size in sizes]
     work = _Work(results, looker, states, done)
     small = [(item, size) for item, size, large in zip(todo, sizes, tiled, strict=True) if not large]
+    split = cores.split(looker.segmenter.runtime.device.type, workers)
+    LOG.info("%s", split)
+    # Streams share the memory.
+    most_pixels = looker.settings.most_pixels
     groups = groups_of(
-        [item for item, _ in small], batch_size, [size for _, size in small], looker.settings.most_pixels
+        [item for item, _ in small],
+        batch_size,
+        [size for _, size in small],
+        None if most_pixels is None else most_pixels // split.streams,
     )
     with (
         Writer(results) as work.writer,
         tqdm(total=len(todo) or None, desc="Looking", unit="image", disable=None) as work.bar,
     ):
-        if workers is None:
-            workers = 0 if looker.segmenter.runtime.device.type == "cpu" else WORKERS
-        work.look_at_groups(groups, workers)
+        work.look_at_groups(groups, split)
         for item in (item for item, large in zip(todo, tiled, strict=True) if large):
             work.look_at_large(item)
         for item in videos:
@@ -109,14 +114,18 @@ class _Work:
     def __init__(self, results: Results, looker: Looker, states: dict[str, dict[str, str]], done: Done) -> None:
         self.results, self.looker, self.states, self.done = results, looker, states, done
 
-    def look_at_groups(self, groups: Sequence[Sequence[Item]], workers: int) -> None:
+    def look_at_groups(self, groups: Sequence[Sequence[Item]], split: cores.Split) -> None:
         """Images that are looked at whole."""
-        loader = DataLoader(Groups(groups, self.looker.settings.max_side), batch_size=None, num_workers=workers)
-        with shielded():
-            decoded_groups = iter(loader)
-        for decoded in decoded_groups:
-            for group in decoded.groups:
-                for item, image, seen in zip(group.members, group.images, self.looker.look(group.images), strict=True):
+        decoding = Groups(groups, self.looker.settings.max_side)
+
+        def look(load: Callable[[], Decoded[Item]]) -> tuple[Decoded[Item], list[list[Seen]]]:
+            decoded = load()
+            return decoded, [self.looker.look(group.images) for group in decoded.groups]
+
+        ready = loads(decoding.__getitem__, range(len(decoding)), split.workers)
+        for decoded, found in cores.in_streams(look, ready, split):
+            for group, seen_in in zip(decoded.groups, found, strict=True):
+                for item, image, seen in zip(group.members, group.images, seen_in, strict=True):
                     self._put(item, group.size, partial(_picture, image), seen)
             for item, fault in decoded.faults:
                 self.done.add_fault(item.image, fault)

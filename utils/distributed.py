@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from utils import cores
 from utils.checks import check_precision
 from utils.errors import UserError
 
@@ -200,6 +201,7 @@ def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) ->
     chosen = _choose(device, local_rank)
     if chosen.type == "cpu":
         _keep_freed_memory()
+    cores.settle()
     if precision == "auto":
         precision = "bf16" if chosen.type == "cuda" else "fp32"
     check_precision(precision, chosen.type)

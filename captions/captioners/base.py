@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from utils import cores
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
 
@@ -67,7 +67,7 @@ def caption_readable(
     Returns:
         the caption of each file, or the fault of one that cannot be read.
     """
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, cores.fair_share())) as pool:
         loaded = list(pool.map(_load, paths))
     images = [image for image in loaded if isinstance(image, Image.Image)]
     texts = iter(caption(images) if images else ())
