@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import signal
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -13,39 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-import argparser
 import generate_label
 import predict
-import run
 import select_web
 import train_discriminator
 from dataset.shapes import render_web
 from segmentation_module import load_segmenter
+from tests.devices.runs import BASE, WEAK, differing, step, stopped_at, weights
 from tests.pretend import pretend_cuda
 from tests.replay_trees import images
-from train import Trainer
-from utils import checkpoint
 
 SMALL = "--network tf_efficientnet_lite0 --size 64 --epochs 1 --batch_size 16"
-BASE = "--step 0 --bce --epochs 1 --no_pretrained"
-WEAK = "--step 1 --weakly --affinity --lr_policy warmup --pseudo_ep 1 --epochs 2 --report"
 DEVICES = "cpu", "cuda"
-
-
-def step(folder: Path, data: Path, device: str, line: str, code: int = 0) -> dict[str, torch.Tensor]:
-    """Weights after one step of ``run.py``, which ends with ``code``."""
-    options = argparser.parse(
-        f"--name n --dataset shapes --task 5-3 --overlap --dataset_dir {data} --checkpoints {folder}/checkpoints "
-        f"--logdir {folder}/logs --backbone timm:resnet10t --crop_size 64 --crop_size_val 64 --batch_size 4 --iters_per_epoch 2 "
-        f"--num_workers 0 --sample_num 1 --device {device} {line}".split()
-    )
-    assert run.main(options) == code
-    return weights(folder / f"checkpoints/step/shapes-5-3-ov/n_{options.step}.pth")
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    state = checkpoint.load(path)
-    return state["model_state"] | (state.get("localizer") or {})
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, nothing is pretended")
 
 
 def pretended(device: str) -> AbstractContextManager[object]:
@@ -53,7 +32,9 @@ def pretended(device: str) -> AbstractContextManager[object]:
 
 
 def arguments(script: ModuleType, line: str, device: str) -> argparse.Namespace:
-    given: argparse.Namespace = script.get_argparser().parse_args([*line.split(), "--device", device, "--num_workers", "0"])
+    given: argparse.Namespace = script.get_argparser().parse_args(
+        [*line.split(), "--device", device, "--num_workers", "0"]
+    )
     return given
 
 
@@ -61,11 +42,6 @@ def arguments(script: ModuleType, line: str, device: str) -> argparse.Namespace:
 def web_images(tmp_path: Path) -> Path:
     render_web(tmp_path / "web", ["circle", "square", "triangle", "star", "ring"], 12, 0, 0.0, 1.0, size=64)
     return tmp_path / "web"
-
-
-def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
-    assert one.keys() == other.keys()
-    return [key for key, value in one.items() if not torch.equal(value, other[key])]
 
 
 def test_what_a_gpu_refuses_is_refused() -> None:
@@ -90,7 +66,9 @@ def test_what_a_gpu_refuses_is_refused() -> None:
             values.pin_memory()
 
 
-@pytest.mark.parametrize("extra", ["--loss_de 1", "--freeze --init_balanced --old_yields", "--loss_de 1 --precision fp16"])
+@pytest.mark.parametrize(
+    "extra", ["--loss_de 1", "--freeze --init_balanced --old_yields", "--loss_de 1 --precision fp16"]
+)
 def test_base_and_weak_step(extra: str, small_shapes: Path, tmp_path: Path) -> None:
     """Training, validation, the test of both models, sample predictions; and a run that goes on from its checkpoint."""
     lines = [BASE, f"{WEAK} {extra}"]
@@ -107,10 +85,9 @@ def test_a_stopped_run_goes_on(small_shapes: Path, tmp_path: Path, monkeypatch: 
     """The state of optimiser and schedule finds its way back to the GPU."""
     with pretend_cuda():
         whole = step(tmp_path / "whole", small_shapes, "cuda", f"{BASE} --epochs 2")
-        with monkeypatch.context() as stopped:
-            # As if a signal had come in the second iteration.
-            stopped.setattr(Trainer, "_asked", lambda trainer: signal.SIGTERM if trainer.progress.iteration == 1 else 0)
-            step(tmp_path / "parts", small_shapes, "cuda", f"{BASE} --epochs 2", code=128 + signal.SIGTERM)
+        stopped_at(
+            1, monkeypatch, lambda code: step(tmp_path / "parts", small_shapes, "cuda", f"{BASE} --epochs 2", code)
+        )
         parts = step(tmp_path / "parts", small_shapes, "cuda", f"{BASE} --epochs 2 --resume auto")
     assert differing(whole, parts) == []
 
@@ -126,7 +103,9 @@ def test_discriminator_and_selection(features: str, small_shapes: Path, web_imag
         with pretended(device):
             line = f"--step_ckpt {ckpt} --web_path {web_images} --out {folder}/d.pth --features {features} {SMALL}"
             train_discriminator.main(arguments(train_discriminator, line, device))
-            line = f"--web_path {web_images} --out {folder}/selected.csv --discriminator {folder}/d.pth --trust --keep 2"
+            line = (
+                f"--web_path {web_images} --out {folder}/selected.csv --discriminator {folder}/d.pth --trust --keep 2"
+            )
             line += f" --step_ckpt {ckpt}" if features == "encoder" else ""
             select_web.main(arguments(select_web, line, device))
         with (folder / "selected.csv").open() as file:
