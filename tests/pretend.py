@@ -32,6 +32,7 @@ class PretendTensor(Tensor):
     held: Tensor
     device = property(lambda _: CUDA)  # type: ignore[assignment]
     is_cuda = property(lambda _: True)  # type: ignore[assignment]
+    is_meta = property(lambda _: False)  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, held: Tensor) -> PretendTensor:
@@ -71,6 +72,10 @@ class _Mode(TorchDispatchMode):
 
 def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One operation: refused where its tensors lie on two devices, else done on the CPU."""
+    # Under inference_mode operations come that are made of others, and may or may not give what they were given.
+    if func._can_decompose():
+        with _Mode():
+            return func.decompose(*args, **kwargs)
     name = func.overloadpacket.__name__
     tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
     device = _device(name, args, tensors, kwargs)
@@ -137,6 +142,7 @@ def pretend_cuda() -> Iterator[torch.device]:
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
+        "is_current_stream_capturing": lambda: False,
         "is_bf16_supported": lambda *_, **__: True,
         "max_memory_allocated": lambda *_: 2**20,
         "get_device_properties": lambda *_: SimpleNamespace(total_memory=2**34, major=9, minor=0, name="pretended"),
@@ -149,6 +155,8 @@ def pretend_cuda() -> Iterator[torch.device]:
     with ExitStack() as stack:
         for name, answer in (answers | dict.fromkeys(quiet, _nothing)).items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
+        stream = SimpleNamespace(is_capturing=lambda: False)
+        stack.enter_context(patch.object(torch.accelerator, "current_stream", lambda *_: stream))
         before = torch.__future__.get_overwrite_module_params_on_conversion()
         # A parameter that is kept would keep its type, too.
         torch.__future__.set_overwrite_module_params_on_conversion(True)

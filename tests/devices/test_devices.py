@@ -114,7 +114,7 @@ def test_norms(device: str, name: str, training: bool) -> None:
     for layer, dtype, where in ((layers[0], torch.float64, "cpu"), (layers[1], torch.float32, device)):
         layer.to(where, dtype)
         # Not a leaf, and channels last, as convolutions give it.
-        leaf = values.to(where, dtype).requires_grad_()
+        leaf = values.to(where, dtype).clone().requires_grad_()
         y = layer((leaf * 1).contiguous(memory_format=torch.channels_last))
         y.backward(grad.to(where, dtype))
         results.append([y, leaf.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var])
