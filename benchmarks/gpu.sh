@@ -88,9 +88,6 @@ write_page() {
     } >"$page"
     echo "Page: $page"
 }
-trap write_page EXIT
-trap 'exit 130' INT TERM
-
 run_tests() { OMP_NUM_THREADS=1 "$PYTHON" -m pytest tests/devices -q -p no:cacheprovider -p no:randomly --maxfail=20; }
 
 run_peers() {
@@ -133,8 +130,11 @@ if [[ $DEVICE != cpu ]] && ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch
     echo "gpu.sh: torch sees no GPU here; DEVICE=cpu bash benchmarks/gpu.sh --small runs on the CPU" >&2
     exit 2
 fi
+# Whatever fails from here on.
+trap write_page EXIT
+trap 'exit 130' INT TERM
 export -f run_tests run_peers run_experiment
 export PYTHON WORK SMALL
-[[ $PARTS != *tests* ]] || part tests 150 bash -c run_tests
-[[ $PARTS != *peers* ]] || part peers 240 bash -c run_peers
-[[ $PARTS != *experiment* ]] || part experiment 90 bash -c run_experiment
+[[ $PARTS != *tests* ]] || part tests 120 bash -c run_tests
+[[ $PARTS != *peers* ]] || part peers 270 bash -c run_peers
+[[ $PARTS != *experiment* ]] || part experiment 80 bash -c run_experiment

@@ -282,11 +282,18 @@ def keep_everything(network: nn.Module) -> int:
 
     class Kept(ActivatedNorm):
         def forward(self, x: Tensor) -> Tensor:
+            return self._separately(x, None, 1.0 if self.activation == "identity" else self.activation_param)
+
+        def add(self, x: Tensor, shortcut: Tensor, slope: float) -> Tensor:
+            return self._separately(x, shortcut, slope)
+
+        def _separately(self, x: Tensor, shortcut: Tensor | None, slope: float) -> Tensor:
             weight = self.weight.abs() + self.eps if self.absolute else self.weight
             y = F.batch_norm(
                 x, self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps
             )
-            return y if self.activation == "identity" else F.leaky_relu(y, self.activation_param)
+            y = y if shortcut is None else y + shortcut
+            return y if slope == 1 else F.leaky_relu(y, slope)
 
     norms = [module for module in network.modules() if isinstance(module, ActivatedNorm)]
     for norm in norms:
@@ -673,8 +680,13 @@ def run_job(name: str, precision: str, settings: argparse.Namespace) -> list[Row
     return JOBS[name](settings, precision)
 
 
-def run_all(settings: argparse.Namespace) -> list[Row]:
-    """The rows of all jobs in every precision; of one that fails a row that says so."""
+def run_all(settings: argparse.Namespace, keep: Callable[[list[Row]], object]) -> list[Row]:
+    """The rows of all jobs in every precision; of one that fails a row that says so.
+
+    Args:
+        settings: the command line.
+        keep: given all rows so far after each job, so that none is lost to a stop.
+    """
     rows: list[Row] = []
     begin = time.monotonic()
     for name in settings.jobs:
@@ -686,6 +698,7 @@ def run_all(settings: argparse.Namespace) -> list[Row]:
                 print(f"{name}, {precision}: failed: {type(error).__name__}: {text}", file=sys.stderr, flush=True)
                 found = [Row(name, "", precision, math.nan, math.nan, "", math.nan, "", f"failed: {text}")]
             rows += found
+            keep(rows)
             print(
                 f"{time.monotonic() - begin:.0f} s: {name}, {precision}: {len(found)} rows", file=sys.stderr, flush=True
             )
@@ -773,7 +786,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB", help=f"of {', '.join(JOBS)} [all]")
     add("--device", default="auto", help="auto, cpu or cuda")
-    add("--precision", nargs="+", default=["fp32", "bf16"], choices=("fp32", "bf16", "fp16"))
+    add("--precision", nargs="+", default=["fp32", "bf16"], choices=("fp32", "tf32", "bf16", "fp16"))
     add("--compile", action="store_true", help="networks that are trained are compiled, the peer's too")
     add("--threads", type=int, default=os.cpu_count() or 1, help="of the networks on a CPU [all cores]")
     add("--rounds", type=int, default=3, help="turns that count")
@@ -811,9 +824,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before torch is loaded by the jobs' processes.
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)
     out = settings.out or RESULTS / f"peers-{slug(settings.machine)}.md"
-    rows = run_all(settings)
-    print(write_page(out, page(rows, settings)))
-    write_whole(out.with_suffix(".csv"), table(rows, settings))
+
+    def keep(rows: list[Row]) -> None:
+        write_page(out, page(rows, settings))
+        write_whole(out.with_suffix(".csv"), table(rows, settings))
+
+    rows = run_all(settings, keep)
+    print(page(rows, settings))
     return int(any(row.note.startswith("failed") for row in rows))
 
 

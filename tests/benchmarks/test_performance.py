@@ -124,7 +124,10 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(
         return [faster(name, "p", precision, 1.0, 2.0)]
 
     monkeypatch.setattr(peers, "_apart", apart)
-    rows = peers.run_all(Namespace(jobs=["base", "weak"], precision=["fp32"], compile=False))
+    kept: list[int] = []
+    settings = Namespace(jobs=["base", "weak"], precision=["fp32"], compile=False)
+    rows = peers.run_all(settings, lambda found: kept.append(len(found)))
+    assert kept == [1, 2]
     assert [(row.job, row.note) for row in rows] == [("base", "failed: out of memory"), ("weak", "")]
     assert "base, fp32: failed: RuntimeError: out of memory" in capsys.readouterr().err
     assert "| base |" in peers.page(rows, SETTINGS) and "nan" not in peers.page(rows, SETTINGS)

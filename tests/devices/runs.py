@@ -15,7 +15,7 @@ from train import Trainer
 from utils import checkpoint
 
 BASE = "--step 0 --bce --epochs 1 --no_pretrained"
-WEAK = "--step 1 --weakly --affinity --lr_policy warmup --pseudo_ep 1 --epochs 2 --report"
+WEAK = "--step 1 --weakly --affinity --lr_policy warmup --pseudo_ep 0 --epochs 1 --report"
 
 
 def step(folder: Path, data: Path, device: str, line: str, code: int = 0) -> dict[str, torch.Tensor]:

@@ -66,9 +66,7 @@ def test_what_a_gpu_refuses_is_refused() -> None:
             values.pin_memory()
 
 
-@pytest.mark.parametrize(
-    "extra", ["--loss_de 1", "--freeze --init_balanced --old_yields"]
-)
+@pytest.mark.parametrize("extra", ["--loss_de 1", "--freeze --init_balanced --old_yields"])
 def test_base_and_weak_step(extra: str, small_shapes: Path, tmp_path: Path) -> None:
     """Training, validation, the test of both models, sample predictions; and a run that goes on from its checkpoint."""
     lines = BASE, f"{WEAK} {extra}"
@@ -79,6 +77,7 @@ def test_base_and_weak_step(extra: str, small_shapes: Path, tmp_path: Path) -> N
         assert differing(one, other) == []
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(small_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state of optimiser and schedule finds its way back to the GPU."""
     with pretend_cuda():
