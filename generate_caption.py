@@ -5,7 +5,9 @@
     python generate_caption.py data/web/manifest.csv data/web/captioned.csv          (a manifest with the column caption)
 
 The default captioner, tags, runs offline: it writes the ImageNet classes that a classifier sees. A run that was stopped goes on where
-it was. Runs under torchrun and on Ray (--ray, docs/ray.md), too. Exit code 0; 1 where images have no caption and the rest went on; 2 for bad input.
+it was. Runs under torchrun and on Ray (--ray, docs/ray.md), too.
+
+Exit code 0; 1 where images have no caption and the rest went on; 2 for bad input.
 """
 
 from __future__ import annotations

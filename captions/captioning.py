@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,8 +19,8 @@ from tqdm import tqdm
 from captions.captioners import make_captioner
 from captions.captioners.base import Captioner, CaptionerSettings
 from captions.formats import caption_line, read_captions
-from spread.blocks import Store, Worker, in_batches, in_blocks
 from spread.blocks import Row as Result
+from spread.blocks import Store, Worker, in_batches, in_blocks
 from spread.options import BLOCK_SIZE
 from spread.ways import Way
 from utils import distributed

@@ -56,7 +56,9 @@ class BlockActor:
             os.chdir(folder)
             self.worker = make()
         except OSError as error:
-            self.fault = _as_text(UserError(f"{socket.gethostname()}: {reason(error)}; every node needs the same files"))
+            self.fault = _as_text(
+                UserError(f"{socket.gethostname()}: {reason(error)}; every node needs the same files")
+            )
         except Exception as error:
             self.fault = _as_text(error)
 
@@ -133,7 +135,9 @@ class OnRay:
                     done.add(number)
                     yield from in_turn(waiting, store)
         if waiting:
-            raise UserError(f"{store.folder}: blocks that were finished are gone or damaged; run the same command again")
+            raise UserError(
+                f"{store.folder}: blocks that were finished are gone or damaged; run the same command again"
+            )
         store.clear()
 
     def _finished(self, todo: dict[int, Block[Item]], make: Callable[[], Worker[Item]], store: Store) -> Iterator[int]:
@@ -162,16 +166,12 @@ class OnRay:
             if left:
                 LOG.warning("Workers were lost: %d blocks are done again by those that are left", len(left))
 
-    def _round(
-        self, blocks: Sequence[Block[Item]], make: Callable[[], Worker[Item]]
-    ) -> Iterator[tuple[int, str, str]]:
+    def _round(self, blocks: Sequence[Block[Item]], make: Callable[[], Worker[Item]]) -> Iterator[tuple[int, str, str]]:
         """Number, rows and fault of every block whose worker lived."""
         import ray
         from ray.data import ActorPoolStrategy
 
-        rows = [
-            {"number": block.number, "block": base64.b64encode(pickle.dumps(block)).decode()} for block in blocks
-        ]
+        rows = [{"number": block.number, "block": base64.b64encode(pickle.dumps(block)).decode()} for block in blocks]
         # Blocks of an actor that dies are left out, not waited for: its node may never come back.
         with warnings.catch_warnings():
             # Said of the last two; what follows them in 2.64 is not there yet.
@@ -222,7 +222,9 @@ def _connected(options: RayOptions) -> Iterator[None]:
     if own:
         place = {} if options.address == "local" else {"address": _answering(options.address)}
         try:
-            ray.init(include_dashboard=False if not place else None, log_to_driver=False, logging_level="ERROR", **place)
+            ray.init(
+                include_dashboard=False if not place else None, log_to_driver=False, logging_level="ERROR", **place
+            )
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             raise UserError(f"--ray {options.address}: {reason(error)}") from error
     _hush()

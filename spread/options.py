@@ -34,7 +34,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--ray", metavar="ADDRESS", help="do it on Ray: local for this machine, auto or host:port for a cluster")
     add("--ray_actors", type=int, help="processes that hold the network [as many as GPUs or cores allow]")
     add("--ray_gpus", type=float, help="GPUs of each of them; 0.5 where two share one [0]")
-    add("--block_size", type=int, default=BLOCK_SIZE, help="images that a worker takes at once, under torchrun or on Ray")
+    add(
+        "--block_size",
+        type=int,
+        default=BLOCK_SIZE,
+        help="images that a worker takes at once, under torchrun or on Ray",
+    )
 
 
 def ray_options(given: argparse.Namespace) -> RayOptions | None:

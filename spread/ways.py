@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset
 from spread.blocks import Block, Item, Row, Store, Worker, in_turn
 from spread.options import RayOptions
 from utils.distributed import Runtime, start
-from utils.errors import UserError
 
 # Batches that each loading process holds ready.
 AHEAD = 4
