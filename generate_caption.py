@@ -73,7 +73,7 @@ def main(given: argparse.Namespace) -> int:
     runtime = start_runtime(given.device, given.precision, ray)
     try:
         settings = CaptionerSettings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
-        way = make_way(runtime, ray=ray)
+        way = make_way(runtime, ray=ray, alone=True)
         # Made here also where others caption: what is wrong with it is known before any of them starts.
         captioner = make_captioner(given.captioner, settings, runtime)
         elsewhere = CaptionWork(given.captioner, settings, given.device, given.precision)

@@ -50,7 +50,7 @@ def get_argparser() -> argparse.ArgumentParser:
     )
     add("--relabel", action="store_true", help="replace labels of another checkpoint or of other settings")
     add("--batch_size", type=int, default=8, help="images of equal size that are labelled at once")
-    add("--num_workers", type=int, default=1, help="processes that decode, per rank; 0 decodes in this one")
+    add("--num_workers", type=int, help="processes that decode, per rank; 0 decodes in this one [by device and cores]")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the network")
     add("--local_rank", "--local-rank", type=int, help="set by torch.distributed.launch")
@@ -83,7 +83,7 @@ def main(given: argparse.Namespace) -> int:
         raise UserError("--scales: numbers above 0 are needed")
     if not 0 <= given.threshold < 1:
         raise UserError(f"--threshold {given.threshold}: a number from 0 to below 1 is needed")
-    if given.batch_size < 1 or given.max_side < 1 or given.num_workers < 0:
+    if given.batch_size < 1 or given.max_side < 1 or (given.num_workers or 0) < 0:
         raise UserError("--batch_size and --max_side need at least 1, --num_workers at least 0")
     ray = ray_options(given)
     # Imported here, so that --help answers at once.

@@ -49,7 +49,11 @@ def get_argparser() -> argparse.ArgumentParser:
         help="all known classes, for the captions; classes that should have candidates",
     )
     add("--vocabulary", type=Path, help="file of words a class, made by python -m captions.vocabulary and edited")
-    add("--num_workers", type=int, default=1, help="processes that decode and transform; 0 does it in this one")
+    add(
+        "--num_workers",
+        type=int,
+        help="processes that decode and transform; 0 does it in this one [by device and cores]",
+    )
     add("--batch_size", type=int, default=64, help="images scored at once")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic of the network")
@@ -73,7 +77,7 @@ def main(given: argparse.Namespace) -> int:
 
     if given.discriminator is None and given.web_labels == "folder":
         raise UserError("nothing to select by: give --discriminator, --web_labels caption, or both")
-    if given.batch_size < 1 or given.num_workers < 0:
+    if given.batch_size < 1 or (given.num_workers or 0) < 0:
         raise UserError("--batch_size needs at least 1, --num_workers at least 0")
     if given.out.suffix != ".csv":
         raise UserError(f"--out {given.out}: a manifest's name ends in .csv")

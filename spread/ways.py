@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from spread.blocks import Block, Item, Row, Store, Worker, in_turn
 from spread.options import RayOptions
+from utils.cores import Split, in_streams, split
 from utils.distributed import Runtime, start
 
+LOG = logging.getLogger("webwilss")
 # Batches that each loading process holds ready.
 AHEAD = 4
 # Seconds between two looks for the blocks of other ranks.
@@ -63,19 +67,24 @@ def _same(value: Any) -> Any:
 
 
 def looked_at(
-    worker: Worker[Item], batches: Iterable[Sequence[Item]], workers: int, runtime: Runtime
+    worker: Worker[Item], batches: Iterable[Sequence[Item]], cores: Split, runtime: Runtime
 ) -> Iterator[list[Row]]:
-    """Rows of each batch, in order, while other processes prepare the next ones; ``batches`` is read as far as they are ahead."""
+    """Rows of each batch, in order.
+
+    Other processes prepare the next ones, or each stream its own; ``batches`` is read as far as they are ahead.
+    """
+    if not cores.workers:
+        return in_streams(lambda batch: worker.finish(worker.prepare(batch)), batches, cores)
     loader = DataLoader(
         _Prepared(worker.prepare),
         sampler=batches,
         batch_size=None,
         collate_fn=_same,
-        num_workers=workers,
+        num_workers=cores.workers,
         pin_memory=runtime.device.type == "cuda",
-        prefetch_factor=AHEAD if workers else None,
+        prefetch_factor=AHEAD,
     )
-    return map(worker.finish, loader)
+    return in_streams(worker.finish, loader, cores)
 
 
 class InProcess:
@@ -83,11 +92,11 @@ class InProcess:
 
     Args:
         runtime: device and precision.
-        workers: processes that prepare batches.
+        cores: processes that prepare batches, and streams that look at them; None chooses.
     """
 
-    def __init__(self, runtime: Runtime, workers: int = 0) -> None:
-        self.runtime, self.workers = runtime, workers
+    def __init__(self, runtime: Runtime, cores: Split | None = None) -> None:
+        self.runtime, self.cores = runtime, cores or split(runtime.device.type)
 
     def results(
         self, blocks: Iterable[Block[Item]], make: Callable[[], Worker[Item]], store: Store
@@ -104,7 +113,7 @@ class InProcess:
                     if order[-1] is None:
                         yield batch
 
-        for rows in looked_at(make(), undone(), self.workers, self.runtime):
+        for rows in looked_at(make(), undone(), self.cores, self.runtime):
             while (known := order.popleft()) is not None:
                 yield known
             yield rows
@@ -117,11 +126,11 @@ class Ranks:
 
     Args:
         runtime: the ranks.
-        workers: processes that prepare batches, for each rank.
+        cores: processes that prepare batches, and streams that look at them, of each rank; None chooses.
     """
 
-    def __init__(self, runtime: Runtime, workers: int = 0) -> None:
-        self.runtime, self.workers = runtime, workers
+    def __init__(self, runtime: Runtime, cores: Split | None = None) -> None:
+        self.runtime, self.cores = runtime, cores or split(runtime.device.type)
 
     def results(
         self, blocks: Iterable[Block[Item]], make: Callable[[], Worker[Item]], store: Store
@@ -151,7 +160,7 @@ class Ranks:
                     taken.append(block)
                     yield from filter(None, block.batches)
 
-        rows = looked_at(worker, batches(), self.workers, self.runtime)
+        rows = looked_at(worker, batches(), self.cores, self.runtime)
         for first in rows:
             block = taken.popleft()
             # The loader is ahead by some batches, of this block and others.
@@ -171,13 +180,16 @@ def start_runtime(device: str, precision: str, ray: RayOptions | None, local_ran
     return start("cpu", "fp32")
 
 
-def make_way(runtime: Runtime, workers: int = 0, ray: RayOptions | None = None) -> Way:
+def make_way(
+    runtime: Runtime, workers: int | None = None, ray: RayOptions | None = None, *, alone: bool = False
+) -> Way:
     """The way that the options and the launcher ask for.
 
     Args:
         runtime: of ``start_runtime``.
-        workers: processes that prepare batches; threads of an actor.
+        workers: processes that prepare batches; threads of an actor; None chooses.
         ray: where to find Ray; None for this process, or its ranks.
+        alone: all cores compute on the same batch.
 
     Raises:
         UserError: Ray is asked for and not installed.
@@ -185,5 +197,8 @@ def make_way(runtime: Runtime, workers: int = 0, ray: RayOptions | None = None) 
     if ray is not None:
         from spread.on_ray import OnRay
 
-        return OnRay(runtime, workers, ray)
-    return Ranks(runtime, workers) if runtime.world > 1 else InProcess(runtime, workers)
+        return OnRay(runtime, workers or 1, ray)
+    cores = Split(workers or 0, 1, torch.get_num_threads()) if alone else split(runtime.device.type, workers)
+    if runtime.main:
+        LOG.info("%s", cores)
+    return Ranks(runtime, cores) if runtime.world > 1 else InProcess(runtime, cores)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from modules.spectrum import DATASET, WEB, Discriminator
 from spread.blocks import Row, Store, Worker, in_batches, in_blocks
 from spread.options import BLOCK_SIZE
-from spread.ways import InProcess, Way
+from spread.ways import Way
 from utils import distributed, manifest
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -229,9 +229,6 @@ def score(
         scores = read_scores(cache, len(files))
         done = ~np.isnan(scores.log_ratio)
         done[list(scores.faults)] = True
-        if isinstance(way, InProcess) and way.runtime.device.type == "cpu" and way.workers:
-            # The workers' cores are theirs.
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) - way.workers))
         # Batches are those of all files, wherever an earlier run was stopped.
         batches = ([file for file in batch if not done[file[0]]] for batch in in_batches(enumerate(files), batch_size))
         blocks = in_blocks(batches, max(1, block_size // batch_size))

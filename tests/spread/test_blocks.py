@@ -12,6 +12,7 @@ from spread.blocks import Block, Store, in_batches, in_blocks, in_turn
 from spread.ways import InProcess
 from tests.spread.counting import Count, expected
 from utils import distributed
+from utils.cores import Split
 
 NAMES = [f"i{number}" for number in range(11)]
 
@@ -88,7 +89,7 @@ def test_this_process_takes_over_what_others_left(store: Store, tmp_path: Path, 
     blocks = plan(NAMES)
     store.write(blocks[1], [expected(batch) for batch in blocks[1].batches])
     count = Count(tmp_path / "notes")
-    rows = InProcess(distributed.start("cpu"), workers).results(iter(blocks), count, store)
+    rows = InProcess(distributed.start("cpu"), Split(workers, 2, 1)).results(iter(blocks), count, store)
     assert sum(rows, []) == expected(NAMES)
     assert count.noted() == sorted(NAMES[:4] + NAMES[8:]) and not store.folder.exists()
 
@@ -102,6 +103,6 @@ def test_a_plan_is_read_as_it_is_done(store: Store, tmp_path: Path) -> None:
             read.append(block.number)
             yield block
 
-    rows = InProcess(distributed.start("cpu")).results(blocks(), Count(tmp_path / "notes"), store)
+    rows = InProcess(distributed.start("cpu"), Split(0, 1, 1)).results(blocks(), Count(tmp_path / "notes"), store)
     assert next(rows) == expected(NAMES[:2]) and read == [0]
     assert sum(rows, []) == expected(NAMES[2:])
