@@ -5,7 +5,9 @@
     python generate_caption.py data/web/manifest.csv data/web/captioned.csv          (a manifest with the column caption)
 
 The default captioner, tags, runs offline: it writes the ImageNet classes that a classifier sees. A run that was stopped goes on where
-it was. Exit code 0; 1 where images have no caption and the rest went on; 2 for bad input.
+it was. Runs under torchrun and on Ray (--ray, docs/ray.md), too.
+
+Exit code 0; 1 where images have no caption and the rest went on; 2 for bad input.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 from captions.captioners import CAPTIONERS, DEFAULT_CAPTIONER
+from spread.options import add_options, ray_options
 from utils.errors import UserError
 from utils.script import GOES_ON, run
 
@@ -48,6 +52,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=16, help="images captioned at once")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32")
+    add_options(parser)
     return parser
 
 
@@ -55,25 +60,37 @@ def main(given: argparse.Namespace) -> int:
     """Caption and report; the exit code."""
     if given.batch_size < 1 or given.beams < 1 or given.new_tokens < 1:
         raise UserError("--batch_size, --beams and --new_tokens need at least 1")
+    ray = ray_options(given)
     # Imported here, so that --help answers at once.
     from captions.captioners import make_captioner
     from captions.captioners.base import CaptionerSettings
-    from captions.captioning import caption_images
+    from captions.captioning import Captioning, CaptionWork, caption_images, caption_worker
     from dataset.files import shown
     from dataset.replay_tree import IMAGES
+    from spread.ways import make_way, start_runtime
     from utils import distributed
 
-    runtime = distributed.start(given.device, given.precision)
-    settings = CaptionerSettings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
-    captioner = make_captioner(given.captioner, settings, runtime)
-    done = caption_images(
-        given.images,
-        given.out,
-        captioner,
-        batch_size=given.batch_size,
-        only_missing=given.only_missing,
-        inside=IMAGES,
-    )
+    runtime = start_runtime(given.device, given.precision, ray)
+    try:
+        settings = CaptionerSettings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
+        way = make_way(runtime, ray=ray, alone=True)
+        # Made here also where others caption: what is wrong with it is known before any of them starts.
+        captioner = make_captioner(given.captioner, settings, runtime)
+        elsewhere = CaptionWork(given.captioner, settings, given.device, given.precision)
+        captioning = Captioning(
+            way,
+            elsewhere if ray else partial(caption_worker, captioner),
+            captioner.origin,
+            batch_size=given.batch_size,
+            block_size=given.block_size,
+            precision=given.precision,
+        )
+        del captioner
+        done = caption_images(given.images, given.out, captioning, only_missing=given.only_missing, inside=IMAGES)
+    finally:
+        distributed.stop()
+    if not runtime.main:
+        return 0
     print(
         f"{done.images} images: {done.captioned} captioned, {done.before} had captions, {len(done.faults)} have none; "
         f"written to {given.out}"

@@ -3,20 +3,21 @@
     python generate_label.py --ckpt checkpoints/step/voc-15-5-ov/Base_0.pth --path data/replay [--flip --scales 0.75 1 1.25]
 
 Writes TREE/<original>/label/<image>.png, palette PNGs in class ids of the data set (255: not sure), and TREE/labels.json, which says
-whose they are: labels of other checkpoints or settings are never mixed in. Runs under torchrun, too. A run that was stopped goes on
-where it was. Exit code 0; 1 where images cannot be read and the rest went on; 2 for bad input.
+whose they are: labels of other checkpoints or settings are never mixed in. Runs under torchrun and on Ray (--ray, docs/ray.md), too.
+A run that was stopped goes on where it was. Exit code 0; 1 where images cannot be read and the rest went on; 2 for bad input.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spread.options import add_options, ray_options
 from utils.errors import UserError
 from utils.script import GOES_ON, run
 
@@ -49,10 +50,11 @@ def get_argparser() -> argparse.ArgumentParser:
     )
     add("--relabel", action="store_true", help="replace labels of another checkpoint or of other settings")
     add("--batch_size", type=int, default=8, help="images of equal size that are labelled at once")
-    add("--num_workers", type=int, default=1, help="processes that decode, per rank; 0 decodes in this one")
+    add("--num_workers", type=int, help="processes that decode, per rank; 0 decodes in this one [by device and cores]")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the network")
     add("--local_rank", "--local-rank", type=int, help="set by torch.distributed.launch")
+    add_options(parser)
     group = parser.add_argument_group(
         "published checkpoints, which do not say what they are (defaults of run.py for the data set)"
     )
@@ -81,45 +83,55 @@ def main(given: argparse.Namespace) -> int:
         raise UserError("--scales: numbers above 0 are needed")
     if not 0 <= given.threshold < 1:
         raise UserError(f"--threshold {given.threshold}: a number from 0 to below 1 is needed")
-    if given.batch_size < 1 or given.max_side < 1 or given.num_workers < 0:
+    if given.batch_size < 1 or given.max_side < 1 or (given.num_workers or 0) < 0:
         raise UserError("--batch_size and --max_side need at least 1, --num_workers at least 0")
+    ray = ray_options(given)
     # Imported here, so that --help answers at once.
     from dataset.files import shown
     from dataset.replay_tree import claimed_tree, originals, sign
-    from engine.labelling import Labeller, LabelSettings, label_tree, wanted_ids, words_digest
+    from engine.labelling import Labeller, LabelSettings, LabelWork, label_tree, label_worker, wanted_ids, words_digest
+    from spread.ways import make_way, start_runtime
     from utils import distributed
 
     originals(given.path)
     options = described(given)
-    runtime = distributed.start(given.device, given.precision, int(os.environ.get("LOCAL_RANK", given.local_rank or 0)))
+    runtime = start_runtime(given.device, given.precision, ray, given.local_rank or 0)
     try:
+        way = make_way(runtime, given.num_workers, ray)
         words = given.drop_without_words
         digest = None if words is None else words_digest(words)
         settings = LabelSettings(
             given.flip, tuple(given.scales), given.threshold, given.max_side, given.precision, digest
         )
+        # Made here also where others label: what is wrong with it is known before any of them starts.
         labeller = Labeller(given.ckpt, settings, runtime, options)
-        wanted = {} if words is None else wanted_ids(words, labeller.marker.classes)
+        marker = labeller.marker
+        wanted = {} if words is None else wanted_ids(words, marker.classes)
+        elsewhere = LabelWork(given.ckpt, settings, options, wanted, given.device)
+        make = elsewhere if ray else partial(label_worker, labeller, wanted)
+        del labeller
         with ExitStack() as stack:
 
             def begin() -> None:
                 stack.enter_context(claimed_tree(given.path))
-                sign(given.path, labeller.marker, relabel=given.relabel)
+                sign(given.path, marker, relabel=given.relabel)
 
             runtime.on_main(begin)
             done = label_tree(
-                given.path, labeller, runtime, wanted=wanted, batch_size=given.batch_size, workers=given.num_workers
-            )
+                given.path, marker, way, make,
+                wanted=wanted, batch_size=given.batch_size, block_size=given.block_size,
+            )  # fmt: skip
     finally:
         distributed.stop()
-    if runtime.main:
-        print(
-            f"{done.images} images: {done.labelled} labelled, {done.dropped} dropped, {done.before} were done before, "
-            f"{done.unreadable} unreadable; by {labeller.marker.origin}"
-        )
+    if not runtime.main:
+        return 0
+    print(
+        f"{done.images} images: {done.labelled} labelled, {done.dropped} dropped, {done.before} were done before, "
+        f"{len(done.faults)} unreadable; by {marker.origin}"
+    )
     if done.faults:
         print(f"generate_label.py: {len(done.faults)} images left out: {shown(done.faults)}", file=sys.stderr)
-    return 1 if done.unreadable else 0
+    return 1 if done.faults else 0
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
     python select_web.py --web_path data/web --discriminator checkpoints/step/voc-15-5-ov/Base_0_discriminator.pth \\
         --out data/web/selected.csv [--keep 500] [--web_labels caption --classes cow sheep cat dog horse person]
 
-Writes the manifest with scores, reasons and a column ``kept``, which run.py --web reads, and one contact sheet a class. A run that
-was stopped goes on where it was. Exit code 0; 1 where something is missing and the rest went on; 2 for bad input.
+Writes the manifest with scores, reasons and a column ``kept``, which run.py --web reads, and one contact sheet a class. Runs under
+torchrun and on Ray (--ray, docs/ray.md), too. A run that was stopped goes on where it was.
+
+Exit code 0; 1 where something is missing and the rest went on; 2 for bad input.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
+from spread.options import add_options, ray_options
 from utils.errors import UserError, shown_text
 from utils.script import GOES_ON, run
 
@@ -45,27 +49,35 @@ def get_argparser() -> argparse.ArgumentParser:
         help="all known classes, for the captions; classes that should have candidates",
     )
     add("--vocabulary", type=Path, help="file of words a class, made by python -m captions.vocabulary and edited")
-    add("--num_workers", type=int, default=1, help="processes that decode and transform; 0 does it in this one")
+    add(
+        "--num_workers",
+        type=int,
+        help="processes that decode and transform; 0 does it in this one [by device and cores]",
+    )
     add("--batch_size", type=int, default=64, help="images scored at once")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic of the network")
+    add_options(parser)
     return parser
 
 
 def main(given: argparse.Namespace) -> int:
     """Select and report; the exit code."""
+    ray = ray_options(given)
     # Imported here, so that --help answers at once.
     from captions.vocabulary import make_vocabulary
+    from spread.ways import make_way, start_runtime
     from utils import distributed
     from utils.manifest import open_manifest
     from web.discriminator import load
     from web.pipeline import select
     from web.quality import at_chance
+    from web.scoring import ScoreWork, score_worker
     from web.selection import SelectionRule
 
     if given.discriminator is None and given.web_labels == "folder":
         raise UserError("nothing to select by: give --discriminator, --web_labels caption, or both")
-    if given.batch_size < 1 or given.num_workers < 0:
+    if given.batch_size < 1 or (given.num_workers or 0) < 0:
         raise UserError("--batch_size needs at least 1, --num_workers at least 0")
     if given.out.suffix != ".csv":
         raise UserError(f"--out {given.out}: a manifest's name ends in .csv")
@@ -80,20 +92,28 @@ def main(given: argparse.Namespace) -> int:
         vocabulary = make_vocabulary(given.classes, given.vocabulary)
     elif given.vocabulary is not None:
         raise UserError("--vocabulary needs --web_labels caption")
-    runtime = distributed.start(given.device, given.precision)
-    saved = None
-    if given.discriminator is not None:
-        saved = load(given.discriminator, runtime, given.step_ckpt)
-        if at_chance(saved.scores) and not given.trust:
-            raise UserError(
-                f"{given.discriminator}: hardly better than chance on held-out images (area under the curve "
-                f"{saved.scores.auc:.2f}); train it on more images, or give --trust"
-            )
-
-    selected = select(
-        source, saved, rule, given.out, runtime,
-        vocabulary=vocabulary, wanted=given.classes, workers=given.num_workers, batch_size=given.batch_size,
-    )  # fmt: skip
+    runtime = start_runtime(given.device, given.precision, ray)
+    try:
+        way = make_way(runtime, given.num_workers, ray)
+        saved = make = None
+        if given.discriminator is not None:
+            # Read here also where others score: what is wrong with it is known before any of them starts.
+            saved = load(given.discriminator, runtime, given.step_ckpt)
+            if at_chance(saved.scores) and not given.trust:
+                raise UserError(
+                    f"{given.discriminator}: hardly better than chance on held-out images (area under the curve "
+                    f"{saved.scores.auc:.2f}); train it on more images, or give --trust"
+                )
+            elsewhere = ScoreWork(given.discriminator, given.step_ckpt, given.device, given.precision)
+            make = elsewhere if ray else partial(score_worker, saved.discriminator, runtime)
+        selected = select(
+            source, saved, rule, given.out, way, make, vocabulary=vocabulary, wanted=given.classes,
+            batch_size=given.batch_size, block_size=given.block_size,
+        )  # fmt: skip
+    finally:
+        distributed.stop()
+    if not runtime.main:
+        return 0
     print(f"{'class':20}{'candidates':>12}{'kept':>8}{'unusable':>10}")
     for name, total, kept, bad in selected.counts:
         print(f"{shown_text(name):20}{total:>12}{kept:>8}{bad:>10}")

@@ -52,7 +52,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--lr", type=float, default=1e-3, help="highest learning rate (AdamW, one cycle)")
     add("--weight_decay", type=float, default=1e-2, help="weight decay")
     add("--random_seed", type=int, default=42, help="seed of everything random")
-    add("--num_workers", type=int, default=1, help="processes that decode; 0 decodes in this one")
+    add("--num_workers", type=int, help="processes that decode; 0 decodes in this one [by device and cores]")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add(
         "--precision",
@@ -68,6 +68,7 @@ def main(given: argparse.Namespace) -> int:
     # Imported here, so that --help answers at once.
     from modules.spectrum import Preprocessing
     from utils import distributed
+    from utils.cores import split
     from utils.manifest import open_manifest
     from web.candidate import shown
     from web.discriminator import discriminator_path, make, read_step_checkpoint
@@ -78,7 +79,7 @@ def main(given: argparse.Namespace) -> int:
     for option in ("epochs", "batch_size", "lr"):
         if getattr(given, option) <= 0:
             raise UserError(f"--{option} {getattr(given, option)}: a number above 0 is needed")
-    if given.num_workers < 0:
+    if (given.num_workers or 0) < 0:
         raise UserError(f"--num_workers {given.num_workers}: a number of at least 0 is needed")
     preprocessing = Preprocessing(given.network, given.source, given.features, given.amplitude, given.band, given.size)
     recipe = Recipe(given.epochs, given.batch_size, given.lr, given.weight_decay, given.pretrained, given.random_seed)
@@ -103,7 +104,7 @@ def main(given: argparse.Namespace) -> int:
         [*positives, *negatives],
         recipe,
         runtime,
-        given.num_workers,
+        split(runtime.device.type, given.num_workers, alone=True).workers,
         path,
         state,
     )

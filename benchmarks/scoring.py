@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,10 +87,12 @@ def measure(settings: argparse.Namespace) -> Measurement:
     # Imported here, so that --help answers at once.
     from dataset.shapes import render_web
     from modules.spectrum import Discriminator, Preprocessing
+    from spread.ways import InProcess
     from utils import distributed, manifest
-    from web.scoring import score
+    from web.scoring import score, score_worker
 
     runtime = distributed.start(settings.device)
+    way = InProcess(runtime, settings.workers)
     cores = os.cpu_count() or 1
     shared = max(1, cores - settings.workers) if runtime.device.type == "cpu" else cores
     threads = {BARE_SHARED: shared, BARE_ALL: cores, SCORING: shared}
@@ -108,8 +111,8 @@ def measure(settings: argparse.Namespace) -> Measurement:
             rows, cache = make_manifest(folder, files, count), folder / f"{name}.scores.csv"
             started = time.perf_counter()
             scores = score(
-                [str(rows.file(row)) for row in rows], discriminator, runtime,
-                cache=cache, workers=settings.workers, batch_size=settings.batch_size,
+                [str(rows.file(row)) for row in rows], way, partial(score_worker, discriminator, runtime),
+                cache=cache, batch_size=settings.batch_size,
             )  # fmt: skip
             assert not np.isnan(scores.log_ratio).any()
             return count / (time.perf_counter() - started)

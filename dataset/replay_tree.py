@@ -3,6 +3,7 @@
 Source: docs/method.md, "Old classes from captions". The names of the tree's files are written here alone.
 
 TREE/labels.json                     who labelled it, in which classes (``Marker``)
+TREE/.blocks/                        what other workers have labelled, until it is counted
 TREE/<original>/image/00001.jpg      or TREE/<original>/00001.jpg, as the downloads lie
 TREE/<original>/label/00001.png      palette PNG of the image's size, values are class ids of the data set, 255 says nothing
 TREE/<original>/label/00001.dropped  in place of a label: why the image is not to be used
@@ -29,7 +30,7 @@ from utils.errors import UserError
 from utils.suffixes import IMAGE_SUFFIXES, is_image
 from utils.whole import claimed, clear_leftovers_in, write_whole
 
-MARKER = "labels.json"
+MARKER, BLOCKS = "labels.json", ".blocks"
 TRAIN_FILE = "train_fullPath.txt"
 IMAGES, LABELS, DROPPED = "image", "label", ".dropped"
 # Where a line of a train file may be cut: at a blank behind an image's suffix.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from argparser import Options
@@ -24,13 +23,16 @@ from captions.formats import read_class_words
 from captions.vocabulary import match_class
 from dataset import class_names, default_folder
 from dataset.files import shown
-from dataset.groups import Groups, groups_of
-from dataset.replay_tree import Marker, ReplayImage, images_of, left_out, originals
+from dataset.groups import Decoded, Groups, groups_of
+from dataset.replay_tree import BLOCKS, Marker, ReplayImage, images_of, left_out, originals
 from engine.state import read_model
 from modules.description import Description, own_network
 from segmentation_module import Segmenter
+from spread.blocks import Row, Store, Worker, in_blocks
+from spread.options import BLOCK_SIZE
+from spread.ways import Way
 from tasks import BACKGROUND, load_task
-from utils import checkpoint
+from utils import checkpoint, distributed
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.images import write_mask
@@ -38,6 +40,8 @@ from utils.texts import composed
 from utils.whole import write_whole
 
 LOG = logging.getLogger("webwilss")
+# Pixels of a group of images, at most: more at once is no faster on a CPU, where each core has a group of its own in memory.
+MOST_PIXELS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -169,37 +173,109 @@ def write_dropped(pair: ReplayImage, reason: str) -> None:
 
 @dataclass
 class Labelled:
-    """What a labelling did, over all ranks.
+    """What a labelling did.
 
     Attributes:
         images: images of the tree.
         before: those that an earlier, stopped labelling had done.
         labelled: labelled now.
         dropped: dropped now, because they show none of the classes that their original's words name.
-        faults: of files that this rank could not read.
-        unreadable: number of these on all ranks.
+        faults: of files that could not be read.
     """
 
     images: int
     before: int
     labelled: int = 0
     dropped: int = 0
-    unreadable: int = 0
     faults: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Decode:
+    """Files of one stated size, decoded.
+
+    Attributes:
+        max_side: larger images are looked at with their longer side of so many pixels.
+    """
+
+    max_side: int
+
+    def __call__(self, members: Sequence[ReplayImage]) -> tuple[list[ReplayImage], Decoded[ReplayImage]]:
+        return list(members), Groups([members], self.max_side)[0]
+
+
+def label_worker(labeller: Labeller, wanted: Mapping[str, set[int]]) -> Worker[ReplayImage]:
+    """Labels groups of images, and writes what it sees; a row is ``labelled``, ``dropped``, or ``fault`` and why.
+
+    Args:
+        labeller: the model.
+        wanted: ids of which an image must show one, by original; others are not asked.
+    """
+
+    def finish(prepared: tuple[list[ReplayImage], Decoded[ReplayImage]]) -> list[Row]:
+        members, decoded = prepared
+        rows: dict[Path, Row] = {member.image: ["fault", fault] for member, fault in decoded.faults}
+        for group in decoded.groups:
+            for pair, label in zip(group.members, labeller.label(group.images), strict=True):
+                asked = wanted.get(composed(pair.original), set())
+                if asked and not asked & set(np.unique(label).tolist()):
+                    names = ", ".join(name for number, name in labeller.marker.classes if number in asked)
+                    write_dropped(pair, f"the pseudo-label shows none of: {names}")
+                    rows[pair.image] = ["dropped", ""]
+                else:
+                    write_mask(pair.label, label, group.size)
+                    rows[pair.image] = ["labelled", ""]
+        return [rows[member.image] for member in members]
+
+    return Worker(Decode(labeller.settings.max_side), finish)
+
+
+@dataclass(frozen=True)
+class LabelWork:
+    """How a worker elsewhere makes its labeller.
+
+    Attributes:
+        path: the checkpoint.
+        settings: how to look.
+        described: what a published checkpoint does not say of itself.
+        wanted: ids of which an image must show one, by original.
+        device: as ``--device``.
+    """
+
+    path: Path
+    settings: LabelSettings
+    described: Options | None
+    wanted: Mapping[str, set[int]]
+    device: str
+
+    def __call__(self) -> Worker[ReplayImage]:
+        runtime = distributed.start(self.device, self.settings.precision)
+        return label_worker(Labeller(self.path, self.settings, runtime, self.described), self.wanted)
+
+
 def label_tree(
-    tree: Path, labeller: Labeller, runtime: Runtime, *, wanted: Mapping[str, set[int]], batch_size: int, workers: int
+    tree: Path,
+    marker: Marker,
+    way: Way,
+    make: Callable[[], Worker[ReplayImage]],
+    *,
+    wanted: Mapping[str, set[int]],
+    batch_size: int,
+    block_size: int = BLOCK_SIZE,
 ) -> Labelled:
-    """Label every image of a signed tree that has no label yet; each rank does its share.
+    """Label every image of a signed tree that has no label yet.
 
     Args:
         tree: the replay tree.
-        labeller: the model.
-        runtime: the ranks.
+        marker: whose labels they are.
+        way: who does it.
+        make: makes what does it.
         wanted: ids of which an image must show one, by original; others are not asked.
         batch_size: images of equal size that are labelled at once.
-        workers: processes that decode.
+        block_size: images that a worker takes at once.
+
+    Returns:
+        what was done; of ranks the main one alone knows it.
 
     Raises:
         UserError: the tree holds no image.
@@ -209,33 +285,28 @@ def label_tree(
     if not pairs:
         raise UserError(f"{tree}: holds no image; expected <original>/image/00001.jpg or <original>/00001.jpg")
     unasked = [folder.name for folder in folders if wanted and composed(folder.name) not in wanted]
-    if unasked and runtime.main:
+    if unasked and way.runtime.main:
         LOG.warning(
             "%d originals have no line of class words, and are not asked for them: %s", len(unasked), shown(unasked)
         )
-    todo = [pair for pair in pairs if not pair.done]
-    # Every rank has seen what is to do before one of them does any of it.
-    runtime.barrier()
+    todo = {pair for pair in pairs if not pair.done}
     result = Labelled(len(pairs), len(pairs) - len(todo))
-    if runtime.main:
+    if way.runtime.main:
         result.faults += [fault for folder in folders for fault in left_out(folder)]
-    share = groups_of(todo, batch_size)[runtime.rank :: runtime.world]
-    loader = DataLoader(Groups(share, labeller.settings.max_side), batch_size=None, num_workers=workers)
-    with tqdm(total=sum(map(len, share)), desc="Labelling", disable=None if runtime.main else True) as bar:
-        for decoded in loader:
-            for group in decoded.groups:
-                for pair, label in zip(group.members, labeller.label(group.images), strict=True):
-                    asked = wanted.get(composed(pair.original), set())
-                    if asked and not asked & set(np.unique(label).tolist()):
-                        names = ", ".join(name for number, name in labeller.marker.classes if number in asked)
-                        write_dropped(pair, f"the pseudo-label shows none of: {names}")
-                        result.dropped += 1
-                    else:
-                        write_mask(pair.label, label, group.size)
-                        result.labelled += 1
-                bar.update(len(group.members))
-            result.faults += [fault for _, fault in decoded.faults]
-            bar.update(len(decoded.faults))
-    counts = torch.tensor([result.labelled, result.dropped, len(result.faults)], device=runtime.device)
-    result.labelled, result.dropped, result.unreadable = runtime.sum(counts).tolist()
+    # Groups are those of the whole tree, wherever an earlier labelling was stopped.
+    groups = [
+        [pair for pair in group if pair in todo]
+        for group in groups_of(pairs if todo else [], batch_size, most_pixels=MOST_PIXELS)
+    ]
+    store = Store(tree / BLOCKS, marker.checkpoint)
+    # Labels are there or not, whatever a stopped run noted.
+    way.runtime.on_main(store.clear)
+    blocks = in_blocks(groups, max(1, block_size // batch_size))
+    hidden = None if way.runtime.main else True
+    with tqdm(total=len(pairs), initial=result.before, desc="Labelling", disable=hidden) as bar:
+        for rows in way.results(blocks, make, store):
+            result.labelled += sum(kind == "labelled" for kind, _ in rows)
+            result.dropped += sum(kind == "dropped" for kind, _ in rows)
+            result.faults += [fault for kind, fault in rows if kind == "fault"]
+            bar.update(len(rows))
     return result

@@ -15,7 +15,7 @@ GROUND, PARTS, METHODS, ENGINE, STUDIES, ENTRY = 1, 2, 3, 4, 5, 6
 # Room or file of the hall -> floor. Methods and whatever stands on them know the options' type.
 FLOORS = {
     "tasks": GROUND, "utils": GROUND,
-    "modules": PARTS, "captions": PARTS, "dataset": PARTS, "segmentation_module": PARTS, "results": PARTS,
+    "modules": PARTS, "captions": PARTS, "dataset": PARTS, "segmentation_module": PARTS, "results": PARTS, "spread": PARTS,
     "argparser": 2.5, "methods": METHODS,
     "train": ENGINE, "engine": ENGINE, "web": ENGINE, "prediction": ENGINE, "release": ENGINE,
     "experiments": STUDIES, "benchmarks": STUDIES, "adding": STUDIES,

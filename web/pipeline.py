@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from captions.vocabulary import Vocabulary, class_fits
+from spread.blocks import Worker
+from spread.options import BLOCK_SIZE
+from spread.ways import Way
 from utils import manifest
-from utils.distributed import Runtime
 from utils.manifest import Manifest
 from utils.whole import clear_leftovers, clear_leftovers_in
 from web.discriminator import Saved
-from web.scoring import DomainScores, key_of, score
+from web.scoring import DomainScores, File, key_of, score
 from web.selection import (
     ADDED,
     ClassSummary,
@@ -55,12 +57,13 @@ def select(
     saved: Saved | None,
     rule: SelectionRule,
     out: Path,
-    runtime: Runtime,
+    way: Way,
+    make: Callable[[], Worker[File]] | None = None,
     *,
     vocabulary: Vocabulary | None = None,
     wanted: Sequence[str] = (),
-    workers: int = 1,
     batch_size: int = 64,
+    block_size: int = BLOCK_SIZE,
 ) -> Selected:
     """Score every image, apply the rule, write the manifest and the contact sheets.
 
@@ -71,28 +74,36 @@ def select(
         saved: the discriminator; None to go by the captions alone.
         rule: which images are kept.
         out: manifest to write; the sheets go into ``sheets`` beside it.
-        runtime: device and precision.
+        way: who scores.
+        make: makes what scores; needed with a discriminator.
         vocabulary: words of the classes, to read the captions by; None to leave them unread.
         wanted: classes that should have candidates.
-        workers: processes that decode.
         batch_size: images scored at once.
+        block_size: images that a worker takes at once.
+
+    Returns:
+        what was done; nothing, of ranks that are not the main one.
     """
-    clear_leftovers(out)
-    clear_leftovers_in(out.parent / "sheets")
+    if way.runtime.main:
+        clear_leftovers(out)
+        clear_leftovers_in(out.parent / "sheets")
     images = read_web_images(source, vocabulary)
     if saved is None:
         # Nothing speaks for or against an image but its caption: all are kept that name the class.
         scores = DomainScores(np.full(len(images), math.inf), missing_files(images))
     else:
+        assert make is not None
         key = key_of(((image.path, image.file) for image in images), saved.digest)
         scores = score(
             [str(image.file) for image in images],
-            saved.discriminator,
-            runtime,
+            way,
+            make,
             cache=out.with_name(f"{out.stem}.scores-{key}.csv"),
-            workers=workers,
             batch_size=batch_size,
+            block_size=block_size,
         )
+    if not way.runtime.main:
+        return Selected([], [], [])
     decisions = decide(images, scores, rule)
     added = ADDED if vocabulary is None else (*ADDED, "labels")
     columns = [name for name in source.columns if name not in (*ADDED, "labels")]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from modules.spectrum import DATASET, WEB, Discriminator
-from utils import manifest
+from spread.blocks import Row, Store, Worker, in_batches, in_blocks
+from spread.options import BLOCK_SIZE
+from spread.ways import Way
+from utils import distributed, manifest
 from utils.distributed import Runtime
+from utils.errors import UserError
 from utils.images import DecodeError, load_image
+from utils.whole import claimed
+from web.discriminator import load
 from web.examples import square
 
 COLUMNS = ("position", "log_ratio", "fault")
@@ -63,41 +70,34 @@ class Prepared:
         return Prepared(self.values.pin_memory(), self.positions, self.faults)
 
 
-Item = tuple[int, Tensor | None, str]
+# Position and path of a file.
+File = tuple[int, str]
 
 
-class Unscored(IterableDataset[Item]):
-    """Files that are not ``done`` as (position, (3, S, S) uint8 or None, fault); each worker takes its share of them."""
+class Prepare:
+    """Decodes a batch of files.
 
-    def __init__(self, files: Sequence[str], size: int, done: NDArray[np.bool_]) -> None:
-        self.files, self.size, self.done = files, size, done
+    Args:
+        size: side of the square images, pixels.
+        discriminator: transforms them too, so that this happens beside the network's work; None where the network's device does.
+    """
 
-    def __iter__(self) -> Iterator[Item]:
-        info = get_worker_info()
-        first, every = (0, 1) if info is None else (info.id, info.num_workers)
-        for position in range(first, len(self.files), every):
-            if self.done[position]:
-                continue
-            path = self.files[position]
+    def __init__(self, size: int, discriminator: Discriminator | None) -> None:
+        self.size, self.discriminator = size, discriminator
+
+    def __call__(self, files: Sequence[File]) -> Prepared:
+        images, positions, faults = [], [], []
+        for position, path in files:
             try:
-                yield position, square(load_image(path), self.size), ""
+                images.append(square(load_image(path), self.size))
+                positions.append(position)
             except DecodeError as error:
-                yield position, None, str(error).removeprefix(f"{path}: ")
-
-
-class Collate:
-    """Stacks items; with a discriminator it transforms them too, so that this happens in the worker."""
-
-    def __init__(self, discriminator: Discriminator | None) -> None:
-        self.discriminator = discriminator
-
-    def __call__(self, items: Sequence[Item]) -> Prepared:
-        images = [image for _, image, _ in items if image is not None]
+                faults.append((position, str(error).removeprefix(f"{path}: ")))
         values = torch.stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
         if self.discriminator is not None and images:
-            values = self.discriminator.prepare(values.float() / 255)
-        positions = tuple(position for position, image, _ in items if image is not None)
-        return Prepared(values, positions, tuple((p, fault) for p, image, fault in items if image is None))
+            with torch.no_grad():
+                values = self.discriminator.prepare(values.float() / 255)
+        return Prepared(values, tuple(positions), tuple(faults))
 
 
 def in_workers(discriminator: Discriminator, runtime: Runtime) -> bool:
@@ -105,25 +105,42 @@ def in_workers(discriminator: Discriminator, runtime: Runtime) -> bool:
     return runtime.device.type == "cpu" and discriminator.preprocessing.features == "image"
 
 
-def prepared_batches(
-    files: Sequence[str],
-    discriminator: Discriminator,
-    runtime: Runtime,
-    *,
-    workers: int,
-    batch_size: int,
-    done: NDArray[np.bool_],
-) -> DataLoader:
-    """Batches of the files that are not ``done``."""
-    helper = Collate(discriminator if in_workers(discriminator, runtime) else None)
-    return DataLoader(
-        Unscored(files, discriminator.preprocessing.size, done),
-        batch_size=batch_size,
-        collate_fn=helper,
-        num_workers=workers,
-        pin_memory=runtime.device.type == "cuda",
-        prefetch_factor=4 if workers else None,
-    )
+def score_worker(discriminator: Discriminator, runtime: Runtime) -> Worker[File]:
+    """Scores batches of files; a row is a position, its score or null, and the fault of its file.
+
+    Args:
+        discriminator: the network, in evaluation mode.
+        runtime: its device and precision.
+    """
+    helper = discriminator if in_workers(discriminator, runtime) else None
+
+    def finish(batch: Prepared) -> list[Row]:
+        scores = score_batch(discriminator, batch, runtime).tolist() if batch.positions else []
+        rows: list[Row] = [[position, score, ""] for position, score in zip(batch.positions, scores, strict=True)]
+        return sorted(rows + [[position, None, fault] for position, fault in batch.faults])
+
+    return Worker(Prepare(discriminator.preprocessing.size, helper), finish)
+
+
+@dataclass(frozen=True)
+class ScoreWork:
+    """How a worker elsewhere makes its discriminator.
+
+    Attributes:
+        path: the discriminator's file.
+        step: checkpoint of step 0 that it belongs to; None for the one beside it.
+        device: as ``--device``.
+        precision: as ``--precision``.
+    """
+
+    path: Path
+    step: Path | None
+    device: str
+    precision: str
+
+    def __call__(self) -> Worker[File]:
+        runtime = distributed.start(self.device, self.precision)
+        return score_worker(load(self.path, runtime, self.step).discriminator, runtime)
 
 
 @torch.inference_mode()
@@ -174,44 +191,57 @@ def read_scores(path: Path, count: int) -> DomainScores:
 
 def score(
     files: Sequence[str],
-    discriminator: Discriminator,
-    runtime: Runtime,
+    way: Way,
+    make: Callable[[], Worker[File]],
     *,
     cache: Path,
-    workers: int,
     batch_size: int,
+    block_size: int = BLOCK_SIZE,
 ) -> DomainScores:
     """Score image files; those that an earlier, stopped run scored are not scored again.
 
     Args:
         files: the images' paths, as text, which a million of takes little memory.
-        discriminator: the network, in evaluation mode.
-        runtime: its device and precision.
-        cache: file to which scores are written as they come, and from which they are read.
-        workers: processes that decode and transform.
+        way: who does it.
+        make: makes what does it.
+        cache: file to which scores are written as they come, and from which they are read; one run writes it at a time.
         batch_size: images scored at once.
+        block_size: images that a worker takes at once.
+
+    Returns:
+        the scores; of ranks the main one alone has all of them.
+
+    Raises:
+        UserError: another run scores into ``cache``, or it cannot be written.
     """
-    scores = read_scores(cache, len(files))
-    done = ~np.isnan(scores.log_ratio)
-    done[list(scores.faults)] = True
-    if done.all():
-        return scores
-    if runtime.device.type == "cpu" and workers:
-        # The workers' cores are theirs.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) - workers))
-    loader = prepared_batches(files, discriminator, runtime, workers=workers, batch_size=batch_size, done=done)
-    with (
-        manifest.Writer(cache, COLUMNS) as writer,
-        tqdm(total=len(files), initial=int(done.sum()), desc="Scoring", disable=None) as bar,
-    ):
-        for batch in loader:
-            for position, fault in batch.faults:
-                scores.faults[position] = fault
-                writer.write({"position": position, "fault": fault})
-            if batch.positions:
-                ratio = score_batch(discriminator, batch, runtime)
-                scores.log_ratio[list(batch.positions)] = ratio
-                for position, value in zip(batch.positions, ratio.tolist(), strict=True):
-                    writer.write({"position": position, "log_ratio": repr(value)})
-            bar.update(len(batch.positions) + len(batch.faults))
+    with ExitStack() as stack:
+        writers: list[manifest.Writer] = []
+
+        def begin() -> None:
+            try:
+                cache.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"{cache}: cannot be written ({error.strerror})") from error
+            stack.enter_context(claimed(cache, "scoring"))
+            writers.append(stack.enter_context(manifest.Writer(cache, COLUMNS)))
+
+        way.runtime.on_main(begin)
+        scores = read_scores(cache, len(files))
+        done = ~np.isnan(scores.log_ratio)
+        done[list(scores.faults)] = True
+        # Batches are those of all files, wherever an earlier run was stopped.
+        batches = ([file for file in batch if not done[file[0]]] for batch in in_batches(enumerate(files), batch_size))
+        blocks = in_blocks(batches, max(1, block_size // batch_size))
+        store = Store(cache.with_suffix(".blocks"), json.dumps([cache.name, way.runtime.precision]))
+        hidden = None if way.runtime.main else True
+        bar = stack.enter_context(tqdm(total=len(files), initial=int(done.sum()), desc="Scoring", disable=hidden))
+        for rows in way.results(blocks, make, store):
+            for position, value, fault in rows:
+                if fault:
+                    scores.faults[position] = fault
+                    writers[0].write({"position": position, "fault": fault})
+                else:
+                    scores.log_ratio[position] = value
+                    writers[0].write({"position": position, "log_ratio": repr(value)})
+            bar.update(len(rows))
     return scores

@@ -19,12 +19,20 @@ from captions import captioning
 from captions.captioners.base import Captioner, caption_readable
 from captions.formats import read_captions
 from dataset.replay_tree import IMAGES
+from spread.ways import InProcess
 from tests.conftest import ROOT
+from utils import distributed
 from utils.errors import UserError
 from utils.manifest import write
 
-# As generate_caption.py asks.
-caption_images = partial(captioning.caption_images, inside=IMAGES)
+
+def caption_images(
+    images: Path, out: Path, captioner: Captioner, *, batch_size: int = 16, only_missing: bool = False
+) -> captioning.Done:
+    """As generate_caption.py asks, in this process."""
+    way, make = InProcess(distributed.start("cpu")), partial(captioning.caption_worker, captioner)
+    how = captioning.Captioning(way, make, captioner.origin, batch_size=batch_size)
+    return captioning.caption_images(images, out, how, only_missing=only_missing, inside=IMAGES)
 
 
 class Widths:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from dataset import make_source
 from dataset.incremental import IncrementalView
+from dataset.source import Source
 from dataset.transform import val_transform
 from engine.evaluation import Evaluator, tell_absent
 from engine.stopping import Stopped
 from segmentation_module import Output
 from tasks import load_task
+from utils.cores import Split
 from utils.distributed import Runtime
+from utils.errors import UserError
 from utils.logger import Logger
-from utils.metrics import scores
+from utils.metrics import ConfusionMatrix, scores
 from utils.normalisation import NORMALISATIONS
 
 TASK = load_task("shapes", "5-3")
@@ -116,6 +121,100 @@ def test_what_is_raised_between_batches_ends_the_evaluation(view: IncrementalVie
         for load in own.batches(view, "Stop"):
             seen += [len(batch.names) for batch in load()]
     assert seen == [1, 1]
+
+
+# ---- whole images -----------------------------------------------------------------------------------------------------
+
+SIZES = [(40, 32), (32, 40), (40, 32), (40, 32), (36, 36), (40, 32), (32, 40)]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> IncrementalView:
+    """Noise in three sizes, whole."""
+    folder = tmp_path_factory.mktemp("mixed")
+    generator = np.random.default_rng(0)
+    pairs = []
+    for number, size in enumerate(SIZES):
+        image, mask = (folder / f"{kind}{number}.png" for kind in ("image", "mask"))
+        Image.fromarray(generator.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(image)
+        labels = generator.integers(0, CHANNELS + 1, (size[1], size[0]), dtype=np.uint8)
+        Image.fromarray(np.where(labels == CHANNELS, 255, labels).astype(np.uint8)).save(mask)
+        pairs.append((image, mask))
+    names = {number: str(number) for number in TASK.seen(1)}
+    source = Source("mixed", names, pairs, [str(number) for number in range(len(pairs))])
+    return IncrementalView(
+        source, TASK, 1, np.arange(len(source)), train=False, mask_old=False, unknown="ignore",
+        transform=val_transform(None), seed=0,
+    )  # fmt: skip
+
+
+class Small(nn.Module):
+    """A random network whose logits are a quarter of the image's size, in channels last as the real ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, CHANNELS, 7, stride=4, padding=3)
+
+    def forward(self, images: Tensor, interpolate: bool = True) -> Output:
+        logits = self.conv(images.contiguous(memory_format=torch.channels_last))
+        return Output(nn.functional.interpolate(logits, images.shape[-2:], mode="bilinear"), {"body": logits})
+
+
+def whole(batch_size: int, streams: int = 1, workers: int = 0, rank: int = 0, world: int = 1) -> Evaluator:
+    runtime = Runtime(torch.device("cpu"), rank=rank, world=world)
+    own = Evaluator(NAMES, 6, runtime, HALF, batch_size=batch_size, num_workers=workers, whole=True)
+    own.cores = Split(workers, streams, 1)
+    return own
+
+
+def test_groups_and_streams_count_what_one_image_at_a_time_counts(mixed: IncrementalView) -> None:
+    model = Small()
+    alone = ConfusionMatrix(CHANNELS)
+    with torch.no_grad():
+        for sample in (mixed[number] for number in range(len(mixed))):
+            logits = model(HALF.apply(sample.image[None])).logits
+            alone.update(sample.mask[None], logits.argmax(dim=1))
+    state = torch.get_rng_state()
+    for own in (whole(1), whole(4), whole(4, streams=3), whole(4, streams=2, workers=1)):
+        matrix = own.evaluate(mixed, model, "Test")[1]
+        assert torch.equal(matrix, alone.matrix) and matrix.sum() > 0
+    assert torch.equal(torch.get_rng_state(), state), "streams leave torch's generator alone"
+
+
+def test_images_of_one_size_go_together(mixed: IncrementalView, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert whole(3).shares(mixed) == [[[0, 2, 3], [1, 6], [4], [5]]]
+    monkeypatch.setattr("engine.evaluation.MOST_LOGITS", 2 * 40 * 32 * CHANNELS)
+    assert whole(9).shares(mixed) == [[[1, 6], [0, 2], [3, 5], [4]]], "no more logits than that"
+    monkeypatch.setattr("engine.evaluation.MOST_LOGITS", 1)
+    assert sorted(whole(9).shares(mixed)[0]) == [[number] for number in range(7)], "one image is always looked at"
+
+
+@pytest.mark.parametrize("world", [2, 3, 9])
+def test_ranks_share_whole_images_evenly(mixed: IncrementalView, world: int) -> None:
+    shares = whole(2 * world, world=world).shares(mixed)
+    assert sorted(number for share in shares for group in share for number in group) == list(range(7))
+    pixels = [sum(len(group) * math.prod(SIZES[group[0]]) for group in share) for share in shares]
+    assert max(pixels) - min(pixels) <= 2 * 40 * 32, "within one batch"
+    matrices = [whole(2 * world, rank=rank, world=world) for rank in range(world)]
+    names = [name for own in matrices for load in own.batches(mixed, "T") for batch in load() for name in batch.names]
+    assert sorted(names) == [str(number) for number in range(7)]
+
+
+def test_files_of_another_size_than_they_state(mixed: IncrementalView, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found out when they are decoded, and make a batch of their own."""
+    monkeypatch.setitem(mixed.__dict__, "sizes", [(40, 32)] * len(mixed))
+    loads = list(whole(9).batches(mixed, "Stated"))
+    assert [[len(batch.names) for batch in load()] for load in loads] == [[4, 2, 1]]
+
+
+def test_a_file_that_cannot_be_read_is_named_from_a_stream(mixed: IncrementalView, tmp_path: Path) -> None:
+    broken = copy.copy(mixed)
+    broken.__dict__.pop("sizes", None)
+    broken.source = copy.copy(mixed.source)
+    broken.source.pairs = [*mixed.source.pairs[:3], (tmp_path / "gone.png", mixed.source.pairs[3][1])]
+    broken.indices = np.arange(4)
+    with pytest.raises(UserError, match=r"gone\.png: no such file"):
+        whole(4, streams=2).evaluate(broken, Small(), "Test")
 
 
 def test_classes_without_a_pixel_are_told(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from captions.vocabulary import make_vocabulary
+from spread.ways import InProcess
 from utils import distributed, manifest
 from utils.errors import UserError
 from web.pipeline import select
@@ -175,13 +176,12 @@ def test_names_with_blanks_survive_a_selection(tmp_path: Path, place: str) -> No
     columns = ("path", "class", "caption")
     manifest.write(tmp_path / "m.csv", columns, ({"path": n, "class": "dog", "caption": "a  dog"} for n in names))
     out = tmp_path / place / "selected.csv"
-    runtime = distributed.start("cpu", "fp32")
     selected = select(
         manifest.open_manifest(tmp_path / "m.csv"),
         None,
         SelectionRule(),
         out,
-        runtime,
+        InProcess(distributed.start("cpu")),
         vocabulary=make_vocabulary(["dog"]),
     )
     assert selected.troubles == [] and selected.counts == [("dog", 3, 3, 0)]
