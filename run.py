@@ -81,7 +81,7 @@ def train_and_test(options: Options, runtime: Runtime, stopping: Stopping) -> in
     try:
         with stopping.at_once(NOTHING_DONE):
             trainer = Trainer(options, task, names, runtime, logger, stopping)
-            views = make_views(task, options.step, folder, trainer.networks.normalisation, DataOptions.of(options))
+            views = make_views(task, options.step, folder, DataOptions.of(options))
             trainer.begin(views.train)
         trainer.fit(views.train, views.val)
         result = testing.test(trainer, views.test)

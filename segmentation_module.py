@@ -354,7 +354,7 @@ class Segmenter:
         Raises:
             UserError: the network gives no finite numbers; the greatest of them would be background.
         """
-        pixels = self.normalisation.apply(images.to(self.runtime.device).float() / 255)
+        pixels = self.normalisation.apply(images.to(self.runtime.device))
         size, looks = pixels.shape[-2:], list(scales)
         total: Tensor | None = None
         for scale in looks:

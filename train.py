@@ -71,7 +71,13 @@ class Trainer:
         # Whole images differ in size.
         size = options.batch_size if options.crop_val else 1
         self.evaluator = Evaluator(
-            self.names, self.old, runtime, batch_size=size, num_workers=options.num_workers, between=self._may_stop
+            self.names,
+            self.old,
+            runtime,
+            self.networks.normalisation,
+            batch_size=size,
+            num_workers=options.num_workers,
+            between=self._may_stop,
         )
         self.stopping = stopping or Stopping()
         self.progress = Progress()
@@ -221,11 +227,12 @@ class Trainer:
         """
         optimisation, runtime = self.optimisation, self.runtime
         optimisation.optimizer.zero_grad(set_to_none=True)
+        pixels = self.networks.normalisation.apply(batch.images)
         with runtime.autocast():
-            maps = self.networks.look(batch.images)
-            teacher = self.networks.teach(batch.images, maps)
+            maps = self.networks.look(pixels)
+            teacher = self.networks.teach(pixels, maps)
             with record_function("part: student"):
-                student = full_precision(self.forward(batch.images, maps))
+                student = full_precision(self.forward(pixels, maps))
         with record_function("part: losses"):
             iteration = Iteration(epoch, runtime.average, runtime.world)
             terms = self.networks.method.losses(batch, student, teacher, iteration)

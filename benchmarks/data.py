@@ -71,14 +71,13 @@ def measure(dataset: str, folder: Path, task_name: str, crop_size: int, seconds:
     from dataset.incremental import IncrementalView
     from dataset.views import DataOptions, make_views
     from tasks import load_task
-    from utils.normalisation import NORMALISATIONS
 
     torch.set_num_threads(1)
     options = DataOptions(
         protocol="overlap", no_mask=False, crop_size=crop_size, crop_size_val=crop_size, test_unknown="ignore",
         random_seed=0,
     )  # fmt: skip
-    views = make_views(load_task(dataset, task_name, None), 0, folder, NORMALISATIONS["imagenet"], options)
+    views = make_views(load_task(dataset, task_name, None), 0, folder, options)
     view = views.train
     assert isinstance(view, IncrementalView)
     source, count = view.source, len(view)

@@ -97,7 +97,7 @@ def make_batch(trainer: Trainer, size: int, count: int) -> Batch:
     labels = torch.zeros(count, len(trainer.names) - 1)
     labels[:, -1] = 1
     return Batch(
-        images=torch.randn(count, 3, size, size, generator=generator),
+        images=torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8),
         masks=torch.randint(0, len(trainer.names), (count, size, size), generator=generator),
         image_labels=labels,
         is_replay=torch.zeros(count, dtype=torch.bool),

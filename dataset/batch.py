@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """One training or test image as the network sees it.
+    """One training or test image, cut out and cut to size.
 
     Attributes:
-        image: (3, H, W) float32, normalised.
-        mask: (H, W) int64, channels of the network, 255 where a pixel must not count.
+        image: (3, H, W) uint8, RGB; ``Normalisation.apply`` makes the network's input of it, on the device.
+        mask: (H, W) uint8, channels of the network, 255 where a pixel must not count.
         image_labels: (C - 1,) float32, 1 for each foreground class that the image holds and the step may know.
         is_replay: the image stands for old classes (rehearsal), it is a negative for the new ones.
         name: what to call the image when it has to be named to a person.
@@ -30,7 +30,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples side by side: images (B, 3, H, W), masks (B, H, W), image_labels (B, C - 1), is_replay (B,), names."""
+    """Samples side by side: images (B, 3, H, W), masks (B, H, W), image_labels (B, C - 1), is_replay (B,), names.
+
+    Images and masks travel as bytes; on the device ``to`` makes masks int64, as losses want them.
+    """
 
     images: Tensor
     masks: Tensor
@@ -39,11 +42,11 @@ class Batch:
     names: tuple[str, ...]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
-        """The batch on ``device``, floating point tensors as ``dtype``."""
+        """The batch on ``device``, masks as int64, image labels as ``dtype``."""
         return replace(
             self,
-            images=self.images.to(device, dtype, non_blocking=True),
-            masks=self.masks.to(device, non_blocking=True),
+            images=self.images.to(device, non_blocking=True),
+            masks=self.masks.to(device, non_blocking=True).long(),
             image_labels=self.image_labels.to(device, dtype, non_blocking=True),
             is_replay=self.is_replay.to(device, non_blocking=True),
         )

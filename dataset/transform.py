@@ -1,4 +1,4 @@
-"""Augmentation and normalisation, image and mask together."""
+"""Augmentation, image and mask together; pixels stay bytes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from utils.normalisation import Normalisation
-
 Transform = Callable[[Image.Image, NDArray[np.uint8]], tuple[Tensor, Tensor]]
 
 # Area of a random crop relative to the image's (docs/method.md, "The base step"); areas above 1 mean the largest crop that fits.
@@ -24,12 +22,11 @@ def transformed(transform: Transform, image: Image.Image, mask: NDArray[np.uint8
     """What ``transform`` makes of an image and its mask with ``seed``; torch's own generator stays as it was.
 
     Returns:
-        (3, h, w) normalised float32 and (h, w) int64.
+        (3, h, w) and (h, w), both uint8.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pixels, labels = transform(image, mask)
-    return pixels, labels.long()
+        return transform(image, mask)
 
 
 class PairTransform:
@@ -38,28 +35,25 @@ class PairTransform:
     Args:
         steps: of geometry, where the image is resized bilinearly and the mask takes the nearest value, and of colour, which leave the
             mask as it is.
-        normalisation: what the network wants.
     """
 
-    def __init__(self, steps: list[v2.Transform], normalisation: Normalisation) -> None:
+    def __init__(self, steps: list[v2.Transform]) -> None:
         self.steps = v2.Compose(steps) if steps else None
-        self.mean, self.std = normalisation.tensors(torch.empty(0))
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """RGB image and mask (H, W) to (3, h, w) normalised float32 and (h, w) uint8."""
+        """RGB image and mask (H, W) to (3, h, w) and (h, w), both uint8."""
         pair = image, tv_tensors.Mask(torch.from_numpy(mask))
         if self.steps is not None:
             pair = self.steps(*pair)
         pixels = torch.from_numpy(np.array(pair[0])).permute(2, 0, 1).contiguous()
-        return pixels.float().div_(255).sub_(self.mean).div_(self.std), pair[1].as_subclass(Tensor)
+        return pixels, pair[1].as_subclass(Tensor)
 
 
-def train_transform(crop_size: int, normalisation: Normalisation, jitter: float = 0.0) -> PairTransform:
+def train_transform(crop_size: int, jitter: float = 0.0) -> PairTransform:
     """Random resized crop of side ``crop_size`` and a flip, drawn from torch's generator, and other colours.
 
     Args:
         crop_size: side of the crop, pixels.
-        normalisation: what the network wants.
         jitter: in [0, 1]; brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter, hue turns by up to
             jitter / 4 of the circle, and with the probability jitter / 3 the image is grey. 0 leaves colours, and the numbers drawn for
             crop and flip, as they are.
@@ -68,12 +62,12 @@ def train_transform(crop_size: int, normalisation: Normalisation, jitter: float 
     steps: list[v2.Transform] = [crop, v2.RandomHorizontalFlip()]
     if jitter > 0:
         steps += [v2.ColorJitter(jitter, jitter, jitter, jitter / 4), v2.RandomGrayscale(jitter / 3)]
-    return PairTransform(steps, normalisation)
+    return PairTransform(steps)
 
 
-def val_transform(crop_size: int | None, normalisation: Normalisation) -> PairTransform:
+def val_transform(crop_size: int | None) -> PairTransform:
     """The shorter side scaled to ``crop_size`` and the centre cut out; None leaves images whole."""
     if crop_size is None:
-        return PairTransform([], normalisation)
+        return PairTransform([])
     resize = v2.Resize(crop_size, interpolation=InterpolationMode.BILINEAR, antialias=True)
-    return PairTransform([resize, v2.CenterCrop(crop_size)], normalisation)
+    return PairTransform([resize, v2.CenterCrop(crop_size)])

@@ -20,7 +20,6 @@ from dataset.transform import Transform, train_transform, val_transform
 from dataset.web import WebView
 from tasks import Task
 from utils.errors import UserError
-from utils.normalisation import Normalisation
 
 TrainingView = IncrementalView | WebView | WithReplay
 
@@ -87,21 +86,20 @@ class Views:
     test: IncrementalView
 
 
-def make_views(task: Task, step: int, folder: Path, normalisation: Normalisation, options: DataOptions) -> Views:
+def make_views(task: Task, step: int, folder: Path, options: DataOptions) -> Views:
     """Views of ``step`` of ``task`` on the data in ``folder``.
 
     Args:
         task: which classes are learned when.
         step: the step.
         folder: the data set's folder.
-        normalisation: what the network wants.
         options: which images, how they are cut out and what their masks show.
 
     Raises:
         UserError: the data are missing or wrong, or the step has no images.
     """
-    augmentation = train_transform(options.crop_size, normalisation, options.jitter)
-    evaluation = val_transform(options.crop_size_val if options.crop_val else None, normalisation)
+    augmentation = train_transform(options.crop_size, options.jitter)
+    evaluation = val_transform(options.crop_size_val if options.crop_val else None)
 
     def evaluated(source: Source, indices: NDArray[np.int64]) -> IncrementalView:
         return IncrementalView(

@@ -18,6 +18,7 @@ from engine.stopping import shielded
 from utils.distributed import Runtime
 from utils.logger import Logger
 from utils.metrics import ConfusionMatrix, Scores, scores
+from utils.normalisation import Normalisation
 
 
 class Evaluator:
@@ -27,6 +28,7 @@ class Evaluator:
         names: class names in channel order, background first.
         old: number of channels of old classes, background included; 0 at step 0.
         runtime: device, precision and ranks.
+        normalisation: of the images that the networks want.
         batch_size: images at once over all ranks; 1 for images of different sizes.
         num_workers: processes that load, per rank; 0 loads in this one.
         between: called before each batch, by all ranks equally often; what it raises ends the evaluation.
@@ -37,12 +39,13 @@ class Evaluator:
         names: Sequence[str],
         old: int,
         runtime: Runtime,
+        normalisation: Normalisation,
         *,
         batch_size: int = 1,
         num_workers: int = 0,
         between: Callable[[], None] | None = None,
     ) -> None:
-        self.names, self.old, self.runtime = list(names), old, runtime
+        self.names, self.old, self.runtime, self.normalisation = list(names), old, runtime, normalisation
         self.batch_size, self.num_workers = batch_size, num_workers
         self.between = between
 
@@ -67,12 +70,13 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, model: nn.Module, images: Tensor, localizer: nn.Module | None = None) -> Tensor:
-        """(B, H, W) channel of each pixel of ``images`` (B, 3, H, W); with ``localizer`` its masks' channel."""
+        """(B, H, W) channel of each pixel of ``images`` (B, 3, H, W) uint8; with ``localizer`` its masks' channel."""
+        pixels = self.normalisation.apply(images)
         with self.runtime.autocast():
             if localizer is None:
-                logits = model(images).logits
+                logits = model(pixels).logits
             else:
-                body = model(images, interpolate=False).features["body"]
+                body = model(pixels, interpolate=False).features["body"]
                 logits = nn.functional.interpolate(
                     localizer(body), images.shape[-2:], mode="bilinear", align_corners=False
                 )

@@ -215,7 +215,7 @@ def make_networks(options: Options, task: Task, runtime: Runtime, network: Mappi
     torch.manual_seed(options.random_seed)
     model = _segmenter(options, task, step, network)
     normalisation = Normalisation.of(model.body, options.image_stats)
-    method = make_method(options, old, total, normalisation)
+    method = make_method(options, old, total)
     teacher = None
     if step > 0 and (options.report or (method.needs_teacher and not options.test)):
         teacher = _segmenter(options, task, step - 1, network).to(runtime.device).to(memory_format=torch.channels_last)

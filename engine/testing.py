@@ -28,7 +28,7 @@ from utils.distributed import Runtime
 from utils.errors import reason
 from utils.logger import Logger
 from utils.metrics import Scores
-from utils.visualise import colourise, confusion_figure, denormalise, panel
+from utils.visualise import colourise, confusion_figure, panel
 
 
 class Trained(Protocol):
@@ -130,8 +130,8 @@ def samples(trainer: Trained, view: IncrementalView) -> list[Shown]:
         image = sample.image[None].to(trainer.runtime.device)
         before, after = (_predict(trainer, model, image) for model in models)
         assert after is not None
-        picture = denormalise(image.cpu(), networks.normalisation)[0]
-        shown.append(Shown(sample.name, picture, sample.mask.numpy().astype(np.uint8), before, after))
+        picture = sample.image.permute(1, 2, 0).contiguous().numpy()
+        shown.append(Shown(sample.name, picture, sample.mask.numpy(), before, after))
     return shown
 
 

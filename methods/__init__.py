@@ -10,18 +10,16 @@ from importlib import import_module
 from argparser import Options
 from methods.base import Method
 from utils.names import METHODS
-from utils.normalisation import Normalisation
 
 
-def make_method(options: Options, old: int, total: int, normalisation: Normalisation) -> Method:
+def make_method(options: Options, old: int, total: int) -> Method:
     """The method that the options name.
 
     Args:
         options: the run's options.
         old: channels that the teacher knows, background included; 0 at step 0.
         total: channels of the student.
-        normalisation: of the images.
     """
     module, _, name = METHODS[options.method].partition(":")
-    method: Method = getattr(import_module(module), name).from_options(options, old, total, normalisation)
+    method: Method = getattr(import_module(module), name).from_options(options, old, total)
     return method

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from argparser import Options
 from dataset.batch import Batch
-from utils.normalisation import Normalisation
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Method(Protocol):
     needs_localizer: bool
 
     @classmethod
-    def from_options(cls, options: Options, old: int, total: int, normalisation: Normalisation) -> Method:
+    def from_options(cls, options: Options, old: int, total: int) -> Method:
         """The method as the options describe it."""
         ...
 

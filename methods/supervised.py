@@ -20,7 +20,6 @@ from argparser import Options
 from dataset.batch import Batch
 from methods import losses
 from methods.base import Iteration, Prediction
-from utils.normalisation import Normalisation
 
 
 def _to_size(logits: Tensor, masks: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ class Supervised:
     needs_localizer: bool = False
 
     @classmethod
-    def from_options(cls, options: Options, old: int, total: int, normalisation: Normalisation) -> Supervised:
+    def from_options(cls, options: Options, old: int, total: int) -> Supervised:
         """The losses that the options switch on."""
         return cls(
             old=old,

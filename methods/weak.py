@@ -19,7 +19,7 @@ from dataset.batch import Batch
 from methods import losses
 from methods.base import Iteration, Prediction, weighted_mean
 from modules.affinity import PAMR
-from utils.normalisation import Normalisation
+from utils.normalisation import unit
 
 # Thresholds of the localizer's pseudo mask: share of a channel's maximum, the same for background, and the least value.
 MASK_TOP, MASK_BACKGROUND, MASK_LOW = 0.6, 0.7, 0.2
@@ -107,18 +107,16 @@ def weak_targets(
 
 @dataclass(frozen=True)
 class Weak:
-    """The weak step's losses; each field but the first three is the option of its name.
+    """The weak step's losses; each field but the first two is the option of its name.
 
     Attributes:
         old: number of channels that the teacher knows, background included.
         total: number of the student's channels.
-        normalisation: of the images.
         affinity: the refinement of ``--affinity``; None without.
     """
 
     old: int
     total: int
-    normalisation: Normalisation
     alpha: float = 0.5
     affinity: PAMR | None = None
     pseudo_ep: int = 5
@@ -135,12 +133,11 @@ class Weak:
     needs_localizer: bool = True
 
     @classmethod
-    def from_options(cls, options: Options, old: int, total: int, normalisation: Normalisation) -> Weak:
+    def from_options(cls, options: Options, old: int, total: int) -> Weak:
         """WILSON as the options tune it."""
         return cls(
             old=old,
             total=total,
-            normalisation=normalisation,
             alpha=options.alpha,
             affinity=PAMR() if options.affinity else None,
             pseudo_ep=options.pseudo_ep,
@@ -197,6 +194,5 @@ class Weak:
         """R: the masks after pixel affinity on the image at their size, or as they are without ``--affinity``."""
         if self.affinity is None:
             return masks
-        pictures = self.normalisation.undo(images)
-        small = F.interpolate(pictures, masks.shape[-2:], mode="bilinear", align_corners=True)
+        small = F.interpolate(unit(images), masks.shape[-2:], mode="bilinear", align_corners=True)
         return self.affinity(small, masks)

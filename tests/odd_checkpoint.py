@@ -14,7 +14,6 @@ from tasks import load_task
 from train import Trainer
 from utils import distributed
 from utils.logger import Logger
-from utils.normalisation import NORMALISATIONS
 
 ORDER = '{"0": [5, 2, 1, 3], "1": [8, 4]}'
 # Class ids in channel order.
@@ -30,7 +29,8 @@ def enliven(trainer: Trainer, drawn: Path, looks: int) -> None:
         looks: how often.
     """
     source = shapes.make(drawn, "train")
-    pixels = torch.stack([val_transform(None, NORMALISATIONS["imagenet"])(*source.pair(i))[0] for i in range(8)])
+    images = torch.stack([val_transform(None)(*source.pair(i))[0] for i in range(8)])
+    pixels = trainer.networks.normalisation.apply(images)
     generator = torch.Generator().manual_seed(0)
     model = trainer.networks.model
     with torch.no_grad():

@@ -92,7 +92,7 @@ class Squared:
     needs_localizer: bool = False
 
     @classmethod
-    def from_options(cls, options, old, total, normalisation):
+    def from_options(cls, options, old, total):
         return cls(total)
 
     def losses(self, batch, student, teacher, moment):

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tests.replay_trees import labelled
 from train import Trainer
 from utils import checkpoint
 from utils.errors import UserError
+from utils.normalisation import unit
 
 EXPERIMENT = "shapes-5-3-ov"
 
@@ -303,8 +305,9 @@ def test_loss_that_is_not_finite_stops_the_run(base: Path, small_shapes: Path, m
     original = Trainer.train_step
 
     def poisoned(self: Trainer, batch, epoch):  # type: ignore[no-untyped-def]
-        batch.images[0] = float("nan")
-        return original(self, batch, epoch)
+        images = unit(batch.images)
+        images[0] = float("nan")
+        return original(self, replace(batch, images=images), epoch)
 
     monkeypatch.setattr(Trainer, "train_step", poisoned)
     line = f"{common(base, small_shapes)} --name nan --step 1 --weakly --step_ckpt {path_of(base, 'run', 0)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.golden_fill import fill_state
 from train import Trainer
 from utils import distributed
 from utils.logger import Logger
+from utils.normalisation import Normalisation
 
 # Column of the golden table -> name of the project's loss term.
 TERMS = {"l_cls_new": "cls", "l_loc": "loc", "l_de": "de", "l_refine": "ref", "l_seg": "seg", "total": "total"}
@@ -71,7 +73,10 @@ def test_reproduces_the_reference(golden: Path, affinity: int, tmp_path: Path, m
     trainer.networks.student.train()
     for i, row in enumerate(data["losses"]):
         expected = dict(zip(columns, row.tolist(), strict=True))
-        images = torch.from_numpy(data[f"image_{i}"]).double()
+        # The reference's images are normalised already; a float64 batch is taken as images in [0, 1].
+        normalised = torch.from_numpy(data[f"image_{i}"]).double()
+        mean, std = trainer.networks.normalisation.tensors(normalised)
+        images = normalised * std + mean
         batch = Batch(
             images=images,
             masks=torch.zeros(len(images), *images.shape[-2:], dtype=torch.long),
@@ -100,3 +105,34 @@ def test_reproduces_the_reference(golden: Path, affinity: int, tmp_path: Path, m
     np.testing.assert_allclose(bias, data["localizer_out_bias_after"], rtol=1e-6, atol=1e-12)
     first = data["body_first_conv_after"]
     np.testing.assert_allclose(state["body.mod1.conv1.weight"].numpy()[: len(first)], first, rtol=1e-6, atol=1e-12)
+
+
+def _losses(line: str, batch: Batch, folder: Path, normalisation: Normalisation | None) -> list[dict[str, float]]:
+    """Of three iterations; with a ``normalisation`` in place of the network's own."""
+    options = argparser.parse(line.split())
+    runtime, logger = distributed.start("cpu"), Logger(folder, main=False, name="bytes", options={})
+    trainer = Trainer(options, load_task("shapes", "5-3"), {}, runtime, logger)
+    if normalisation is not None:
+        trainer.networks = replace(trainer.networks, normalisation=normalisation)
+    trainer.build(3)
+    trainer.networks.student.train()
+    return [trainer.train_step(batch.to(runtime.device), epoch=0) for _ in range(3)]
+
+
+@pytest.mark.parametrize("step", ["--step 0 --bce", "--step 1 --weakly --pseudo_ep 0 --loss_de 1 --step_ckpt"])
+def test_bytes_train_as_floats_do(step: str, tmp_path: Path) -> None:
+    """Images normalised in the loader, as float32, gave the same losses to the last bit."""
+    (tmp_path / "previous.pth").touch()
+    line = f"--dataset shapes --task 5-3 --overlap --backbone timm:resnet10t --crop_size 64 --batch_size 2 {step}"
+    line += f" {tmp_path / 'previous.pth'}" if step.endswith("ckpt") else ""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    labels = torch.tensor([[0.0] * 5 + [1, 0, 1], [0.0] * 5 + [0, 1, 0]])
+    masks = torch.randint(0, 5, (2, 64, 64), generator=generator, dtype=torch.uint8)
+    batch = Batch(images, masks, labels[:, : 8 if "weakly" in step else 5], torch.tensor([False, False]), ("a", "b"))
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    floats = replace(batch, images=images.float().div_(255).sub_(mean).div_(std))
+    found = _losses(line, batch, tmp_path, None)
+    assert found == _losses(line, floats, tmp_path, Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    assert found[0] != found[2], "something was learned"
+    assert {"seg", "ref"} <= found[0].keys() or "bce" in step

@@ -30,19 +30,23 @@ class Normalisation:
         return stats if isinstance(stats, Normalisation) else NORMALISATIONS[stats]
 
     def apply(self, images: Tensor) -> Tensor:
-        """Images (..., 3, H, W) in [0, 1] as the network wants them."""
-        mean, std = self.tensors(images)
-        return (images - mean) / std
-
-    def undo(self, images: Tensor) -> Tensor:
-        """Network input (..., 3, H, W) as images, in [0, 1] but for rounding."""
-        mean, std = self.tensors(images)
-        return images * std + mean
+        """Images (..., 3, H, W), uint8 or in [0, 1], as the network wants them; uint8 becomes float32."""
+        pixels = unit(images)
+        mean, std = self.tensors(pixels)
+        # Where the copy is our own, no second one.
+        return (images - mean) / std if pixels is images else pixels.sub_(mean).div_(std)
 
     def tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation (3, 1, 1) with the type and device of ``like``."""
-        mean, std = (like.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        # A tensor that is made on a GPU from numbers waits for all that the GPU has to do.
+        own = (like.new_tensor(values, device="cpu")[:, None, None] for values in (self.mean, self.std))
+        mean, std = (values.to(like.device, non_blocking=True) for values in own)
         return mean, std
+
+
+def unit(images: Tensor) -> Tensor:
+    """Images in [0, 1]: of uint8 a float32 copy divided by 255; floating point is in [0, 1] already."""
+    return images if images.is_floating_point() else images.float().div_(255)
 
 
 # By the names of ``--image_stats``; the only place where the numbers stand.

@@ -1,4 +1,4 @@
-"""Masks in VOC's colours, network input and confusion matrices as pictures."""
+"""Masks in VOC's colours, and confusion matrices as pictures."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from utils.normalisation import Normalisation
 
 # Cells of a confusion matrix are labelled with numbers up to this many classes; beyond, they would be unreadable.
 MOST_CLASSES_WITH_NUMBERS = 25
@@ -43,12 +40,6 @@ def palette() -> np.ndarray:
 def colourise(mask: np.ndarray) -> np.ndarray:
     """A mask (H, W), values 0..255, in VOC's colours: (H, W, 3) uint8."""
     return palette()[mask.astype(np.uint8)]
-
-
-def denormalise(images: Tensor, normalisation: Normalisation) -> np.ndarray:
-    """Network input (B, 3, H, W) as pictures (B, H, W, 3) uint8."""
-    pixels = normalisation.undo(images.detach()).clamp(0, 1).mul(255).round()
-    return pixels.permute(0, 2, 3, 1).byte().cpu().numpy()
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:

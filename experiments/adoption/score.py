@@ -16,13 +16,10 @@ from segmentation_module import Segmenter
 from tasks import IGNORE
 from utils.errors import UserError
 from utils.metrics import ConfusionMatrix, Scores, scores
-from utils.normalisation import Normalisation
 from utils.spelling import fits
 from utils.whole import write_whole
 
 BATCH = 16
-# Pixels as they are in the file.
-PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def score(segmenter: Segmenter, source: Source, old: Sequence[str], new: Sequence[str], crop: int) -> Scores:
@@ -68,11 +65,10 @@ def _only(name: str, known: Sequence[str], where: str) -> str:
 
 def _batches(source: Source, crop: int) -> Iterator[tuple[Tensor, Tensor]]:
     """(B, 3, crop, crop) uint8 and (B, crop, crop) ids of the data set, in order."""
-    change = val_transform(crop, PLAIN)
+    change = val_transform(crop)
     for first in tqdm(range(0, len(source), BATCH), desc="Scores"):
         pairs = [change(*source.pair(index)) for index in range(first, min(first + BATCH, len(source)))]
-        images = torch.stack([image for image, _ in pairs]).mul(255).round().to(torch.uint8)
-        yield images, torch.stack([mask for _, mask in pairs]).long()
+        yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs]).long()
 
 
 def write_scores(path: Path, arm: str, when: str, seed: int, found: Scores) -> None:

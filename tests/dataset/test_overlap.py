@@ -16,7 +16,6 @@ from dataset.overlap import refuse_shared
 from dataset.views import DataOptions, make_views
 from tasks import load_task
 from utils.errors import UserError
-from utils.normalisation import NORMALISATIONS
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +84,7 @@ def views(folder: Path, **options: str) -> None:
         random_seed=0,
         **options,
     )
-    make_views(task, 0, folder, NORMALISATIONS["imagenet"], given)
+    make_views(task, 0, folder, given)
 
 
 @pytest.mark.parametrize("how", SAME)

@@ -29,7 +29,6 @@ from dataset.views import DataOptions, make_views
 from tasks import load_task
 from tests.replay_trees import images, labelled, marker
 from utils.errors import UserError
-from utils.normalisation import NORMALISATIONS
 
 TASK = load_task("shapes", "5-3")
 
@@ -37,7 +36,7 @@ TASK = load_task("shapes", "5-3")
 def view(
     path: Path, *, per_original: int = 2, task: str = "5-3", step: int = 1, whole: bool = False, balance: bool = False
 ) -> ReplayView:
-    transform = val_transform(None, NORMALISATIONS["half"]) if whole else train_transform(32, NORMALISATIONS["half"])
+    transform = val_transform(None) if whole else train_transform(32)
     return ReplayView(
         path,
         load_task("shapes", task),
@@ -56,7 +55,7 @@ def test_a_replay_sample(tmp_path: Path) -> None:
         "circle_0/00001.jpg", "circle_0/00002.jpg", "square_0/00001.jpg", "square_0/00002.jpg"
     ]  # fmt: skip
     sample = found[2]
-    assert sample.is_replay and sample.mask.unique().tolist() == [0, 2, 255] and sample.mask.dtype == torch.int64
+    assert sample.is_replay and sample.mask.unique().tolist() == [0, 2, 255] and sample.mask.dtype == torch.uint8
     assert sample.image_labels.tolist() == [0, 1, 0, 0, 0, 0, 0, 0], "no new class, and 255 is no label"
 
 
@@ -233,7 +232,7 @@ def test_batches_of_new_and_replay(small_shapes: Path, tmp_path: Path) -> None:
         protocol="overlap", no_mask=False, crop_size=32, crop_size_val=32, test_unknown="ignore", random_seed=1,
         val_on_trainset=True, replay_path=str(tree), replay_num=2,
     )  # fmt: skip
-    views = make_views(TASK, 1, small_shapes, NORMALISATIONS["half"], options)
+    views = make_views(TASK, 1, small_shapes, options)
     assert isinstance(views.train, WithReplay) and len(views.train.replay) == 4
     assert len(views.val) == len(views.train.new) == len(views.train) - 4
     sampler = InterleavedBatchSampler(len(views.train.new), 4, 4, 0, 1, 1)

@@ -18,7 +18,6 @@ from dataset.views import DataOptions, Views, make_views
 from tasks import load_task
 from utils.errors import UserError
 from utils.images import DecodeError
-from utils.normalisation import Normalisation
 
 NAMES = ("red", "green", "blue")
 SIZE = (24, 16)
@@ -59,7 +58,7 @@ def views(folder: Path, **changes: object) -> Views:
     settings = {"protocol": "overlap", "no_mask": False, "crop_size": 16, "crop_size_val": 16, "test_unknown": "ignore"}
     options = DataOptions(**(settings | {"random_seed": 0} | changes))
     task = load_task("folder", "offline", {0, 1, 2, 3})
-    return make_views(task, 0, folder, Normalisation((0.5,) * 3, (0.5,) * 3), options)
+    return make_views(task, 0, folder, options)
 
 
 def number(path: Path) -> int:
@@ -293,5 +292,5 @@ def test_coco_voc_is_tested_without_cocos_other_classes(tmp_path: Path, caplog: 
     options = DataOptions(
         protocol="overlap", no_mask=False, crop_size=16, crop_size_val=16, test_unknown="ignore", random_seed=0
     )
-    make_views(load_task("coco-voc", "voc"), 1, tmp_path, Normalisation((0.5,) * 3, (0.5,) * 3), options)
+    make_views(load_task("coco-voc", "voc"), 1, tmp_path, options)
     assert "tested without" not in caplog.text and "trained without" not in caplog.text

@@ -17,7 +17,6 @@ from dataset.web import WebView
 from tasks import Task, load_task
 from utils import manifest
 from utils.errors import UserError
-from utils.normalisation import NORMALISATIONS
 
 TASK = load_task("voc", "4-2")
 
@@ -35,7 +34,7 @@ def view(path: Path, *, per_class: int = 500, labels: str = "folder", step: int 
         CLASS_NAMES,
         per_class=per_class,
         labels=labels,
-        transform=train_transform(32, NORMALISATIONS["imagenet"]),
+        transform=train_transform(32),
         seed=1,
     )
 
@@ -65,11 +64,11 @@ def test_folders_are_matched_by_name_never_by_position(tmp_path: Path) -> None:
         picture(tmp_path / name / "1.jpg")
     with pytest.raises(UserError, match="zzz_airplane is no class") as caught:
         WebView(tmp_path, load_task("voc", "19-1"), 1, CLASS_NAMES, per_class=5, labels="folder",
-                transform=train_transform(32, NORMALISATIONS["imagenet"]), seed=0)  # fmt: skip
+                transform=train_transform(32), seed=0)  # fmt: skip
     assert "aeroplane" in str(caught.value) and "tvmonitor" in str(caught.value)
     (tmp_path / "zzz_airplane").rename(tmp_path / "airplane")
     found = WebView(tmp_path, load_task("voc", "19-1"), 1, CLASS_NAMES, per_class=5, labels="folder",
-                    transform=train_transform(32, NORMALISATIONS["imagenet"]), seed=0)  # fmt: skip
+                    transform=train_transform(32), seed=0)  # fmt: skip
     assert found.names == ["television/1.jpg"] and found.image_labels[0].nonzero()[0].tolist() == [19]
 
 
@@ -79,7 +78,7 @@ SIGNS = {0: "background", 1: "nucleus", 2: "HER2+", 3: "HER2-", 4: "type_1", 5: 
 def signs(path: Path, old: list[int], new: list[int]) -> WebView:
     """The view of a step that learns ``new`` classes of ``SIGNS``."""
     task = Task("folder", "mine", ((0, *old), tuple(new)))
-    transform = train_transform(32, NORMALISATIONS["imagenet"])
+    transform = train_transform(32)
     return WebView(path, task, 1, SIGNS, per_class=9, labels="folder", transform=transform, seed=0)
 
 

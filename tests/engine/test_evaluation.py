@@ -33,7 +33,9 @@ class Told(nn.Module):
 
     def __init__(self, view: IncrementalView, wrong: int | None = None) -> None:
         super().__init__()
-        self.answers = [(sample.image, sample.mask) for sample in (view[i] for i in range(len(view)))]
+        self.answers = [
+            (HALF.apply(sample.image), sample.mask.long()) for sample in (view[i] for i in range(len(view)))
+        ]
         self.wrong = wrong
 
     def forward(self, images: Tensor, interpolate: bool = True) -> Output:
@@ -52,12 +54,12 @@ def view(small_shapes: Path) -> IncrementalView:
     source = make_source("shapes", small_shapes, "val", 1)
     return IncrementalView(
         source, TASK, 1, np.arange(len(source)), train=False, mask_old=False, unknown="ignore",
-        transform=val_transform(64, HALF), seed=0,
+        transform=val_transform(64), seed=0,
     )  # fmt: skip
 
 
 def evaluator(batch_size: int) -> Evaluator:
-    return Evaluator(NAMES, len(TASK.old(1)), Runtime(torch.device("cpu")), batch_size=batch_size)
+    return Evaluator(NAMES, len(TASK.old(1)), Runtime(torch.device("cpu")), HALF, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
@@ -83,7 +85,7 @@ def test_validation_scores_the_localizer_for_new_classes(view: IncrementalView) 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 3), (2, 3)])
 def test_ranks_share_the_images(view: IncrementalView, rank: int, world: int) -> None:
-    own = Evaluator(NAMES, 6, Runtime(torch.device("cpu"), rank=rank, world=world), batch_size=6)
+    own = Evaluator(NAMES, 6, Runtime(torch.device("cpu"), rank=rank, world=world), HALF, batch_size=6)
     batches = list(own.batches(view, "Share"))
     names = [name for batch in batches for name in batch.names]
     assert names == [view[i].name for i in range(rank, len(view), world)]
@@ -96,7 +98,7 @@ def test_every_rank_is_asked_between_batches_equally_often(view: IncrementalView
     for rank in range(5):
         calls: list[int] = []
         runtime = Runtime(torch.device("cpu"), rank=rank, world=5)
-        own = Evaluator(NAMES, 6, runtime, batch_size=5, between=lambda calls=calls: calls.append(1))
+        own = Evaluator(NAMES, 6, runtime, HALF, batch_size=5, between=lambda calls=calls: calls.append(1))
         batches = list(own.batches(view, "Share"))
         asked.append((len(calls), len(batches)))
     assert asked == [(3, 3), (3, 3), (3, 2), (3, 2), (3, 2)]
@@ -109,7 +111,7 @@ def test_what_is_raised_between_batches_ends_the_evaluation(view: IncrementalVie
         if len(seen) == 2:
             raise Stopped(15, "asked")
 
-    own = Evaluator(NAMES, 6, Runtime(torch.device("cpu")), batch_size=1, between=between)
+    own = Evaluator(NAMES, 6, Runtime(torch.device("cpu")), HALF, batch_size=1, between=between)
     with pytest.raises(Stopped, match="asked"):
         for batch in own.batches(view, "Stop"):
             seen.append(len(batch.names))

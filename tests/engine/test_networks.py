@@ -48,8 +48,8 @@ def losses(trainer: Trainer) -> list[dict[str, float]]:
     found = []
     for _ in range(2):
         batch = Batch(
-            images=torch.randn(2, 3, 32, 32, generator=generator).double(),
-            masks=torch.zeros(2, 32, 32, dtype=torch.long),
+            images=torch.rand(2, 3, 32, 32, generator=generator).double(),
+            masks=torch.zeros(2, 32, 32, dtype=torch.uint8),
             image_labels=torch.tensor([[1.0, 0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1]]).double(),
             is_replay=torch.zeros(2, dtype=torch.bool),
             names=("a", "b"),

@@ -8,7 +8,6 @@ import torch
 from dataset.batch import Batch
 from methods.base import Iteration, Prediction
 from methods.weak import Weak, folded, weak_targets
-from utils.normalisation import NORMALISATIONS
 
 OLD, TOTAL = 3, 5
 
@@ -51,7 +50,7 @@ def seg_loss(replay_weight: float, replay: list[bool]) -> float:
     generator = torch.Generator().manual_seed(1)
     logits, masks = (torch.randn(2, TOTAL, 4, 4, generator=generator)[: len(replay)] for _ in range(2))
     batch = Batch(
-        images=torch.zeros(len(replay), 3, 64, 64),
+        images=torch.zeros(len(replay), 3, 64, 64, dtype=torch.uint8),
         masks=torch.full((len(replay), 64, 64), 255),
         image_labels=torch.tensor([[1.0, 0, 0, 0] if is_replay else [0, 0, 1, 0] for is_replay in replay]),
         is_replay=torch.tensor(replay),
@@ -59,7 +58,7 @@ def seg_loss(replay_weight: float, replay: list[bool]) -> float:
     )
     masks[:, 3, :2] += 9
     body = torch.zeros(len(replay), 8, 4, 4)
-    method = Weak(old=OLD, total=TOTAL, normalisation=NORMALISATIONS["half"], replay_weight=replay_weight)
+    method = Weak(old=OLD, total=TOTAL, replay_weight=replay_weight)
     terms = method.losses(
         batch,
         Prediction(logits, body, masks, masks),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from utils.normalisation import Normalisation
-from utils.visualise import colourise, confusion_figure, denormalise, overlay, palette, panel
+from utils.visualise import colourise, confusion_figure, overlay, palette, panel
 
 
 def test_palette_is_vocs() -> None:
@@ -26,15 +24,6 @@ def test_colourise_takes_any_integers() -> None:
         picture = colourise(mask.astype(dtype))
         assert picture.shape == (2, 2, 3) and picture.dtype == np.uint8
         assert (picture == palette()[mask]).all()
-
-
-def test_denormalise_undoes_the_normalisation() -> None:
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
-    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-    normalised = (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    assert (denormalise(normalised, Normalisation(mean, std)) == pictures).all()
-    assert denormalise(torch.full((1, 3, 1, 1), 99.0), Normalisation(mean, std)).tolist() == [[[[255, 255, 255]]]]
 
 
 def test_overlay_leaves_background() -> None:
