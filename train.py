@@ -103,7 +103,7 @@ class Trainer:
         optimisation = None if train is None else self.build(len(self.sampler(train)))
         self.progress = self.snapshot.start(weights_origin(self.options), optimisation)
         if train is not None:
-            for line in self.networks.settle(self.runtime.dtype, keep_teacher=self.options.report):
+            for line in self.networks.settle(self.runtime, keep_teacher=self.options.report):
                 self.logger.info(line)
         if self.options.compile:
             self.networks.compile()

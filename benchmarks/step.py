@@ -80,7 +80,7 @@ def make_trainer(step: int, settings: argparse.Namespace) -> Trainer:
     if networks.teacher is not None:
         # As a step starts: from the teacher's weights.
         networks.model.body.load_state_dict(networks.teacher.body.state_dict())
-    networks.settle(runtime.dtype, keep_teacher=False)
+    networks.settle(runtime, keep_teacher=False)
     if options.compile:
         trainer.networks.compile()
     trainer.networks.student.train()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,10 @@ from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.normalisation import Normalisation
 from utils.schedule import make_scheduler
+
+# Devices on which folding norms was measured to be faster (benchmarks/results/step.md).
+FOLDS_ON = {"cpu"}
+AnyBody = TypeVar("AnyBody", bound=nn.Module)
 
 
 class Student(nn.Module):
@@ -110,36 +114,34 @@ class Networks:
     frozen_body: nn.Module | None = None
     teacher_body: nn.Module | None = None
 
-    def settle(self, dtype: torch.dtype, *, keep_teacher: bool) -> list[str]:
+    def settle(self, runtime: Runtime, *, keep_teacher: bool) -> list[str]:
         """Once the weights are given: make what sees the images in place of bodies that are not trained.
 
-        Their norms are folded (``modules.folding``). Student and teacher share one pass where the student's body is frozen and has the
-        teacher's weights and statistics, which are compared.
+        Student and teacher share one pass where the student's body is frozen and has the teacher's weights and statistics, which are
+        compared. On devices of ``FOLDS_ON`` norms are folded (``modules.folding``).
 
         Args:
-            dtype: of a network that is only asked (``Runtime.dtype``).
-            keep_teacher: the teacher is asked after training, too, exactly as it was.
+            runtime: device and precision.
+            keep_teacher: the teacher is asked after training, too, exactly as it was; else nothing is kept but what is folded.
 
         Returns:
             what the log should say.
         """
-        told, teacher = [], self.teacher if self.method.needs_teacher else None
-        shared = False
+        told, shared = [], False
+        teacher = self.teacher if self.method.needs_teacher else None
         if self.student.freeze:
-            self.frozen_body = fold_norms(self.model.body, dtype)
-            told.append(f"Frozen body: {_folded(self.model.body, self.frozen_body)}")
-            shared = teacher is not None and _same_weights(self.model.body, teacher.body)
+            self.frozen_body, folded = _asked_body(self.model.body, runtime)
+            told.append(f"Frozen body: {folded}")
             if teacher is not None:
-                # One of them in memory.
-                teacher.body = self.model.body if shared else teacher.body
-                told.append(
-                    "The teacher's body is the same: one pass of it serves teacher and student"
-                    if shared
-                    else "The teacher's body is another one than the student's frozen one: each has its own pass"
-                )
-        if teacher is not None and not shared:
-            self.teacher_body = fold_norms(teacher.body, dtype)
-            told.append(f"Teacher's body: {_folded(teacher.body, self.teacher_body)}")
+                shared = _same_weights(self.model.body, teacher.body)
+                passes = "one pass of it serves both" if shared else "each has its own pass"
+                told.append(f"The teacher's body is {'the same' if shared else 'another one'}: {passes}")
+        if teacher is not None and shared:
+            # One of them in memory.
+            teacher.body = self.model.body
+        elif teacher is not None:
+            self.teacher_body, folded = _asked_body(teacher.body, runtime)
+            told.append(f"Teacher's body: {folded}")
             if not keep_teacher:
                 teacher.body = self.teacher_body
         return told
@@ -180,9 +182,11 @@ def _same_weights(one: nn.Module, other: nn.Module) -> bool:
     return own.keys() == others.keys() and all(torch.equal(value, others[key]) for key, value in own.items())
 
 
-def _folded(before: nn.Module, after: nn.Module) -> str:
-    count = count_norms(before)
-    return f"{count - count_norms(after)} of {count} norms folded into convolutions"
+def _asked_body(body: AnyBody, runtime: Runtime) -> tuple[AnyBody, str]:
+    """What sees the images in place of a body that is not trained, and what the log says of it."""
+    asked = fold_norms(body, runtime.dtype) if runtime.device.type in FOLDS_ON else body
+    count = count_norms(body)
+    return asked, f"{count - count_norms(asked)} of {count} norms folded into convolutions"
 
 
 def full_precision(prediction: Prediction) -> Prediction:

@@ -88,6 +88,18 @@ def test_two_ranks_equal_one(tmp_path: Path, small_shapes: Path) -> None:
     compare(tmp_path, 1)
 
 
+def test_two_ranks_share_the_pass_of_a_frozen_body(tmp_path: Path, small_shapes: Path) -> None:
+    few = ["--iters_per_epoch", "1", "--print_interval", "1", "--num_workers", "0", "--lr_pseudo", "0.001"]
+    run([*command(tmp_path, small_shapes, "base", *BASE), *few], 1)
+    frozen = ["--freeze", "--loss_de", "0", "--epochs", "2", "--lr", "0.001"]
+    frozen += ["--step_ckpt", str(tmp_path / "checkpoints/step/shapes-5-3-ov/base_0.pth")]
+    for name, ranks in (("one", 1), ("two", 2)):
+        run([*command(tmp_path, small_shapes, name, *WEAK), *few, *frozen], ranks)
+        log = (tmp_path / "logs/shapes-5-3-ov" / name / "log.txt").read_text()
+        assert "The teacher's body is the same: one pass of it serves both" in log
+    compare(tmp_path, 1)
+
+
 def test_two_ranks_rehearse_as_one(tmp_path: Path, small_shapes: Path) -> None:
     """With replay images: the same global batches, new and replay in turn, however they are shared out."""
     tree = labelled(tmp_path / "tree", ["circle", "star"], 3)
