@@ -1,0 +1,106 @@
+"""Four scripts, three ways, the same bytes: captions, labels, selections, and a discriminator's statistics."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from modules.spectrum import Preprocessing
+from tests.conftest import ROOT
+from tests.replay_trees import images
+from tests.spread.scripts import call_all
+from utils import checkpoint
+from utils.metrics import BinaryScores
+from web import discriminator as discriminators
+
+LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "tests.spread.scripts")
+
+
+@pytest.fixture(scope="module")
+def judge(step_ckpt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A discriminator that learned nothing; its numbers have all their digits."""
+    path = tmp_path_factory.mktemp("judge") / "judge.pth"
+    discriminators.save(
+        path,
+        discriminators.make(Preprocessing("test_resnet", size=64), seed=0),
+        discriminators.read_step_checkpoint(step_ckpt),
+        recipe={},
+        scores=BinaryScores(*(0.5 for _ in BinaryScores.__dataclass_fields__)),
+        by_class={},
+        classes=["circle", "square"],
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of two sizes in a folder a class; one of them is none."""
+    folder = tmp_path_factory.mktemp("web")
+    for number in range(10):
+        place = folder / ("circle" if number % 2 else "square")
+        place.mkdir(exist_ok=True)
+        pixels = torch.randint(0, 255, (60, 80 + 16 * (number % 3), 3), generator=torch.Generator().manual_seed(number))
+        Image.fromarray(pixels.to(torch.uint8).numpy()).save(place / f"{number}.png")
+    (folder / "circle/5.png").write_bytes(b"<html>no image</html>")
+    return folder
+
+
+def lines(out: Path, web: Path, judge: Path, label_ckpt: Path, step_ckpt: Path, taught: Path) -> list[list[str]]:
+    tree = images(out / "tree", ["circle", "square"], 3)
+    (tree / "circle_0/image/00001.jpg").write_bytes(b"cut")
+    every: list[list[Any]] = [
+        ["generate_caption", web, out / "captions"],
+        ["generate_caption", web, out / "captioned.csv"],
+        ["generate_label", "--path", tree, "--ckpt", label_ckpt, "--num_workers", 0],
+        ["select_web", "--web_path", web, "--out", out / "selected.csv", "--discriminator", judge, "--trust",
+         "--num_workers", 0],
+        ["train_discriminator", "--step_ckpt", step_ckpt, "--web_path", taught, "--out", out / "learned.pth",
+         "--network", "test_resnet", "--size", 32, "--epochs", 1, "--num_workers", 0, "--block_size", 64],
+    ]  # fmt: skip
+    common: list[Any] = ["--device", "cpu", "--block_size", 4, "--batch_size", 2]
+    return [[str(word) for word in [line[0], *common, *line[1:]]] for line in every]
+
+
+def made(out: Path) -> dict[str, bytes]:
+    """What the scripts wrote, but for images, bars, and the discriminator, whose file is no matter of bytes alone."""
+    files = {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {name: content for name, content in files.items() if "/image/" not in name and not name.endswith(".pth")}
+
+
+def test_the_same_bytes_by_three_ways(
+    web: Path, judge: Path, odd_ckpt: Path, step_ckpt: Path, web_images: Path, tmp_path: Path, ray_here: None
+) -> None:
+    ends, states = {}, {}
+    for way in ("here", "ranks", "ray"):
+        out = tmp_path / way / "out"
+        out.mkdir(parents=True)
+        words = lines(out, web, judge, odd_ckpt, step_ckpt, web_images)
+        if way == "ranks":
+            line = [sys.executable, *LAUNCHER, json.dumps(words)]
+            done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
+            assert done.returncode == 0, done.stderr[-3000:]
+        else:
+            more = ["--ray", "local", "--ray_actors", "1"] if way == "ray" else []
+            codes = call_all([[*line, *more] for line in words])
+            assert codes[:4] == [1, 1, 1, 1], "one image of each cannot be read"
+        ends[way], states[way] = made(out), checkpoint.load(out / "learned.pth")["model_state"]
+        # Paths of a manifest in another folder are whole.
+        ends[way] = {name: content.replace(str(out).encode(), b"OUT") for name, content in ends[way].items()}
+    assert {name.split("/")[0].split(".")[0] for name in ends["here"]} == {
+        "captions",
+        "captioned",
+        "selected",
+        "sheets",
+        "tree",
+    }
+    for way in ("ranks", "ray"):
+        assert ends[way].keys() == ends["here"].keys()
+        assert [name for name, content in ends["here"].items() if ends[way][name] != content] == []
+        assert all(torch.equal(value, states[way][key]) for key, value in states["here"].items())
