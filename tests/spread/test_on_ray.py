@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
+import base64
+import pickle
+import socket
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from spread.blocks import Block, Store, in_batches, in_blocks
+from spread.blocks import Block, Store, Worker, in_batches, in_blocks
+from spread.on_ray import BlockActor, raise_again
 from spread.options import RayOptions
 from spread.ways import make_way
-from tests.conftest import ROOT
+from tests.pins.scripts import call
 from tests.spread.counting import Count, expected
 from utils import distributed
 from utils.errors import UserError
@@ -55,38 +59,52 @@ def test_what_a_worker_refuses_ends_the_job_and_what_was_done_stays(store: Store
     count = Count(tmp_path / "notes")
     with pytest.raises(UserError, match=r"^bad: cannot be read; give another$"):
         on_ray(["a", "b", "c", "bad"], count, store, size=1, actors=1)
-    # Rows of the first block were handed on; the consumer of this test threw them away.
-    with pytest.raises(RuntimeError, match="a fault of ours"):
-        on_ray(["broken"], count, store, actors=1)
 
 
-def script(words: str, code: str = "") -> subprocess.CompletedProcess[str]:
-    """A script whose imports are as ``code`` leaves them."""
-    run = f"import runpy, sys; {code}; sys.argv = {words.split()!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
-    return subprocess.run([sys.executable, "-c", run], cwd=ROOT, capture_output=True, text=True, check=False)
+def in_actor(make: object, folder: Path) -> dict[str, list[object]]:
+    """What an actor answers for a block of one name."""
+    block = base64.b64encode(pickle.dumps(blocks(["broken"])[0])).decode()
+    return BlockActor(make, str(folder), 1)({"number": [3], "block": [block]})
+
+
+def test_faults_travel_as_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of ours comes as its traceback; a node without the driver's folder is named."""
+    monkeypatch.chdir(tmp_path)
+    count = Count(tmp_path / "notes")
+    answer = in_actor(count, tmp_path)
+    assert (answer["number"], answer["rows"]) == ([3], [""])
+    with pytest.raises(RuntimeError, match=r"(?s)on a worker of Ray:.*counting.*ValueError: a fault of ours"):
+        raise_again(answer["fault"][0])
+    with pytest.raises(UserError, match=rf"{socket.gethostname()}: .*nowhere.*every node needs the same files"):
+        raise_again(in_actor(count, tmp_path / "nowhere")["fault"][0])
+
+    def refuses() -> Worker[str]:
+        raise UserError("model.pth: no such checkpoint")
+
+    with pytest.raises(UserError, match=r"^model\.pth: no such checkpoint$"):
+        raise_again(in_actor(refuses, tmp_path)["fault"][0])
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "said"),
     [
-        ("--ray local", "sys.modules['ray'] = None", "None in sys.modules); pip install -e .[ray]"),
-        ("--ray 127.0.0.1:9", "", "--ray 127.0.0.1:9: no cluster answers (Connection refused"),
-        ("--ray nowhere", "", "--ray nowhere: is no address; give local, auto, or host:port"),
+        ("--ray local", "--ray: is not installed (import of ray halted; None in sys.modules); pip install -e .[ray]"),
+        ("--ray 127.0.0.1:9", "--ray 127.0.0.1:9: no cluster answers (Connection refused"),
+        ("--ray nowhere", "--ray nowhere: is no address; give local, auto, or host:port"),
     ],
-)  # fmt: skip
-def test_no_ray_to_work_on(words: str, code: str, said: str, tmp_path: Path) -> None:
-    if not code:
-        pytest.importorskip("ray.data", reason="the extra ray is not installed: tests on Ray are left out")
-    from PIL import Image
-
+)
+def test_no_ray_to_work_on(words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if words == "--ray local":
+        monkeypatch.setitem(sys.modules, "ray", None)
+    else:
+        ray = pytest.importorskip("ray", reason="the extra ray is not installed: tests on Ray are left out")
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "captions.txt").write_text("a.png a picture\n")
-    line = (
-        f"generate_caption.py {tmp_path} {tmp_path / 'out.txt'} --captioner file --captions {tmp_path / 'captions.txt'}"
-    )
-    ended = script(f"{line} {words}", code)
-    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
-    assert said in ended.stderr
+    given = f"{tmp_path} {tmp_path / 'out.txt'} --captioner file --captions {tmp_path / 'captions.txt'}"
+    ended = call("generate_caption.py", *given.split(), *words.split())
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert ended.err.startswith(f"generate_caption.py: {said}")
 
 
 @pytest.mark.parametrize(

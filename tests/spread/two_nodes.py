@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
     assert rows == expected(NAMES), "none twice, none missing, in order"
     noted = count.noted()
     twice = {name for name in noted if noted.count(name) > 1}
-    print(f"{len(rows)} rows; {len(twice)} images done twice: {sorted(twice)}")
+    sys.stdout.write(f"{len(rows)} rows; {len(twice)} images done twice: {sorted(twice)}\n")
     assert set(noted) == set(NAMES) and len(twice) <= 12, "only blocks that were under way are done again"
     assert not store.folder.exists()
     cluster.shutdown()
