@@ -89,7 +89,7 @@ def test_faults_travel_as_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("words", "said"),
     [
         ("--ray local", "--ray: is not installed (import of ray halted; None in sys.modules); pip install -e .[ray]"),
-        ("--ray 127.0.0.1:9", "--ray 127.0.0.1:9: no cluster answers (Connection refused"),
+        ("--ray 127.0.0.1:9", "--ray 127.0.0.1:9: no cluster answers ([Errno 111] Connection refused); start one with"),
         ("--ray nowhere", "--ray nowhere: is no address; give local, auto, or host:port"),
     ],
 )

@@ -32,13 +32,13 @@ LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
 
 
 @pytest.fixture(scope="module")
-def judge(step_ckpt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def judge(odd_ckpt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A discriminator that learned nothing; its numbers have all their digits."""
     path = tmp_path_factory.mktemp("judge") / "judge.pth"
     discriminators.save(
         path,
         discriminators.make(Preprocessing("test_resnet", size=64), seed=0),
-        discriminators.read_step_checkpoint(step_ckpt),
+        checkpoint.load(odd_ckpt),
         recipe={},
         scores=BinaryScores(*(0.5 for _ in BinaryScores.__dataclass_fields__)),
         by_class={},
@@ -93,19 +93,20 @@ def test_the_same_bytes_by_three_ways(
     web: Path,
     judge: Path,
     odd_ckpt: Path,
-    step_ckpt: Path,
-    web_images: Path,
     tmp_path: Path,
     ray_here: None,
+    request: pytest.FixtureRequest,
 ) -> None:
     ends = {}
+    learns = "train_discriminator" in scripts
+    taught = [request.getfixturevalue(name) if learns else Path() for name in ("step_ckpt", "web_images")]
     for way in ("here", "ranks", "ray"):
         out = tmp_path / way / "out"
         out.mkdir(parents=True)
         if "generate_label" in scripts:
             tree = images(out / "tree", ["circle", "square"], 3)
             (tree / "circle_0/image/00001.jpg").write_bytes(b"cut")
-        words = [line for line in lines(out, web, judge, odd_ckpt, step_ckpt, web_images) if line[0] in scripts]
+        words = [line for line in lines(out, web, judge, odd_ckpt, *taught) if line[0] in scripts]
         if way == "ranks":
             line = [sys.executable, *LAUNCHER, json.dumps(words)]
             done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
