@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from dataset.batch import Sample
 from dataset.epochs import EpochDataset, sample_seed
 from dataset.groups import sizes_of
 from dataset.source import Source
-from dataset.transform import Transform, transformed
+from dataset.transform import Transform
 from tasks import Task, label_columns
 from utils.errors import UserError
-from utils.images import check_pair, load_mask
+from utils.images import check_pair, load_mask, load_reduced, mapped, unreduced
 from utils.texts import composed
 
 
@@ -79,23 +80,26 @@ class IncrementalView(EpochDataset[Sample]):
         """Positions of the images that hold one of the foreground ``classes`` (ids)."""
         return np.flatnonzero(self.source.image_labels()[self.indices][:, label_columns(classes)].any(axis=1))
 
-    def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """Image and mask or pseudo-label ``index`` of the source; DecodeError where one cannot be read or they do not fit."""
+    def pair(
+        self, index: int, reduction: Callable[[tuple[int, int]], int] = unreduced
+    ) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image and mask or pseudo-label ``index`` of the source, as ``Source.pair``; DecodeError likewise."""
         if self.pseudo is None:
-            return self.source.pair(index)
-        image, path = self.source.image(index), self.pseudo_labels[composed(self.source.ids[index])]
+            return self.source.pair(index, reduction)
+        image, size = load_reduced(self.source.image_path(index), reduction)
+        path = self.pseudo_labels[composed(self.source.ids[index])]
         mask = load_mask(path)
-        check_pair(image.size, mask, self.source.image_path(index), path)
+        check_pair(size, mask, self.source.image_path(index), path)
         return image, mask
 
     def at(self, epoch: int, position: int) -> Sample:
         """The sample at a position, as ``epoch`` sees it."""
         index = int(self.indices[position])
-        image, mask = self.pair(index)
-        pixels, labels = transformed(self.transform, image, self.lookup[mask], sample_seed(self.seed, epoch, index))
+        drawn = self.transform.drawn(sample_seed(self.seed, epoch, index))
+        image, mask = self.pair(index, drawn.reduction)
         return Sample(
-            image=pixels,
-            mask=labels,
+            image=drawn.image(image),
+            mask=drawn.mask(mapped(mask, self.lookup)),
             image_labels=torch.from_numpy(self.image_labels[position]),
             is_replay=False,
             name=self.source.ids[index],

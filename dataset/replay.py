@@ -6,7 +6,7 @@ Source: docs/method.md, "Old classes from captions".
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from dataset.epochs import EpochDataset, sample_seed
 from dataset.files import shown
 from dataset.incremental import IncrementalView
 from dataset.replay_tree import TRAIN_FILE, ReplayImage, originals, read_marker, read_train_file
-from dataset.transform import Transform, transformed
+from dataset.transform import Transform
 from dataset.web import WebView
 from tasks import BACKGROUND, IGNORE, Task, label_column
 from utils.checks import other_class
 from utils.errors import UserError
-from utils.images import DecodeError, check_pair, load_image, load_mask
+from utils.images import DecodeError, check_pair, load_mask, load_reduced, mapped, strangers, unreduced
 
 LOG = logging.getLogger("webwilss")
 # An image counts for the classes that cover this share of it, where classes are balanced: less is a speck.
@@ -83,8 +83,7 @@ class ReplayView(EpochDataset[Sample]):
         self.foreground = len(task.seen(step)) - 1
         # Old classes keep their channel, 255 stays.
         self.lookup = np.array(task.lookup(step - 1, train=False, mask_old=False, unknown="ignore"), dtype=np.uint8)
-        self._known = np.zeros(256, dtype=bool)
-        self._known[[*task.old(step), IGNORE]] = True
+        self._known = bytes({*task.old(step), IGNORE})
         _check_marker(path, {i: class_names.get(i, str(i)) for i in task.old(step)})
         every = originals(path)
         folders = [folder for folder in every if (folder / TRAIN_FILE).is_file()]
@@ -138,14 +137,15 @@ class ReplayView(EpochDataset[Sample]):
                 faults.append(str(error))
         return good, faults
 
-    def _load(self, pair: ReplayImage) -> tuple[Image.Image, NDArray[np.uint8]]:
+    def _load(
+        self, pair: ReplayImage, reduction: Callable[[tuple[int, int]], int] = unreduced
+    ) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image and pseudo-label; DecodeError where one cannot be read, or the label holds what is no old class."""
-        image, label = load_image(pair.image), load_mask(pair.label)
-        check_pair(image.size, label, pair.image, pair.label)
-        present = np.bincount(label.ravel(), minlength=256) > 0
-        wrong = np.flatnonzero(present & ~self._known)
-        if len(wrong):
-            raise DecodeError(f"{pair.label}: values {wrong.tolist()} are no old classes of this step")
+        (image, size), label = load_reduced(pair.image, reduction), load_mask(pair.label)
+        check_pair(size, label, pair.image, pair.label)
+        wrong = strangers(label, self._known)
+        if wrong:
+            raise DecodeError(f"{pair.label}: values {wrong} are no old classes of this step")
         return image, label
 
     def __len__(self) -> int:
@@ -154,15 +154,15 @@ class ReplayView(EpochDataset[Sample]):
     def at(self, epoch: int, position: int) -> Sample:
         """The sample at a position, as ``epoch`` sees it."""
         pair = self.images[position]
-        image, label = self._load(pair)
-        seed = sample_seed(self.seed + STREAM, epoch, position)
-        pixels, mask = transformed(self.transform, image, self.lookup[label], seed)
+        drawn = self.transform.drawn(sample_seed(self.seed + STREAM, epoch, position))
+        image, label = self._load(pair, drawn.reduction)
+        mask = drawn.mask(mapped(label, self.lookup))
         labels = torch.zeros(self.foreground)
-        for channel in mask.unique().tolist():
-            if channel not in (BACKGROUND, IGNORE):
-                labels[label_column(channel)] = 1
+        values = mask.numpy().tobytes()
+        for channel in range(1, self.foreground + 1):
+            labels[label_column(channel)] = channel in values
         return Sample(
-            image=pixels,
+            image=drawn.image(image),
             mask=mask,
             image_labels=labels,
             is_replay=True,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from dataset.survey import Pair, Survey, look, survey
 from tasks import IGNORE
-from utils.images import DecodeError, check_pair, load_image, load_mask
+from utils.images import DecodeError, check_pair, load_image, load_mask, load_reduced, mapped, strangers, unreduced
 from utils.whole import replacing
 
 LOG = logging.getLogger("webwilss")
@@ -54,8 +54,7 @@ class Source:
         self.pairs = list(pairs)
         self.ids = list(ids)
         self.value_map = value_map
-        self._known = np.zeros(256, dtype=bool)
-        self._known[[0, IGNORE, *self.class_names]] = True
+        self._known = bytes({0, IGNORE, *self.class_names})
         self._survey: Survey | None = None
         self._faults: list[tuple[int, str]] = []
 
@@ -79,14 +78,22 @@ class Source:
         path = self.pairs[index][1]
         mask = load_mask(path)
         if self.value_map is not None:
-            mask = self.value_map[mask]
-        self._refuse_unknown(np.bincount(mask.ravel(), minlength=256) > 0, path)
+            mask = mapped(mask, self.value_map)
+        self._refuse_unknown(strangers(mask, self._known), path)
         return mask
 
-    def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """Image and mask ``index``; DecodeError also where their sizes differ."""
-        image, mask = self.image(index), self.mask(index)
-        check_pair(image.size, mask, *self.pairs[index])
+    def pair(
+        self, index: int, reduction: Callable[[tuple[int, int]], int] = unreduced
+    ) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image and mask ``index``; DecodeError also where their sizes differ.
+
+        Args:
+            index: which.
+            reduction: by how much the image, never its mask, may be reduced (``utils.images.load_reduced``).
+        """
+        image, size = load_reduced(self.pairs[index][0], reduction)
+        mask = self.mask(index)
+        check_pair(size, mask, *self.pairs[index])
         return image, mask
 
     def image_labels(self) -> NDArray[np.bool_]:
@@ -131,13 +138,13 @@ class Source:
 
     def _look(self, index: int) -> Pair:
         pair = look(*self.pairs[index], self.value_map)
-        self._refuse_unknown(pair.values, self.pairs[index][1])
+        present = np.flatnonzero(pair.values).tolist()
+        self._refuse_unknown([value for value in present if value not in self._known], self.pairs[index][1])
         return pair
 
-    def _refuse_unknown(self, present: NDArray[np.bool_], path: Path) -> None:
-        wrong = np.flatnonzero(present & ~self._known)
-        if len(wrong):
-            raise DecodeError(f"{path}: values {wrong.tolist()} are no classes of {self.name}")
+    def _refuse_unknown(self, wrong: Sequence[int], path: Path) -> None:
+        if wrong:
+            raise DecodeError(f"{path}: values {list(wrong)} are no classes of {self.name}")
 
     def _key(self) -> str:
         files: list[list[str | int]] = []

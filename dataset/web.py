@@ -23,10 +23,10 @@ from captions.vocabulary import Vocabulary, make_vocabulary, match_class
 from dataset.batch import Sample
 from dataset.epochs import EpochDataset, sample_seed
 from dataset.files import shown
-from dataset.transform import Transform, transformed
+from dataset.transform import Transform
 from tasks import BACKGROUND, IGNORE, Task
 from utils.errors import UserError
-from utils.images import DecodeError, load_image
+from utils.images import DecodeError, load_image, load_reduced
 from utils.manifest import Manifest, Row, is_kept, open_manifest
 
 LOG = logging.getLogger("webwilss")
@@ -87,12 +87,12 @@ class WebView(EpochDataset[Sample]):
 
     def at(self, epoch: int, position: int) -> Sample:
         """The sample at a position, as ``epoch`` sees it."""
-        image = load_image(self.paths[position])
-        mask = np.full((image.height, image.width), IGNORE, dtype=np.uint8)
-        pixels, labels = transformed(self.transform, image, mask, sample_seed(self.seed, epoch, position))
+        drawn = self.transform.drawn(sample_seed(self.seed, epoch, position))
+        image, _ = load_reduced(self.paths[position], drawn.reduction)
+        pixels = drawn.image(image)
         return Sample(
             image=pixels,
-            mask=labels,
+            mask=torch.full(pixels.shape[-2:], IGNORE, dtype=torch.uint8),
             image_labels=torch.from_numpy(self.image_labels[position]),
             is_replay=False,
             name=self.names[position],

@@ -15,7 +15,18 @@ from PIL import Image
 
 from utils import images as module
 from utils import suffixes
-from utils.images import DecodeError, check_pair, load_image, load_mask, read_head, read_mask, readable_images
+from utils.images import (
+    DecodeError,
+    check_pair,
+    load_image,
+    load_mask,
+    load_reduced,
+    mapped,
+    read_head,
+    read_mask,
+    readable_images,
+    strangers,
+)
 
 
 def picture(width: int = 8, height: int = 4) -> Image.Image:
@@ -436,3 +447,46 @@ def test_a_pair_that_fits_unturned_only_names_the_tag(tmp_path: Path) -> None:
             check_pair((4, 8), np.zeros((4, 8), np.uint8), path, tmp_path / "m.png")
         with pytest.raises(DecodeError, match=r"is 5 x 5 pixels, its image .* is 4 x 8$"):
             check_pair((4, 8), np.zeros((5, 5), np.uint8), path, tmp_path / "m.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_reduced_jpegs(tmp_path: Path, mode: str) -> None:
+    """Smaller by what was asked, the colours where they were, and the full size with it."""
+    soft = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)).resize((203, 150))
+    file = tmp_path / "a.jpg"
+    soft.convert(mode).save(file, quality=95)
+    whole = load_image(file)
+    for by in (1, 2, 4, 8):
+        asked: list[tuple[int, int]] = []
+        image, size = load_reduced(file, lambda size, by=by, asked=asked: asked.append(size) or by)
+        assert size == (203, 150) and asked == [size] and image.mode == "RGB"
+        assert image.size == (-(-203 // by), -(-150 // by))
+        rows, columns = 150 // by, 203 // by
+        blocks = np.asarray(whole)[: rows * by, : columns * by].reshape(rows, by, columns, by, 3).mean(axis=(1, 3))
+        assert np.abs(np.asarray(image)[:rows, :columns] - blocks).mean() < 3
+    soft.save(tmp_path / "a.png")
+    assert load_reduced(tmp_path / "a.png", lambda size: 8)[0].size == (203, 150), "only a JPEG's decoder leaves out"
+
+
+def test_damaged_jpegs_are_found_when_they_are_reduced(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)).save(file)
+    file.write_bytes(file.read_bytes()[:-2000])
+    faults = set()
+    for by in (1, 8):
+        with pytest.raises(DecodeError) as caught:
+            load_reduced(file, lambda size, by=by: by)
+        faults.add(str(caught.value).split("(")[0])
+    assert len(faults) == 1 and "is damaged" in faults.pop()
+
+
+def test_values_of_a_mask() -> None:
+    rng = np.random.default_rng(0)
+    mask, table = rng.integers(0, 256, (31, 17), np.uint8), rng.integers(0, 256, 256, np.uint8)
+    assert np.array_equal(mapped(mask, table), table[mask])
+    assert np.array_equal(mapped(mask[::2, ::-1], table), table[mask[::2, ::-1]]), (
+        "a view that lies otherwise in memory"
+    )
+    assert mapped(mask, table).flags.writeable
+    few = np.array([[3, 255, 0], [7, 3, 9]], np.uint8)
+    assert strangers(few, bytes([0, 3, 255])) == [7, 9] and strangers(few, bytes(range(256))) == []
