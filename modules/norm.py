@@ -213,9 +213,9 @@ class _InvertedNorm(torch.autograd.Function):
     """leaky_relu(batch_norm(x) + shortcut), which keeps its output for backward, not its input (arXiv 1712.02616).
 
     Batch norm's backward needs the normalised input alone, which is (leaky_relu^-1(y) - shortcut - bias) / scale: handed to the same
-    kernel as an input whose mean is ``bias`` and whose deviation is ``scale``. Of the ``kept`` channels whose scale is smallest
-    beside their bias the input is kept as well; where their scale is less than ``least_scale`` it is used. Should more channels be
-    so, the normalised input of the others is taken for smaller than it is, so that no rounding is blown up.
+    kernel as an input whose mean is ``bias`` and whose deviation is ``scale``. Of channels whose scale is less than ``least_scale``
+    the input is kept as well; on a GPU of the ``kept`` channels that come first in this. Should more need it there, the
+    normalised input of the others is taken for smaller than it is, so that no rounding is blown up.
     """
 
     @staticmethod
@@ -236,9 +236,7 @@ class _InvertedNorm(torch.autograd.Function):
     ) -> Tensor:
         total = None
         if training and synchronised:
-            y, (mean, rstd, total) = _synchronised_forward(
-                x, scale, bias, (running_mean, running_var), momentum, eps
-            )
+            y, (mean, rstd, total) = _synchronised_forward(x, scale, bias, (running_mean, running_var), momentum, eps)
         else:
             y, mean, rstd = torch.native_batch_norm(x, scale, bias, running_mean, running_var, training, momentum, eps)
         if not training:
@@ -248,11 +246,11 @@ class _InvertedNorm(torch.autograd.Function):
         if slope != 1:
             F.leaky_relu_(y, slope)
         least = least_scale(bias, y.dtype, slope, shortcut is not None)
-        channels = (scale.abs() / least).topk(kept, largest=False).indices
+        # A GPU is not asked how many need it, which would have to wait for it.
+        needing = scale.abs() / least
+        channels = needing.topk(kept, largest=False).indices if x.is_cuda else (needing < 1).nonzero().squeeze(1)
         ctx.training, ctx.slope = training, slope
-        ctx.save_for_backward(
-            y, scale, bias, shortcut, mean, rstd, total, least, channels, x.index_select(1, channels)
-        )
+        ctx.save_for_backward(y, scale, bias, shortcut, mean, rstd, total, least, channels, x.index_select(1, channels))
         return y
 
     @staticmethod
@@ -271,7 +269,9 @@ class _InvertedNorm(torch.autograd.Function):
         if len(channels):
             z = z.clone() if z is y else z
             used = scale.abs()[channels] < least[channels]
-            z.index_copy_(1, channels, torch.where(_channelwise(used, z), inputs.to(z.dtype), z.index_select(1, channels)))
+            z.index_copy_(
+                1, channels, torch.where(_channelwise(used, z), inputs.to(z.dtype), z.index_select(1, channels))
+            )
             centre = bias.index_copy(0, channels, torch.where(used, mean[channels], bias[channels]))
             spread.index_copy_(0, channels, torch.where(used, rstd[channels], spread[channels]))
         # So that factor * spread is what batch norm multiplies by.
@@ -286,7 +286,16 @@ class _InvertedNorm(torch.autograd.Function):
             # The kernel takes a variance, which has no sign.
             turned = torch.where(spread < 0, -1.0, 1.0).to(spread.dtype)
             grads = torch.ops.aten.native_batch_norm_backward(
-                grad, z, factor * turned, centre, spread.square().reciprocal(), None, None, False, 0.0, [True, True, True]
+                grad,
+                z,
+                factor * turned,
+                centre,
+                spread.square().reciprocal(),
+                None,
+                None,
+                False,
+                0.0,
+                [True, True, True],
             )
             grads = grads[0], grads[1] * turned, grads[2]
         return *grads, None if shortcut is None else grad, *[None] * 8
@@ -320,7 +329,7 @@ class ActivatedNorm(nn.Module):
 
     @torch.no_grad()
     def _count_kept(self) -> None:
-        """Number of channels that keep their input too, for each type of output: those that need it now, and some that may."""
+        """Channels that keep their input too on a GPU, for each type of output: as many as need it now, and some that may."""
         slope = 1.0 if self.activation == "identity" else self.activation_param
         added = self.activation == "identity"
         scale = self.weight.abs() + self.eps if self.absolute else self.weight.abs()

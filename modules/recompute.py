@@ -36,7 +36,9 @@ def recompute(body: nn.Module, name: str) -> None:
     model = getattr(body, "model", body)
     found = list(blocks(model)) if model is body or hasattr(model, "set_grad_checkpointing") else []
     if not found:
-        raise UserError(f"--recompute: {name} cannot be run again block by block; remove it, or choose another --backbone")
+        raise UserError(
+            f"--recompute: {name} cannot be run again block by block; remove it, or choose another --backbone"
+        )
     for block in found:
         block.forward = _twice(block, name)  # type: ignore[method-assign]
 
@@ -70,7 +72,9 @@ def _twice(block: nn.Module, name: str) -> Callable[..., Any]:
         @contextmanager
         def again() -> Iterator[None]:
             if versions != [one._version for one in args if isinstance(one, Tensor)]:
-                raise UserError(f"--recompute: {name} writes over the inputs of its blocks; remove it, or choose another --backbone")
+                raise UserError(
+                    f"--recompute: {name} writes over the inputs of its blocks; remove it, or choose another --backbone"
+                )
             with copied_statistics(block):
                 yield
 
