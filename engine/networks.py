@@ -18,6 +18,7 @@ from modules.description import Description
 from modules.folding import count_norms, fold_norms
 from modules.localizer import make_localizer
 from modules.norm import convert_sync, is_norm, make_norm
+from modules.recompute import recompute
 from segmentation_module import Maps, SegmentationModule, make_model, make_segmenter
 from tasks import Task
 from utils.distributed import Runtime
@@ -218,6 +219,8 @@ def make_networks(options: Options, task: Task, runtime: Runtime, network: Mappi
     old, total = len(task.old(step)), len(task.seen(step))
     torch.manual_seed(options.random_seed)
     model = _segmenter(options, task, step, network)
+    if options.recompute:
+        recompute(model.body, f"--backbone {options.backbone}")
     normalisation = Normalisation.of(model.body, options.image_stats)
     method = make_method(options, old, total)
     teacher = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -30,50 +30,139 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+# Up to these ratios of bias to scale an output says enough of the input that it was made from: gradients are as near to those of
+# float64 as where the input is kept, to 1e-6 in float32 and within the rounding of half precision (benchmarks/results/norm.md).
+GREATEST_RATIO, RATIO_TIMES_EPS = 32.0, 1 / 32
+# What a shortcut that is added to the output counts as beside the bias.
+SHORTCUT = 0.25
+# Added to the bias, so that nothing is divided by zero.
+LEAST_BIAS = 1e-12
+# One channel in so many keeps its input beyond those that need it when weights are loaded.
+SPARE = 32
+
+
+class Statistics(NamedTuple):
+    """What a batch was normalised by: (C,) each.
+
+    Attributes:
+        mean: of the values.
+        rstd: 1 / sqrt(variance + eps).
+        total: () number of values a channel, over all ranks; None where no other rank took part.
+    """
+
+    mean: Tensor
+    rstd: Tensor
+    total: Tensor | None = None
+
+
+def _dims(x: Tensor) -> list[int]:
+    return [0, *range(2, x.dim())]
+
+
+def _channelwise(vector: Tensor, x: Tensor) -> Tensor:
+    """(C,) in the shape in which it meets ``x`` (B, C, ...)."""
+    return vector.view([1, -1] + [1] * (x.dim() - 2))
+
+
+def _fused(x: Tensor) -> bool:
+    """Whether torch has the kernels behind ``nn.SyncBatchNorm`` for this device."""
+    return x.is_cuda
+
+
+def _synchronised_forward(
+    x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor, Tensor], momentum: float, eps: float
+) -> tuple[Tensor, Statistics]:
+    """Batch norm with the statistics of all ranks, which also move the running ones: one collective, float32 at least."""
+    channels, count = x.shape[1], x.numel() // x.shape[1]
+    if _fused(x):
+        x = x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
+        mean, rstd = torch.batch_norm_stats(x, eps)
+        gathered = _gather(torch.cat([mean, rstd, mean.new_full((1,), count)]))
+        means, rstds, counts = gathered[:, :channels], gathered[:, channels:-1], gathered[:, -1]
+        mean, rstd = torch.batch_norm_gather_stats_with_counts(
+            x, means, rstds, *running, momentum, eps, counts.to(running[0].dtype)
+        )
+        return torch.batch_norm_elemt(x, weight, bias, mean, rstd, eps), Statistics(mean, rstd, counts.sum())
+    precise = _precise(x)
+    var, mean = torch.var_mean(precise, _dims(x), correction=0)
+    gathered = _gather(torch.cat([mean, var, mean.new_full((1,), count)]))
+    means, variances, counts = gathered[:, :channels], gathered[:, channels:-1], gathered[:, -1:]
+    total = counts.sum()
+    mean = (means * counts).sum(0) / total
+    # Chan's rule: variance within the ranks plus variance of their means.
+    var = ((variances + (means - mean).square()) * counts).sum(0) / total
+    rstd = (var + eps).rsqrt()
+    normalised = (precise - _channelwise(mean, x)) * _channelwise(rstd, x)
+    y = (normalised * _channelwise(weight, x) + _channelwise(bias, x)).to(x.dtype)
+    running[0].lerp_(mean.to(running[0].dtype), momentum)
+    running[1].lerp_((var * (total / (total - 1))).to(running[1].dtype), momentum)
+    return y, Statistics(mean, rstd, total)
+
+
+def _gather(own: Tensor) -> Tensor:
+    """(N,) of each rank as (ranks, N)."""
+    gathered = own.new_empty(ranks(), len(own))
+    dist.all_gather(list(gathered.unbind(0)), own)
+    return gathered
+
+
+def _synchronised_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, statistics: Statistics
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of input, weight and bias: one collective. Those of weight and bias stay local, DDP averages them."""
+    mean, rstd, total = statistics
+    assert total is not None
+    if _fused(x):
+        like = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        grad, x = grad.contiguous(memory_format=like), x.contiguous(memory_format=like)
+        sum_grad, sum_product, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
+            grad, x, mean, rstd, weight, True, True, True
+        )
+        sums = torch.stack([sum_grad, sum_product])
+        dist.all_reduce(sums)
+        counts = total.to(torch.int32).view(1)
+        grad_x = torch.batch_norm_backward_elemt(grad, x, mean, rstd, weight, sums[0], sums[1], counts)
+        return grad_x, grad_weight, grad_bias
+    precise, grad_precise = x.to(mean.dtype), grad.to(mean.dtype)
+    normalised = (precise - _channelwise(mean, x)) * _channelwise(rstd, x)
+    grad_bias = grad_precise.sum(_dims(x))
+    grad_weight = (grad_precise * normalised).sum(_dims(x))
+    # The input's gradient needs the sums of all ranks.
+    sums = torch.stack([grad_bias, grad_weight])
+    dist.all_reduce(sums)
+    mean_grad, mean_product = (sums / total).unbind(0)
+    inner = grad_precise - _channelwise(mean_grad, x) - normalised * _channelwise(mean_product, x)
+    grad_x = inner * _channelwise(weight * rstd, x)
+    return grad_x.to(x.dtype), grad_weight, grad_bias
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 class _SyncBatchNorm(torch.autograd.Function):
-    """Batch norm with the statistics of all ranks: one collective forward, one backward, in float32 at least."""
+    """Batch norm with the statistics of all ranks, which keeps its input for backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        precise = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        channels = x.shape[1]
-        dims = [0, *range(2, x.dim())]
-        var, mean = torch.var_mean(precise, dims, correction=0)
-        count = x.numel() // channels
-        own = torch.cat([mean, var, mean.new_full((1,), count)])
-        gathered = own.new_empty(ranks(), len(own))
-        dist.all_gather(list(gathered.unbind(0)), own)
-        means, variances, counts = gathered[:, :channels], gathered[:, channels:-1], gathered[:, -1:]
-        total = counts.sum()
-        mean = (means * counts).sum(0) / total
-        # Chan's rule: variance within the ranks plus variance of their means.
-        var = ((variances + (means - mean).square()) * counts).sum(0) / total
-        rstd = (var + eps).rsqrt()
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        normalised = (precise - mean.view(shape)) * rstd.view(shape)
-        y = (normalised * weight.view(shape) + bias.view(shape)).to(x.dtype)
-        ctx.save_for_backward(x, weight, mean, rstd, total)
-        ctx.mark_non_differentiable(mean, var, total)
-        return y, mean, var, total
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        y, statistics = _synchronised_forward(x, weight, bias, (running_mean, running_var), momentum, eps)
+        ctx.save_for_backward(x, weight, *statistics)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, mean, rstd, total = ctx.saved_tensors
-        precise = x.to(mean.dtype)
-        grad_precise = grad.to(mean.dtype)
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        dims = [0, *range(2, x.dim())]
-        normalised = (precise - mean.view(shape)) * rstd.view(shape)
-        grad_bias = grad_precise.sum(dims)
-        grad_weight = (grad_precise * normalised).sum(dims)
-        # The gradients of weight and bias stay local, DDP averages them; the input's needs the sums of all ranks.
-        sums = torch.stack([grad_bias, grad_weight])
-        dist.all_reduce(sums)
-        mean_grad, mean_product = (sums / total).unbind(0)
-        inner = grad_precise - mean_grad.view(shape) - normalised * mean_product.view(shape)
-        grad_x = inner * (weight * rstd).view(shape)
-        return grad_x.to(x.dtype), grad_weight, grad_bias, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *statistics = ctx.saved_tensors
+        return *_synchronised_backward(grad, x, weight, Statistics(*statistics)), None, None, None, None
 
 
 def batch_norm(
@@ -94,14 +183,122 @@ def batch_norm(
         UserError: training on a single value per channel, which has no variance.
     """
     if training and synchronised and ranks() > 1:
-        y, mean, var, total = _SyncBatchNorm.apply(x, weight, bias, eps)
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_((var * (total / (total - 1))).to(running_var.dtype), momentum)
+        y: Tensor = _SyncBatchNorm.apply(x, weight, bias, running_mean, running_var, momentum, eps)
         return y
+    _check_values(x, training)
+    return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def _check_values(x: Tensor, training: bool) -> None:
     if training and x.numel() == x.shape[1]:
         raise UserError("batch norm needs more than one value per channel: train with at least 2 images per batch")
-    return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+# --- one tensor kept for backward ------------------------------------------------------------------------------------
+
+
+def least_scale(bias: Tensor, dtype: torch.dtype, slope: float, added: bool) -> Tensor:
+    """(C,) smallest |scale| by which an output in ``dtype`` may be divided to get the normalised input back.
+
+    An output holds scale * normalised + bias, and a shortcut where ``added``, rounded: what is rounded off the sum counts as much
+    more in the normalised input as the scale is smaller.
+    """
+    limits = torch.finfo(dtype)
+    ratio = min(GREATEST_RATIO, RATIO_TIMES_EPS / limits.eps)
+    floor = LEAST_BIAS + limits.smallest_normal / slope + SHORTCUT * added
+    return (bias.abs() + floor) / ratio
+
+
+class _InvertedNorm(torch.autograd.Function):
+    """leaky_relu(batch_norm(x) + shortcut), which keeps its output for backward, not its input (arXiv 1712.02616).
+
+    Batch norm's backward needs the normalised input alone, which is (leaky_relu^-1(y) - shortcut - bias) / scale: handed to the same
+    kernel as an input whose mean is ``bias`` and whose deviation is ``scale``. Of channels whose scale is less than ``least_scale``
+    the input is kept as well; on a GPU of the ``kept`` channels that come first in this. Should more need it there, the
+    normalised input of the others is taken for smaller than it is, so that no rounding is blown up.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        shortcut: Tensor | None,
+        running_mean: Tensor,
+        running_var: Tensor,
+        training: bool,
+        synchronised: bool,
+        momentum: float,
+        eps: float,
+        slope: float,
+        kept: int,
+    ) -> Tensor:
+        total = None
+        if training and synchronised:
+            y, (mean, rstd, total) = _synchronised_forward(x, scale, bias, (running_mean, running_var), momentum, eps)
+        else:
+            y, mean, rstd = torch.native_batch_norm(x, scale, bias, running_mean, running_var, training, momentum, eps)
+        if not training:
+            mean, rstd = running_mean.clone(), (running_var + eps).rsqrt()
+        if shortcut is not None:
+            y = y.add_(shortcut) if y.dtype == shortcut.dtype else y + shortcut
+        if slope != 1:
+            F.leaky_relu_(y, slope)
+        least = least_scale(bias, y.dtype, slope, shortcut is not None)
+        # A GPU is not asked how many need it, which would have to wait for it.
+        needing = scale.abs() / least
+        channels = needing.topk(kept, largest=False).indices if x.is_cuda else (needing < 1).nonzero().squeeze(1)
+        ctx.training, ctx.slope = training, slope
+        ctx.save_for_backward(y, scale, bias, shortcut, mean, rstd, total, least, channels, x.index_select(1, channels))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, scale, bias, shortcut, mean, rstd, total, least, channels, inputs = ctx.saved_tensors
+        z = y
+        if ctx.slope != 1:
+            grad = torch.ops.aten.leaky_relu_backward(grad, y, ctx.slope, True)
+            z = F.leaky_relu(y, 1 / ctx.slope)
+        if shortcut is not None:
+            z = z - shortcut if z is y else z.sub_(shortcut)
+        sign = torch.where(scale < 0, -1.0, 1.0).to(scale.dtype)
+        spread = sign / torch.maximum(scale.abs(), least)
+        centre = bias
+        if len(channels):
+            z = z.clone() if z is y else z
+            used = scale.abs()[channels] < least[channels]
+            z.index_copy_(
+                1, channels, torch.where(_channelwise(used, z), inputs.to(z.dtype), z.index_select(1, channels))
+            )
+            centre = bias.index_copy(0, channels, torch.where(used, mean[channels], bias[channels]))
+            spread.index_copy_(0, channels, torch.where(used, rstd[channels], spread[channels]))
+        # So that factor * spread is what batch norm multiplies by.
+        factor = scale * rstd / spread
+        if total is not None:
+            grads = _synchronised_backward(grad, z, factor, Statistics(centre, spread, total))
+        elif ctx.training:
+            grads = torch.ops.aten.native_batch_norm_backward(
+                grad, z, factor, None, None, centre, spread, True, 0.0, [True, True, True]
+            )
+        else:
+            # The kernel takes a variance, which has no sign.
+            turned = torch.where(spread < 0, -1.0, 1.0).to(spread.dtype)
+            grads = torch.ops.aten.native_batch_norm_backward(
+                grad,
+                z,
+                factor * turned,
+                centre,
+                spread.square().reciprocal(),
+                None,
+                None,
+                False,
+                0.0,
+                [True, True, True],
+            )
+            grads = grads[0], grads[1] * turned, grads[2]
+        return *grads, None if shortcut is None else grad, *[None] * 8
 
 
 class ActivatedNorm(nn.Module):
@@ -124,13 +321,56 @@ class ActivatedNorm(nn.Module):
         self.running_var: Tensor
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self._count_kept()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._count_kept()
+
+    @torch.no_grad()
+    def _count_kept(self) -> None:
+        """Channels that keep their input too on a GPU, for each type of output: as many as need it now, and some that may."""
+        slope = 1.0 if self.activation == "identity" else self.activation_param
+        added = self.activation == "identity"
+        scale = self.weight.abs() + self.eps if self.absolute else self.weight.abs()
+        channels = len(scale)
+        self._kept: dict[torch.dtype, int] = {}
+        for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            needing = int((scale < least_scale(self.bias, dtype, max(slope, 1e-3), added)).sum())
+            self._kept[dtype] = min(channels, needing + 1 + channels // SPARE)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        weight = self.weight.abs() + self.eps if self.absolute else self.weight
+        return self._normalise(x, None, 1.0 if self.activation == "identity" else self.activation_param)
+
+    def add(self, x: Tensor, shortcut: Tensor, slope: float) -> Tensor:
+        """Leaky ReLU of the layer's output for ``x`` plus ``shortcut``, both (B, C, H, W)."""
+        return self._normalise(x, shortcut, slope)
+
+    def _normalise(self, x: Tensor, shortcut: Tensor | None, slope: float) -> Tensor:
+        scale = self.weight.abs() + self.eps if self.absolute else self.weight
+        if self._inverts(x, slope):
+            several = self.training and self.synchronised and ranks() > 1
+            if not several:
+                _check_values(x, self.training)
+            y: Tensor = _InvertedNorm.apply(
+                x,
+                scale,
+                self.bias,
+                shortcut,
+                self.running_mean,
+                self.running_var,
+                self.training,
+                several,
+                self.momentum,
+                self.eps,
+                slope,
+                self._kept[x.dtype],
+            )
+            return y
         y = batch_norm(
             x,
-            weight,
+            scale,
             self.bias,
             self.running_mean,
             self.running_var,
@@ -139,10 +379,16 @@ class ActivatedNorm(nn.Module):
             eps=self.eps,
             synchronised=self.synchronised,
         )
-        if self.activation == "identity":
-            return y
+        if shortcut is not None:
+            y = y + shortcut
         # In place: batch norm's backward looks at its input, not at its output.
-        return F.leaky_relu_(y, self.activation_param)
+        return F.leaky_relu_(y, slope) if slope != 1 else y
+
+    def _inverts(self, x: Tensor, slope: float) -> bool:
+        """Whether the output is kept for backward in place of the input; a compiled network decides itself what it keeps."""
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or slope <= 0:
+            return False
+        return x.requires_grad or self.weight.requires_grad or self.bias.requires_grad
 
     def extra_repr(self) -> str:
         """Sizes and choices, for ``print(layer)``."""

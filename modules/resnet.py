@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.bodies import Body
+from modules.norm import ActivatedNorm
 
 Norm = Callable[[int], nn.Module]
 
@@ -47,8 +48,13 @@ class Bottleneck(nn.Module):
         """(B, C, H, W) to (B, C', H / stride, W / stride)."""
         shortcut = self.proj_bn(self.proj_conv(x)) if self.projects else x
         slope: float = self.convs.get_submodule("bn1").activation_param  # type: ignore[assignment]
+        *layers, last = self.convs
+        for layer in layers:
+            x = layer(x)
+        if isinstance(last, ActivatedNorm):
+            return last.add(x, shortcut, slope)
         # In place: the backward pass needs neither the sum nor its terms.
-        return F.leaky_relu_(self.convs(x) + shortcut, slope)
+        return F.leaky_relu_(last(x) + shortcut, slope)
 
 
 class ResNet(Body):

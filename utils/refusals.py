@@ -74,6 +74,13 @@ def check_losses(given: argparse.Namespace) -> None:
     refuse(given.freeze and given.loss_de > 0, "--freeze contradicts --loss_de: a frozen body's features cannot change")
     refuse(given.freeze and given.freeze_norm, "--freeze_norm is part of --freeze: give one of them")
     refuse(
+        given.recompute and given.freeze, "--recompute contradicts --freeze: a frozen body keeps nothing for backward"
+    )
+    refuse(
+        given.recompute and given.compile,
+        "--recompute contradicts --compile: a compiled network decides itself what it keeps",
+    )
+    refuse(
         given.lr_policy == "warmup" and not given.test and given.pseudo_ep >= given.epochs,
         f"--pseudo_ep {given.pseudo_ep} leaves none of --epochs {given.epochs} for the decay of --lr_policy warmup",
     )

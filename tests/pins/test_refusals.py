@@ -150,6 +150,9 @@ RUN = (
     f"{STEP} --freeze --loss_de 1",
     f"{WEAK} --recipe best --loss_de 1",
     f"{STEP} --freeze --freeze_norm",
+    f"{STEP} --freeze --recompute",
+    f"{BASE} --recompute --compile",
+    f"{STEP} --backbone adopted --recompute",
     f"{WEAK} --recipe best --freeze_norm",
     f"{WEAK} --lr_policy warmup --pseudo_ep 30",
     # Files.
