@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from captions.captioners import CAPTIONERS, DEFAULT_CAPTIONER
+from utils.checks import PRECISIONS
 from utils.errors import UserError
 from utils.script import GOES_ON, run
 
@@ -47,7 +48,11 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--only_missing", action="store_true", help="rows of a manifest that have a caption keep it")
     add("--batch_size", type=int, default=16, help="images captioned at once")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="arithmetic of the network; auto: the device's fastest; left out: that on a GPU, fp32 on a CPU",
+    )
     return parser
 
 

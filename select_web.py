@@ -48,7 +48,12 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--num_workers", type=int, default=1, help="processes that decode and transform; 0 does it in this one")
     add("--batch_size", type=int, default=64, help="images scored at once")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic of the network")
+    add(
+        "--precision",
+        choices=("auto", "fp32", "tf32", "bf16"),
+        default="fp32",
+        help="arithmetic of the network; auto: the device's fastest",
+    )
     return parser
 
 
