@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -275,9 +276,10 @@ def test_a_stopped_window_goes_on_bit_for_bit(
     monkeypatch.setattr(Trainer, "__init__", partialmethod(Trainer.__init__, look_every=50))
     folder = tmp_path / "checkpoints/step/shapes-5-3-ov"
 
-    def losses(name: str) -> list[str]:
+    def losses(name: str) -> list[tuple[str, int, float]]:
         lines = (tmp_path / f"logs/shapes-5-3-ov/{name}/scalars.jsonl").read_text().splitlines()
-        return [text for text in lines if '"loss/' in text]
+        rows = [json.loads(text) for text in lines]
+        return [(row["tag"], row["step"], row["value"]) for row in rows if row["tag"].startswith("loss/")]
 
     assert run.main(argparser.parse(line(tmp_path, small_shapes, "whole", "--epochs 1"))) == 0
     original = Trainer.train_step
