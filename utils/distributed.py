@@ -271,12 +271,12 @@ def start(device: str = "auto", precision: str | None = "fp32", local_rank: int 
     if chosen.type == "cuda":
         if precision == "tf32" and torch.cuda.get_device_capability(chosen) < _AMPERE:
             raise UserError("--precision tf32: this GPU has none in hardware (it came with Ampere); use fp32")
+        # Else a loader that pins memory would take some of GPU 0, whichever was chosen.
+        torch.cuda.set_device(chosen)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
         return Runtime(chosen, precision, why=why)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     return Runtime(chosen, precision, dist.get_rank(), world, why)

@@ -86,7 +86,10 @@ def test_fp32_is_float32_throughout_on_a_gpu(precision: str, monkeypatch: pytest
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     monkeypatch.setattr(distributed, "_choose", lambda device, local_rank: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     runtime = distributed.start("cuda", precision)
+    assert chosen == [torch.device("cuda", 0)]
     rounded = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     assert rounded == ((True, True) if precision == "tf32" else (False, False))
     if precision == "tf32":
