@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,17 @@ def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (runtime.precision, runtime.why) == ("fp32", "")
 
 
+@pytest.fixture
+def torchs_own() -> Iterator[None]:
+    """Torch's defaults, before and behind."""
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
+
+
+@pytest.mark.usefixtures("torchs_own")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_fp32_is_float32_throughout_on_a_gpu(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch's own default rounds what convolutions read to TF32."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     monkeypatch.setattr(distributed, "_choose", lambda device, local_rank: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     chosen: list[torch.device] = []
