@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from modules.adopted.settings import add_model_options
+from utils.checks import PRECISIONS
 from utils.errors import shown_text
 from utils.script import GOES_ON, run
 
@@ -62,7 +63,12 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="OUT", help="folder to release the model in")
     add("--random_seed", type=int, default=0, help="seed of everything random [0]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps [auto]")
-    add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the training [fp32]")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="arithmetic of the training; auto: the device's fastest [fp32]",
+    )
     add("--dry_run", action="store_true", help="run nothing, print every command")
     return parser
 

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 
 import tasks
 from utils import values
-from utils.checks import images_per_rank
+from utils.checks import PRECISIONS, images_per_rank
 from utils.names import ADOPTED, METHODS, NORMS, body_module, body_names
 from utils.options import OneLineParser, add_arguments, declared, fill, option
 from utils.refusals import PREVIOUS, check_losses, check_needs, check_paths, check_side_data, check_start, refuse
@@ -92,7 +92,9 @@ class Options:
     )
     local_rank: int = _run(None, "set by torch.distributed.launch", aliases=("--local-rank",), neutral=True)
     precision: str = _run(
-        "fp32", "arithmetic of the networks; losses are always fp32", choices=("fp32", "bf16", "fp16")
+        "fp32",
+        "arithmetic of the networks; losses are always fp32. auto: bf16 where the device has it, else fp32; tf32 and fp16 need a GPU",
+        choices=PRECISIONS,
     )
     compile: bool = _run(False, "compile the networks with torch.compile", neutral=True)
     logdir: str = _run("logs", "folder of logs, results and pages", neutral=True)

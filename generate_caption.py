@@ -20,6 +20,7 @@ from pathlib import Path
 
 from captions.captioners import CAPTIONERS, DEFAULT_CAPTIONER
 from spread.options import add_options, ray_options
+from utils.checks import PRECISIONS
 from utils.errors import UserError
 from utils.script import GOES_ON, run
 
@@ -51,7 +52,11 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--only_missing", action="store_true", help="rows of a manifest that have a caption keep it")
     add("--batch_size", type=int, default=16, help="images captioned at once")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="arithmetic of the network; auto: the device's fastest; left out: that on a GPU, fp32 on a CPU",
+    )
     add_options(parser)
     return parser
 
@@ -76,14 +81,14 @@ def main(given: argparse.Namespace) -> int:
         way = make_way(runtime, ray=ray, alone=True)
         # Made here also where others caption: what is wrong with it is known before any of them starts.
         captioner = make_captioner(given.captioner, settings, runtime)
-        elsewhere = CaptionWork(given.captioner, settings, given.device, given.precision)
+        elsewhere = CaptionWork(given.captioner, settings, given.device, runtime.precision)
         captioning = Captioning(
             way,
             elsewhere if ray else partial(caption_worker, captioner),
             captioner.origin,
             batch_size=given.batch_size,
             block_size=given.block_size,
-            precision=given.precision,
+            precision=runtime.precision,
         )
         del captioner
         done = caption_images(given.images, given.out, captioning, only_missing=given.only_missing, inside=IMAGES)

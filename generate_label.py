@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spread.options import add_options, ray_options
+from utils.checks import PRECISIONS
 from utils.errors import UserError
 from utils.script import GOES_ON, run
 
@@ -52,7 +53,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=8, help="images of equal size that are labelled at once")
     add("--num_workers", type=int, help="processes that decode, per rank; 0 decodes in this one [by device and cores]")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the network")
+    add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the network; auto: the device's fastest")
     add("--local_rank", "--local-rank", type=int, help="set by torch.distributed.launch")
     add_options(parser)
     group = parser.add_argument_group(
@@ -101,7 +102,7 @@ def main(given: argparse.Namespace) -> int:
         words = given.drop_without_words
         digest = None if words is None else words_digest(words)
         settings = LabelSettings(
-            given.flip, tuple(given.scales), given.threshold, given.max_side, given.precision, digest
+            given.flip, tuple(given.scales), given.threshold, given.max_side, runtime.precision, digest
         )
         # Made here also where others label: what is wrong with it is known before any of them starts.
         labeller = Labeller(given.ckpt, settings, runtime, options)

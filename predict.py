@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from modules.adopted.settings import add_model_options, settings_of
+from utils.checks import PRECISIONS
 from utils.errors import UserError
 from utils.script import GOES_ON, run
 
@@ -62,7 +63,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=8, help="images of equal size, or frames, that are looked at at once")
     add("--num_workers", type=int, help="processes that decode; 0 decodes in this one [0 on a CPU, else by its cores]")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the network")
+    add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the network; auto: the device's fastest")
     add_model_options(parser)
     return parser
 

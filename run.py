@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import argparser
@@ -44,6 +45,8 @@ def step(options: Options, stopping: Stopping) -> int:
         from utils import distributed
 
         runtime = distributed.start(options.device, options.precision, options.local_rank)
+        # What auto chose stands in checkpoints: a run does not go on in another arithmetic.
+        options = replace(options, precision=runtime.precision)
     try:
         with claimed(options, main=runtime.main):
             return train_and_test(options, runtime, stopping)

@@ -467,7 +467,7 @@ def load_segmenter(
         source: a MODEL: a checkpoint, a released folder, ``torchvision:NAME=FILE``, ``smp:FOLDER``, ``transformers:FOLDER``, or
             ``hub:OWNER/NAME``, which alone is fetched where it is not there yet.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: fp32, bf16 or fp16.
+        precision: auto, fp32, tf32, bf16 or fp16.
         settings: what the files of an adopted one do not say.
 
     Raises:

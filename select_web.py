@@ -56,7 +56,12 @@ def get_argparser() -> argparse.ArgumentParser:
     )
     add("--batch_size", type=int, default=64, help="images scored at once")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic of the network")
+    add(
+        "--precision",
+        choices=("auto", "fp32", "tf32", "bf16"),
+        default="fp32",
+        help="arithmetic of the network; auto: the device's fastest",
+    )
     add_options(parser)
     return parser
 
@@ -104,7 +109,7 @@ def main(given: argparse.Namespace) -> int:
                     f"{given.discriminator}: hardly better than chance on held-out images (area under the curve "
                     f"{saved.scores.auc:.2f}); train it on more images, or give --trust"
                 )
-            elsewhere = ScoreWork(given.discriminator, given.step_ckpt, given.device, given.precision)
+            elsewhere = ScoreWork(given.discriminator, given.step_ckpt, given.device, runtime.precision)
             make = elsewhere if ray else partial(score_worker, saved.discriminator, runtime)
         selected = select(
             source, saved, rule, given.out, way, make, vocabulary=vocabulary, wanted=given.classes,

@@ -11,9 +11,8 @@ import math
 import time
 from typing import NoReturn
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import record_function
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -29,12 +28,12 @@ from engine.evaluation import Evaluator, log_scores, tell_absent
 from engine.networks import Optimisation, check_norms, full_precision, make_networks, make_optimisation
 from engine.state import Progress, Snapshot, adopted_network, weights_origin
 from engine.stopping import Stopped, Stopping, shielded
+from engine.watch import Watch
 from methods.base import Iteration
 from tasks import Task
 from utils import cores
 from utils.checks import images_per_rank, replay_images
 from utils.distributed import Runtime
-from utils.errors import UserError
 from utils.logger import Logger
 
 
@@ -48,6 +47,8 @@ class Trainer:
         runtime: device, precision and ranks.
         logger: where scalars, pictures and sentences go.
         stopping: who notes a request to stop; whoever made it enters and leaves it.
+        look_every: most iterations between two looks at the losses; 1 on the CPU, where nobody waits for a number, and
+            ``--print_interval`` elsewhere, if None.
 
     The networks exist once it is made; ``begin`` gives them weights, optimiser and schedule.
     """
@@ -62,6 +63,7 @@ class Trainer:
         runtime: Runtime,
         logger: Logger,
         stopping: Stopping | None = None,
+        look_every: int | None = None,
     ) -> None:
         self.options, self.task, self.runtime, self.logger = options, task, runtime, logger
         step = options.step
@@ -81,6 +83,8 @@ class Trainer:
         )
         self.cores = cores.split(runtime.device.type, options.num_workers, alone=True)
         self.stopping = stopping or Stopping()
+        at_hand = runtime.device.type == "cpu"
+        self.watch = Watch(runtime, look_every or (1 if at_hand else options.print_interval))
         self.progress = Progress()
         self._told_absent = False
         self.iters_per_epoch = 1
@@ -182,7 +186,7 @@ class Trainer:
         )
         sums: dict[str, float] = {}
         count, before, started, asked = 0, progress.seconds, time.monotonic(), 0
-        with bar:
+        with bar, self.runtime.one_size():
             with shielded():
                 batches = iter(loader)
             for batch in batches:
@@ -190,41 +194,43 @@ class Trainer:
                 torch.manual_seed(
                     hash((options.random_seed, options.step, epoch, progress.iteration, self.runtime.rank)) % 2**63
                 )
-                values = self.train_step(batch.to(self.runtime.device), epoch)
+                self.train_step(batch.to(self.runtime.device), epoch)
                 progress.iteration += 1
-                progress.seconds = before + time.monotonic() - started
-                count += 1
-                for term, value in values.items():
-                    sums[term] = sums.get(term, 0.0) + value
                 bar.update()
+                asked = self._asked()
+                printed, ended = (
+                    progress.iteration % options.print_interval == 0,
+                    progress.iteration == self.iters_per_epoch,
+                )
+                if not (printed or ended or asked or self.watch.due):
+                    continue
+                for values in self.watch.look():
+                    count += 1
+                    for term, value in values.items():
+                        sums[term] = sums.get(term, 0.0) + value
+                progress.seconds = before + time.monotonic() - started
                 bar.set_postfix(loss=f"{values['total']:.4f}", refresh=False)
-                if progress.iteration % options.print_interval == 0:
+                if printed or ended:
                     self._log_losses(sums, count, epoch)
                     sums, count = {}, 0
-                asked = self._asked()
-                if asked and progress.iteration < self.iters_per_epoch:
+                if asked and not ended:
                     self._stop(asked)
-        if count:
-            self._log_losses(sums, count, epoch)
         seconds = time.monotonic() - started
         self.logger.info(f"Epoch {epoch + 1}/{options.epochs} done in {seconds:.0f} s, last loss {values['total']:.4f}")
         if asked:
             progress.epoch, progress.iteration = epoch + 1, 0
             self._stop(asked)
 
-    def train_step(self, batch: Batch, epoch: int) -> dict[str, float]:
-        """One iteration: forward, named losses, backward, update.
+    def train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """One iteration: forward, named losses, backward, update. It waits for no number of the device.
 
         Args:
             batch: this rank's share of the global batch, on the device.
             epoch: epoch, from 0.
 
         Returns:
-            this rank's value of each loss term, and their sum as ``total``.
-
-        Raises:
-            UserError: a term is not finite; it and the batch's images are named. The weights are
-                left as they were.
+            this rank's value of each loss term, and their sum as ``total``: scalars on the device. Where one is not finite
+            the weights stay as they are from now on, and the next look at the losses (``watch``) ends the training.
         """
         optimisation, runtime = self.optimisation, self.runtime
         optimisation.optimizer.zero_grad(set_to_none=True)
@@ -238,25 +244,16 @@ class Trainer:
             iteration = Iteration(epoch, runtime.average, runtime.world)
             terms = self.networks.method.losses(batch, student, teacher, iteration)
             total = torch.stack(list(terms.values())).sum()
-            values = dict(zip([*terms, "total"], torch.stack([*terms.values(), total]).tolist(), strict=True))
-        self._check_finite(values, batch, epoch)
+            losses = {name: value.detach() for name, value in (terms | {"total": total}).items()}
+            self.watch.keep(losses, epoch, self.progress.iteration, batch.names)
 
         with record_function("part: backward"):
             # Every parameter takes part, so that weight decay acts and ranks agree before the head
             # has a loss of its own.
             optimisation.scaler.scale(total + 0 * student.logits.mean()).backward()
         with record_function("part: update"):
-            optimisation.update()
-        return values
-
-    def _check_finite(self, values: dict[str, float], batch: Batch, epoch: int) -> None:
-        wrong = [term for term, value in values.items() if term != "total" and not np.isfinite(value)]
-        if wrong:
-            names = ", ".join(batch.names)
-            raise UserError(
-                f"loss {', '.join(f'{t} = {values[t]}' for t in wrong)} at epoch {epoch}, iteration {self.progress.iteration}, "
-                f"images {names}: training stopped; lower --lr or look at these images"
-            )
+            optimisation.update(self.watch.failed)
+        return losses
 
     def _validates(self) -> bool:
         """Whether a validation follows the epoch that was done last."""
@@ -286,7 +283,12 @@ class Trainer:
     # ---- saving and stopping ------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the whole state of the run to its checkpoint."""
+        """Write the whole state of the run to its checkpoint.
+
+        Raises:
+            UserError: a loss that nobody has looked at yet is not finite, or the checkpoint cannot be written.
+        """
+        self.watch.look()
         path = self.options.checkpoint_path(self.options.step)
         self.snapshot.save(path, self.progress, self.optimisation)
 
@@ -317,6 +319,8 @@ class Trainer:
 
     def _announce(self, train: TrainingView, sampler: BatchSampler) -> None:
         options = self.options
+        if self.runtime.why:
+            self.logger.info(self.runtime.why)
         count = f"{len(train)} images"
         if isinstance(train, WithReplay):
             size, replayed = options.batch_size, replay_images(options.batch_size, options.replay_share)

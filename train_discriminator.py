@@ -63,9 +63,9 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add(
         "--precision",
-        choices=("fp32", "bf16"),
+        choices=("auto", "fp32", "tf32", "bf16"),
         default="fp32",
-        help="arithmetic of the network; the spectrum is always fp32",
+        help="arithmetic of the network; auto: the device's fastest; the spectrum is always fp32",
     )
     add_options(parser)
     return parser

@@ -15,6 +15,7 @@ import logging
 import sys
 from pathlib import Path
 
+from utils.checks import PRECISIONS
 from utils.errors import UserError, shown_text
 from utils.script import run
 
@@ -35,7 +36,9 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder of the tables and the page")
     add("--max_side", type=int, default=1024, help="longer side of what the models look at")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic of the networks")
+    add(
+        "--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the networks; auto: the device's fastest"
+    )
     return parser
 
 

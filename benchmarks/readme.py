@@ -132,6 +132,9 @@ PAGES = {
         "what predict.py costs beside the network alone", "predict.py", ("rate, % of the network alone",)
     ),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
+    "loop.md": Page(
+        "what an iteration costs beside its arithmetic", "fused and guarded", ("times as fast as the first",)
+    ),
     "step.md": Page("what an iteration takes, part by part", "weak / base", ("s / iteration",)),
     "data.md": Page("how fast images are loaded", "whole path", ("images / s",)),
 }

@@ -58,7 +58,7 @@ class CaptionWork:
         name: a key of ``CAPTIONERS``.
         settings: what the user chose.
         device: as ``--device``.
-        precision: as ``--precision``.
+        precision: arithmetic.
     """
 
     name: str

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.profiler import record_function
 
 from argparser import Options
+from engine.guarded import GuardedSGD
 from methods import make_method
 from methods.base import Method, Prediction
 from modules.description import Description
@@ -303,13 +304,14 @@ class Optimisation:
         iters_per_epoch: iterations of the epochs that the schedule is made for.
     """
 
-    optimizer: torch.optim.SGD
+    optimizer: GuardedSGD
     scheduler: LRScheduler
     scaler: torch.amp.GradScaler
     iters_per_epoch: int
 
-    def update(self) -> None:
-        """One step by the gradients."""
+    def update(self, blocked: Tensor | None = None) -> None:
+        """One step by the gradients; where ``blocked``, () float32 on their device, is 1, the weights stay as they are."""
+        self.optimizer.blocked = blocked
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
@@ -334,7 +336,7 @@ def make_optimisation(options: Options, networks: Networks, runtime: Runtime, it
         groups.append({"params": list(part.parameters()), "lr": options.lr * options.lr_head})
     if networks.localizer is not None:
         groups.append({"params": list(networks.localizer.parameters()), "lr": options.lr_pseudo})
-    optimizer = torch.optim.SGD(
+    optimizer = GuardedSGD(
         groups,
         lr=options.lr,
         momentum=options.momentum,

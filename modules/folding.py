@@ -55,7 +55,8 @@ def fold_norms(network: Network, dtype: torch.dtype) -> Network:
     """
     try:
         folded = copy.deepcopy(network).requires_grad_(False).eval()
-        graph = _Tracer().trace(folded)
+        with torch.no_grad():
+            graph = _Tracer().trace(folded)
     except Exception:
         # Whatever a library's network raises that cannot be copied, or is given a stand-in for images.
         return network

@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
         *layers, last = self.convs
         for layer in layers:
             x = layer(x)
-        if isinstance(last, ActivatedNorm):
+        if torch.is_grad_enabled() and isinstance(last, ActivatedNorm):
             return last.add(x, shortcut, slope)
         # In place: the backward pass needs neither the sum nor its terms.
         return F.leaky_relu_(last(x) + shortcut, slope)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dataset.files import shown
@@ -84,6 +84,8 @@ def predict(
     listed = list_files(inputs, out)
     make_folder(out)
     segmenter = load_segmenter(model, device=device, precision=settings.precision, settings=adopt)
+    # What auto chose, so that no folder mixes results of two machines.
+    settings = replace(settings, precision=segmenter.runtime.precision)
     marker = marker_of(segmenter, model, settings)
     results = Results(out, marker, kinds)
     with results.open(again):

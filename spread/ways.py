@@ -8,6 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Generic, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from spread.blocks import Block, Item, Row, Store, Worker, in_turn
 from spread.options import RayOptions
 from utils.cores import Split, in_streams, split
 from utils.distributed import Runtime, start
+from utils.errors import UserError
 
 LOG = logging.getLogger("webwilss")
 # Batches that each loading process holds ready.
@@ -169,15 +171,17 @@ class Ranks:
             yield
 
 
-def start_runtime(device: str, precision: str, ray: RayOptions | None, local_rank: int = 0) -> Runtime:
-    """The runtime of a script: the device that was asked for, or a plain one where actors do the work.
+def start_runtime(device: str, precision: str | None, ray: RayOptions | None, local_rank: int = 0) -> Runtime:
+    """The runtime of a script: the device that was asked for; where actors do the work, a processor and their precision.
 
     Raises:
-        UserError: the machine cannot give it.
+        UserError: the machine cannot give it, or Ray's workers would choose a precision each.
     """
     if ray is None:
         return start(device, precision, int(os.environ.get("LOCAL_RANK", local_rank)))
-    return start("cpu", "fp32")
+    if precision == "auto":
+        raise UserError("--precision auto: the workers of --ray may differ in what is fastest; name fp32, bf16 or another")
+    return replace(start("cpu", "fp32"), precision=precision or "fp32")
 
 
 def make_way(

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from utils.errors import UserError, printable
 from utils.texts import composed
 
+# What stands behind --precision; ``utils.distributed`` says what each is.
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
+
 
 def images_per_rank(batch_size: int, world: int) -> int:
     """Images of a batch that each of ``world`` processes sees.
@@ -54,7 +57,7 @@ def check_precision(precision: str, device: str) -> None:
     """Refuse arithmetic that a device (``cpu``, ``cuda`` ...) lacks.
 
     Raises:
-        UserError: fp16 on the CPU.
+        UserError: fp16 or tf32 on the CPU.
     """
-    if precision == "fp16" and device == "cpu":
-        raise UserError("--precision fp16 needs a GPU; on the CPU use fp32 or bf16")
+    if precision in ("fp16", "tf32") and device == "cpu":
+        raise UserError(f"--precision {precision} needs a GPU; on the CPU use fp32 or bf16")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,14 @@ from utils import cores
 from utils.checks import check_precision
 from utils.errors import UserError
 
+LOG = logging.getLogger("webwilss")
 # mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD.
 _MALLOPT = {-4: 0, -1: 2**31 - 1, -2: 2**26}
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# What a processor calls its bf16 arithmetic in /proc/cpuinfo.
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+# The first GPUs with bf16 and TF32 in hardware (Ampere).
+_AMPERE = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Runtime:
     precision: str = "fp32"
     rank: int = 0
     world: int = 1
+    why: str = ""
+    """Why ``--precision auto`` chose the precision, for the log; "" where the user chose it."""
 
     @property
     def main(self) -> bool:
@@ -47,9 +55,22 @@ class Runtime:
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Mixed precision for the forward pass of a network; nothing under fp32."""
-        if self.precision == "fp32":
+        if self.precision not in _AUTOCAST:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=_AUTOCAST[self.precision])
+
+    @contextlib.contextmanager
+    def one_size(self) -> Iterator[None]:
+        """For work on images of one size: cuDNN tries its ways to convolve once for each layer, and keeps the fastest.
+
+        Whole images, of as many sizes as there are images, would be tried again and again.
+        """
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = before
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which only fp16 needs."""
@@ -66,7 +87,14 @@ class Runtime:
             return module
         # Synchronised norms keep the buffers of all ranks equal, so nothing has to be broadcast.
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, find_unused_parameters=unused)
+        return DistributedDataParallel(
+            module,
+            device_ids=ids,
+            broadcast_buffers=False,
+            find_unused_parameters=unused,
+            # The gradients are kept once, not once more in what is sent.
+            gradient_as_bucket_view=True,
+        )
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum of ``value`` over the ranks (no gradient)."""
@@ -187,12 +215,44 @@ def _keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) -> Runtime:
+def fastest(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, str]:
+    """The precision of ``--precision auto``: bf16 where the device computes in it, not where it would only imitate it.
+
+    Args:
+        device: what computes.
+        cpuinfo: where Linux says what the processor can do.
+
+    Returns:
+        bf16 or fp32, and why in a few words.
+    """
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        said = f"compute capability {capability[0]}.{capability[1]}"
+        return (
+            ("bf16", f"which the GPU has ({said})")
+            if capability >= _AMPERE
+            else ("fp32", f"the GPU has no bf16 ({said})")
+        )
+    if device.type != "cpu":
+        return "fp32", f"nobody has measured bf16 on {device.type}"
+    flags: set[str] = set()
+    if cpuinfo.is_file():
+        found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        flags = set(found[1].split()) if found else flags
+    has = sorted(_BF16_FLAGS & flags)
+    if has:
+        return "bf16", f"which the processor has ({', '.join(has)})"
+    return "fp32", f"the processor names no bf16 ({' or '.join(sorted(_BF16_FLAGS))})"
+
+
+def start(device: str = "auto", precision: str | None = "fp32", local_rank: int = 0) -> Runtime:
     """Choose the device and, where a launcher started several processes, join their group.
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: fp32, bf16, fp16 (GPU only), or auto: bf16 on a GPU, else fp32.
+        precision: fp32, tf32 (GPU only), bf16, fp16 (GPU only), or auto (``fastest``). fp32 is float32 throughout: torch
+            by itself would round what a convolution reads to TF32 on a GPU. None is auto on a GPU, else fp32: every processor
+            then gives the same.
         local_rank: number of this process on its machine, as the launcher gave it.
 
     Raises:
@@ -202,17 +262,26 @@ def start(device: str = "auto", precision: str = "fp32", local_rank: int = 0) ->
     if chosen.type == "cpu":
         _keep_freed_memory()
     cores.settle()
+    why = ""
+    if precision is None:
+        precision = "auto" if chosen.type == "cuda" else "fp32"
     if precision == "auto":
-        precision = "bf16" if chosen.type == "cuda" else "fp32"
+        precision, why = fastest(chosen)
+        why = f"--precision auto: {precision}, {why}"
+        LOG.info("%s", why)
     check_precision(precision, chosen.type)
+    if chosen.type == "cuda":
+        if precision == "tf32" and torch.cuda.get_device_capability(chosen) < _AMPERE:
+            raise UserError("--precision tf32: this GPU has none in hardware (it came with Ampere); use fp32")
+        # Else a loader that pins memory would take some of GPU 0, whichever was chosen.
+        torch.cuda.set_device(chosen)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
-        return Runtime(chosen, precision)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+        return Runtime(chosen, precision, why=why)
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
-    return Runtime(chosen, precision, dist.get_rank(), world)
+    return Runtime(chosen, precision, dist.get_rank(), world, why)
 
 
 def stop() -> None:

@@ -26,34 +26,51 @@ class ConfusionMatrix:
     def __init__(self, classes: int) -> None:
         """An empty matrix of ``classes`` channels, background included."""
         self.classes = classes
-        self.matrix = torch.zeros(classes, classes, dtype=torch.int64)
+        # Behind the matrix: pixels whose predicted value is no channel, and pixels that are left out.
+        self._counts = torch.zeros(classes**2 + 2, dtype=torch.int64)
+
+    @property
+    def matrix(self) -> Tensor:
+        """(C, C) int64, on the device of the pixels counted last.
+
+        Raises:
+            ValueError: a predicted value is no channel.
+        """
+        self._check(self._counts)
+        return self._counts[:-2].view(self.classes, self.classes)
 
     def update(self, target: Tensor, prediction: Tensor) -> None:
-        """Add pixels; the counting happens on the tensors' device.
+        """Add pixels; the counting happens on the tensors' device, and nobody waits for a GPU's.
 
         Args:
             target: integers of any shape; a value that is no channel (255) is left out.
             prediction: channels, same shape.
 
         Raises:
-            ValueError: shapes differ, or a predicted value is no channel.
+            ValueError: shapes differ, or a predicted value is no channel (of a GPU's pixels ``matrix`` says so).
         """
         if target.shape != prediction.shape:
             raise ValueError(f"target {tuple(target.shape)} and prediction {tuple(prediction.shape)} differ in shape")
         target, prediction = target.flatten().long(), prediction.flatten().long()
-        valid = (target >= 0) & (target < self.classes)
-        target, prediction = target[valid], prediction[valid]
-        if bool(((prediction < 0) | (prediction >= self.classes)).any()):
+        cells, channels = self.classes**2, self.classes
+        place = target * channels + prediction
+        place = torch.where((prediction >= 0) & (prediction < channels), place, cells)
+        place = torch.where((target >= 0) & (target < channels), place, cells + 1)
+        counts = self._counts.to(place.device).scatter_add(0, place, torch.ones_like(place))
+        if place.device.type == "cpu":
+            self._check(counts)
+        self._counts = counts
+
+    def _check(self, counts: Tensor) -> None:
+        if counts[-2]:
             raise ValueError(f"a predicted channel lies outside 0..{self.classes - 1}")
-        counts = torch.bincount(target * self.classes + prediction, minlength=self.classes**2)
-        self.matrix = self.matrix.to(counts.device) + counts.view(self.classes, self.classes)
 
     def all_reduce(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
         """Replace the matrix by its sum over ranks; ``sum_over_ranks`` takes an int64 tensor and returns the sum."""
-        self.matrix = sum_over_ranks(self.matrix)
+        self._counts = sum_over_ranks(self._counts)
 
     def reset(self) -> None:
-        self.matrix = torch.zeros_like(self.matrix)
+        self._counts = torch.zeros_like(self._counts)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 import pytest
 
-from benchmarks import data, export, nouns, scoring, step
+from benchmarks import data, export, loop, nouns, scoring, step
 from benchmarks.pages import spread
 from benchmarks.readme import PAGES, RESULTS
 from captions.nouns import DEFAULT_TAGGER
@@ -55,6 +55,35 @@ def test_step() -> None:
         "| weak | 0.750 | 5.3 | 20.0 | 16.0 | 8.0 | 48.0 | 8.0 | 1100 |",
         "| weak / base | 1.50 | 0.67 | | | | | | 1.10 |",
     ]
+
+
+def test_loop() -> None:
+    found = loop.page(
+        {"Update": {"plain": 0.02, "fused": 0.01}}, {"Body": {"fp32": (2.0, 7.1), "bf16": (1.0, 7.2)}}, "about"
+    )
+    assert lines(found)[2:] == [
+        "about",
+        "",
+        "## Update",
+        "",
+        "| way | ms | times as fast as the first |",
+        "|---|---|---|",
+        "| plain | 20.00 | 1.00 |",
+        "| fused | 10.00 | 2.00 |",
+        "",
+        "## Body",
+        "",
+        "| arithmetic | ms | times as fast as the first | loss, third iteration |",
+        "|---|---|---|---|",
+        "| fp32 | 2000.00 | 1.00 | 7.1000 |",
+        "| bf16 | 1000.00 | 2.00 | 7.2000 |",
+    ]
+    order: list[str] = []
+    assert list(loop.in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, lambda: None)) == [
+        "a",
+        "b",
+    ]
+    assert order == ["a", "b"] * 3
 
 
 def test_export() -> None:

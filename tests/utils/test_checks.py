@@ -23,10 +23,11 @@ def test_shares_of_a_batch() -> None:
 
 
 def test_half_precision_needs_a_gpu() -> None:
-    for precision, device in (("fp16", "cuda"), ("bf16", "cpu"), ("fp32", "cpu")):
+    for precision, device in (("fp16", "cuda"), ("tf32", "cuda"), ("bf16", "cpu"), ("fp32", "cpu"), ("auto", "cpu")):
         check_precision(precision, device)
-    with pytest.raises(UserError, match="--precision fp16 needs a GPU"):
-        check_precision("fp16", "cpu")
+    for precision in ("fp16", "tf32"):
+        with pytest.raises(UserError, match=f"--precision {precision} needs a GPU"):
+            check_precision(precision, "cpu")
 
 
 def test_the_command_line_can_ask_without_torch() -> None:

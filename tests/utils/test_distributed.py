@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +36,86 @@ def test_precision() -> None:
     assert not runtime.scaler().is_enabled()
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         distributed.start("cpu", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected", "named"),
+    [
+        ("fpu avx2 avx512f avx512_bf16 avx512_vnni", "bf16", "avx512_bf16"),
+        ("fpu avx512f amx_bf16 amx_tile amx_int8", "bf16", "amx_bf16"),
+        ("fpu avx512_bf16 amx_bf16", "bf16", "amx_bf16, avx512_bf16"),
+        # Tiles of integers alone, and names that only begin alike.
+        ("fpu avx512f avx512_fp16 amx_tile amx_int8 avx512_bf16x", "fp32", "no bf16"),
+        ("fpu avx2", "fp32", "no bf16"),
+        (None, "fp32", "no bf16"),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_has_it(flags: str | None, expected: str, named: str, tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(f"processor\t: 0\nmodel name\t: avx512_bf16\nflags\t\t: {flags}\nbugs\t\t: amx_bf16\n")
+    precision, why = distributed.fastest(torch.device("cpu"), cpuinfo)
+    assert precision == expected and named in why
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((7, 5), "fp32"), ((8, 0), "bf16"), ((8, 6), "bf16"), ((9, 0), "bf16"), ((10, 0), "bf16")],
+)
+def test_auto_is_bf16_where_the_gpu_has_it(
+    capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    precision, why = distributed.fastest(torch.device("cuda", 0))
+    assert precision == expected and f"{capability[0]}.{capability[1]}" in why
+    assert distributed.fastest(torch.device("mps"))[0] == "fp32"
+
+
+def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "fastest", lambda device: ("bf16", "which the processor has (x)"))
+    runtime = distributed.start("cpu", "auto")
+    assert (runtime.precision, runtime.why) == ("bf16", "--precision auto: bf16, which the processor has (x)")
+    # Left out, a CPU computes as every other one, and nothing has to be said.
+    runtime = distributed.start("cpu", None)
+    assert (runtime.precision, runtime.why) == ("fp32", "")
+
+
+@pytest.fixture
+def torchs_own() -> Iterator[None]:
+    """Torch's defaults, before and behind."""
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
+
+
+@pytest.mark.usefixtures("torchs_own")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_fp32_is_float32_throughout_on_a_gpu(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own default rounds what convolutions read to TF32."""
+    monkeypatch.setattr(distributed, "_choose", lambda device, local_rank: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    runtime = distributed.start("cuda", precision)
+    assert chosen == [torch.device("cuda", 0)]
+    rounded = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    assert rounded == ((True, True) if precision == "tf32" else (False, False))
+    if precision == "tf32":
+        with runtime.autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+        with pytest.raises(UserError, match="--precision tf32: this GPU has none"):
+            distributed.start("cuda", precision)
+
+
+def test_convolutions_are_tried_where_images_have_one_size() -> None:
+    assert not torch.backends.cudnn.benchmark
+    with distributed.Runtime(torch.device("cuda", 0)).one_size():
+        assert torch.backends.cudnn.benchmark
+    with distributed.Runtime(torch.device("cpu")).one_size():
+        assert not torch.backends.cudnn.benchmark
+    with pytest.raises(KeyError), distributed.Runtime(torch.device("cuda", 0)).one_size():
+        raise KeyError
+    assert not torch.backends.cudnn.benchmark, "whole images follow"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def test_wrong_input_is_refused() -> None:
             counts.update(torch.tensor([0, 1]), torch.tensor([0, wrong]))
     with pytest.raises(ValueError, match="shape"):
         counts.update(torch.zeros(2, 2), torch.zeros(4))
+    assert counts.matrix.sum() == 0, "what was refused is not counted"
     counts.update(torch.tensor([255, 255]), torch.tensor([0, 7]))
     assert counts.matrix.sum() == 0, "what is ignored may be predicted as anything"
 
