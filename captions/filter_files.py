@@ -9,13 +9,15 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from captions.filters import generate_NN
 from captions.formats import by_original, parse_nouns, read_captions, read_nouns, write_nouns
 from utils.errors import UserError
 from utils.whole import claimed
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOG = logging.getLogger("webwilss")
 SUFFIX = ".txt"
@@ -99,7 +101,8 @@ def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
         UserError: the folder holds anything but lists of the same names, cannot be written, or a name cannot stand in a list.
     """
     for image in (image for names in kept.values() for image in names):
-        if image != image.encode("utf-8", "replace").decode() or not image or not {"\n", "\r"}.isdisjoint(image):
+        whole = image.isascii() or image == image.encode("utf-8", "replace").decode()
+        if not whole or not image or not {"\n", "\r"}.isdisjoint(image):
             raise UserError(f"{out}: the name {image!r} cannot stand in a list; rename the image")
     files = {f"{name}{SUFFIX}": "".join(f"{image}\n" for image in names) for name, names in kept.items()}
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
@@ -109,7 +112,7 @@ def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
             raise UserError(f"{out}: holds {len(others)} other files ({others[0]} ...); name a new folder")
         temporary.mkdir(parents=True)
         for name, text in files.items():
-            with open(temporary / name, "xb", buffering=0) as file:
+            with open(f"{temporary}{os.sep}{name}", "xb", buffering=0) as file:
                 file.write(text.encode("utf-8"))
         _take_place(temporary, out, old)
     except OSError as error:
@@ -191,6 +194,9 @@ def _generate(paths: Mapping[Path, Path], make_tagger: Callable[[], Callable[[st
     todo = [path for path in paths if not _is_done(path, paths[path], [name for name, _ in rows[path]])]
     if not todo:
         return 0
+    # Imported here: the filters need no bar, and are done sooner than it is loaded.
+    from tqdm import tqdm
+
     tagger = make_tagger()
     count = sum(len(rows[path]) for path in todo)
     with tqdm(total=count, unit="caption", disable=None) as bar:
