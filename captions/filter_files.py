@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import posixpath
 import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captions.filters import generate_NN
@@ -54,30 +55,31 @@ def read_lists(source: Path) -> dict[str, list[tuple[str, list[str]]]]:
 
 def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
     seen: set[str] = set()
-    name, left = PurePosixPath("its list of files"), LARGEST
+    name, left = "its list of files", LARGEST
     try:
         with zipfile.ZipFile(path) as archive:
             for item in archive.infolist():
-                name = PurePosixPath(item.filename)
-                if item.is_dir() or name.suffix != SUFFIX or name.name.startswith("."):
+                name = posixpath.basename(item.filename)
+                if not name.endswith(SUFFIX) or name.startswith("."):
                     continue
-                if name.stem in seen:
-                    raise UserError(f"{path}: holds two files {name.name[:LONGEST_SHOWN]}")
-                seen.add(name.stem)
+                stem = name.removesuffix(SUFFIX)
+                if stem in seen:
+                    raise UserError(f"{path}: holds two files {name[:LONGEST_SHOWN]}")
+                seen.add(stem)
                 with archive.open(item) as member:
                     # What the archive says of a size need not be true; where it is, nothing is unpacked in vain.
                     content = member.read(left + 1) if item.file_size <= left else b""
                 left -= max(len(content), item.file_size)
                 if left < 0:
                     raise UserError(f"{path}: unpacks to more than {LARGEST >> 20} MiB; are these noun files?")
-                yield name.stem, parse_nouns(content.decode("utf-8"))
+                yield stem, parse_nouns(content.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path}: is damaged or no zip archive of noun files ({error})") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: {name.name[:LONGEST_SHOWN]} is no text in UTF-8 ({error.reason} at byte {error.start})"
+            f"{path}: {name[:LONGEST_SHOWN]} is no text in UTF-8 ({error.reason} at byte {error.start})"
         ) from error
     if not seen:
         raise UserError(f"{path}: holds no noun files ({SUFFIX})")

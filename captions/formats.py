@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.suffixes import IMAGE_SUFFIXES, image_stem
+from utils.suffixes import FORMATS, IMAGE_SUFFIXES, image_stem
 from utils.whole import whole_file
 
 NOTHING = "bg"
 # The shortest name that ends as an image file does and has a blank or nothing behind it.
 _NAME = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))}))(?: |$)", re.IGNORECASE)
-_ENDINGS = tuple(sorted(IMAGE_SUFFIXES))
+# Their own order, the most frequent first.
+_ENDINGS = tuple(FORMATS)
 _LONGEST = max(map(len, _ENDINGS))
 
 
