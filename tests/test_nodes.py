@@ -1,0 +1,104 @@
+"""Two machines of a cluster, played by two torchruns with their ranks: the same numbers as one process, and no waiting for the dead.
+
+``test_two_nodes_stop_and_go_on`` is the small one; the four ranks against one process are marked slow.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.test_ddp import compare, run
+from tests.test_resume import BASE, WEAK, command
+from utils import checkpoint
+
+FEW = ["--iters_per_epoch", "1", "--print_interval", "1", "--num_workers", "0", "--norm_act", "iabn_sync"]
+FEW += ["--lr_pseudo", "0.001"]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return int(one.getsockname()[1])
+
+
+def nodes(lines: Sequence[list[str]], ranks: int) -> list[subprocess.Popen[str]]:
+    """One torchrun a node, each with its own command line, in a process group of its own."""
+    launcher = ["-m", "torch.distributed.run", "--nnodes", str(len(lines)), "--nproc_per_node", str(ranks)]
+    launcher += ["--rdzv_backend", "c10d", "--rdzv_endpoint", f"localhost:{free_port()}", "--rdzv_id", "nodes"]
+    return [
+        subprocess.Popen(
+            [line[0], *launcher, *line[1:]],
+            cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )
+        for line in lines
+    ]  # fmt: skip
+
+
+def ended(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit code and stderr of each node."""
+    try:
+        errors = [process.communicate(timeout=240)[1] for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return [(process.returncode, text) for process, text in zip(processes, errors, strict=True)]
+
+
+def whole(lines: Sequence[list[str]], ranks: int) -> None:
+    for code, text in ended(nodes(lines, ranks)):
+        assert code == 0, text[-3000:]
+
+
+@pytest.mark.slow
+def test_two_nodes_of_two_ranks_equal_one_process(tmp_path: Path, small_shapes: Path) -> None:
+    """Base step and weak step with synchronised norms, as tests/test_ddp.py compares two ranks with one."""
+    run([*command(tmp_path, small_shapes, "one", *BASE), *FEW], 1)
+    whole([[*command(tmp_path, small_shapes, "two", *BASE), *FEW]] * 2, 2)
+    compare(tmp_path, 0)
+    previous = str(tmp_path / "checkpoints/step/shapes-5-3-ov/one_0.pth")
+    weak = [*WEAK, *FEW, "--epochs", "2", "--lr", "0.001", "--step_ckpt", previous]
+    run(command(tmp_path, small_shapes, "one", *weak), 1)
+    whole([command(tmp_path, small_shapes, "two", *weak)] * 2, 2)
+    compare(tmp_path, 1)
+
+
+def test_two_nodes_stop_and_go_on(tmp_path: Path, small_shapes: Path) -> None:
+    """SIGTERM to one node alone: both save and stop; with --resume auto both go on; without the file on one disk both refuse."""
+    many = [*BASE, "--iters_per_epoch", "4", "--epochs", "3", "--num_workers", "0", "--resume", "auto"]
+    line = command(tmp_path, small_shapes, "stopped", *many)
+    path = tmp_path / "checkpoints/step/shapes-5-3-ov/stopped_0.pth"
+    first, second = nodes([line] * 2, 1)
+    deadline = time.monotonic() + 200
+    while not path.is_file() and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    second.send_signal(signal.SIGTERM)
+    (code, text), (other, _) = ended([first, second])
+    assert code and other and text.count("stopped by signal 15 at epoch ") == 1, text[-3000:]
+    state = checkpoint.load(path)
+    assert not state["finished"] and 0 < 4 * state["epoch"] + state["iteration"] < 12
+
+    # A machine whose disk has not the checkpoint.
+    apart = [*line, "--checkpoints", str(tmp_path / "disk of its own")]
+    for code, text in ended(nodes([line, apart], 1)):
+        assert code and "Traceback (most recent call last):\n  File \"" + str(ROOT) not in text, text[-3000:]
+        assert "rank 1: the start is " in text and "share the folders of data and checkpoints, or copy them" in text
+    assert checkpoint.load(path)["iteration"] == state["iteration"]
+
+    whole([line] * 2, 1)
+    one = command(tmp_path, small_shapes, "whole", *many)
+    whole([one] * 2, 1)
+    found, expected = (checkpoint.load(path.with_name(f"{name}_0.pth"))["model_state"] for name in ("stopped", "whole"))
+    assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
