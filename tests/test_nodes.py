@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +49,7 @@ def nodes(lines: Sequence[list[str]], ranks: int) -> list[subprocess.Popen[str]]
 def ended(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit code and stderr of each node."""
     try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
+        errors = [process.communicate(timeout=500)[1] for process in processes]
     finally:
         for process in processes:
             if process.poll() is None:
@@ -81,7 +81,7 @@ def test_two_nodes_stop_and_go_on(tmp_path: Path, small_shapes: Path) -> None:
     line = command(tmp_path, small_shapes, "stopped", *many)
     path = tmp_path / "checkpoints/step/shapes-5-3-ov/stopped_0.pth"
     first, second = nodes([line] * 2, 1)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while not path.is_file() and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     second.send_signal(signal.SIGTERM)
@@ -102,3 +102,36 @@ def test_two_nodes_stop_and_go_on(tmp_path: Path, small_shapes: Path) -> None:
     whole([one] * 2, 1)
     found, expected = (checkpoint.load(path.with_name(f"{name}_0.pth"))["model_state"] for name in ("stopped", "whole"))
     assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
+
+
+def fake(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_the_line_of_slurm(tmp_path: Path, small_shapes: Path) -> None:
+    """examples/slurm.sh with SLURM's commands and variables played: told that its time is over, it saves and asks for another turn."""
+    script = ROOT / "examples/slurm.sh"
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    fake(commands, "srun", 'exec "$@"')
+    fake(commands, "scontrol", f'if [[ $1 == show ]]; then echo localhost; else echo "$@" >> {tmp_path}/asked; fi')
+    variables = {"SLURM_JOB_ID": str(free_port()), "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "localhost"}
+    variables |= {"SLURM_GPUS_ON_NODE": "2", "SLURM_SUBMIT_DIR": str(ROOT), "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    many = ("--iters_per_epoch", "4", "--epochs", "3", "--num_workers", "0")
+    line = ["bash", str(script), *command(tmp_path, small_shapes, "slurm", *BASE, *many)[2:]]
+    path = tmp_path / "checkpoints/step/shapes-5-3-ov/slurm_0.pth"
+    environment = os.environ | variables | {"PATH": f"{commands}:{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 400
+    while not path.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    ((code, text),) = ended([process])
+    assert code and text.count("stopped by signal 15 at epoch ") == 1, text[-3000:]
+    assert (tmp_path / "asked").read_text() == f"requeue {variables['SLURM_JOB_ID']}\n"
+    assert not checkpoint.load(path)["finished"]
