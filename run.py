@@ -83,7 +83,7 @@ def train_and_test(options: Options, runtime: Runtime, stopping: Stopping) -> in
     Raises:
         Stopped: a signal came before the log was open.
     """
-    with stopping.at_once(NOTHING_DONE):
+    with stopping.at_once(NOTHING_DONE), runtime.agreed():
         from dataset import class_names, default_folder
         from dataset.views import DataOptions, make_views
         from engine import testing

@@ -106,7 +106,7 @@ def links(place: Place, rows: int) -> Path:
     return place.once(f"links-{rows}", make)
 
 
-def manifest(place: Place, rows: int) -> Path:
+def manifest(place: Place, rows: int, classes: Sequence[str] = NEW) -> Path:
     """A manifest of ``links``, with captions that name the class."""
     images = links(place, rows)
 
@@ -115,10 +115,10 @@ def manifest(place: Place, rows: int) -> Path:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["path", "class", "url", "caption"])
             for i in range(rows):
-                name, word = images / f"{i // 1000:05d}" / f"{i:07d}.jpg", NEW[i % len(NEW)]
+                name, word = images / f"{i // 1000:05d}" / f"{i:07d}.jpg", classes[i % len(classes)]
                 writer.writerow([name, word, f"https://example.org/{i}.jpg", f"a {word} on a table, number {i}"])
 
-    return place.once(f"manifest-{rows}.csv", make)
+    return place.once(f"manifest-{classes[0]}-{rows}.csv", make)
 
 
 def tree(place: Place, rows: int) -> Path:
@@ -237,11 +237,11 @@ def generate_train_file(place: Place, rows: int) -> list[str]:
 
 def select_web(place: Place, rows: int) -> list[str]:
     return ["select_web.py", "--web_path", str(manifest(place, rows)), "--out", str(place.fresh("selected") / "manifest.csv"),
-            "--web_labels", "caption", "--classes", *CLASSES, *NEW, "--num_workers", "0", "--device", "cpu"]  # fmt: skip
+            "--web_labels", "caption", "--classes", *NEW, "--num_workers", "0", "--device", "cpu"]  # fmt: skip
 
 
 def train_discriminator(place: Place, rows: int) -> list[str]:
-    return ["train_discriminator.py", "--step_ckpt", str(base(place)), "--web_path", str(manifest(place, rows)), "--epochs", "1",
+    return ["train_discriminator.py", "--step_ckpt", str(base(place)), "--web_path", str(manifest(place, rows, CLASSES)), "--epochs", "1",
             "--network", "resnet10t", "--size", "32", "--num_workers", "0", "--device", "cpu",
             "--out", str(place.fresh("discriminator.pth"))]  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Two machines of a cluster, played by two torchruns with their ranks: the same numbers as one process, and no waiting for the dead.
 
-``test_two_nodes_stop_and_go_on`` is the small one; the four ranks against one process are marked slow.
+What takes minutes on one core is marked slow.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def test_two_nodes_of_two_ranks_equal_one_process(tmp_path: Path, small_shapes: 
     compare(tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_two_nodes_stop_and_go_on(tmp_path: Path, small_shapes: Path) -> None:
     """SIGTERM to one node alone: both save and stop; with --resume auto both go on; without the file on one disk both refuse."""
     many = [*BASE, "--iters_per_epoch", "4", "--epochs", "3", "--num_workers", "0", "--resume", "auto"]
@@ -93,7 +94,7 @@ def test_two_nodes_stop_and_go_on(tmp_path: Path, small_shapes: Path) -> None:
     # A machine whose disk has not the checkpoint.
     apart = [*line, "--checkpoints", str(tmp_path / "disk of its own")]
     for code, text in ended(nodes([line, apart], 1)):
-        assert code and "Traceback (most recent call last):\n  File \"" + str(ROOT) not in text, text[-3000:]
+        assert code and f'  File "{ROOT}/run.py"' not in text, text[-3000:]
         assert "rank 1: the start is " in text and "share the folders of data and checkpoints, or copy them" in text
     assert checkpoint.load(path)["iteration"] == state["iteration"]
 
@@ -102,6 +103,15 @@ def test_two_nodes_stop_and_go_on(tmp_path: Path, small_shapes: Path) -> None:
     whole([one] * 2, 1)
     found, expected = (checkpoint.load(path.with_name(f"{name}_0.pth"))["model_state"] for name in ("stopped", "whole"))
     assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
+
+
+def test_what_one_node_has_not(tmp_path: Path, small_shapes: Path) -> None:
+    """A command line that one node refuses ends the other, which would wait for it to join."""
+    line = command(tmp_path, small_shapes, "apart", *BASE, "--num_workers", "0")
+    own, other = ended(nodes([line, [*line, "--val_list", str(tmp_path / "nowhere.npy")]], 1))
+    assert own[0] and "run.py: rank 1 cannot go on; its own line says why" in own[1], own[1][-3000:]
+    assert other[0] and f"run.py: --val_list {tmp_path}/nowhere.npy" in other[1], other[1][-3000:]
+    assert not list(tmp_path.rglob("*.pth"))
 
 
 def fake(folder: Path, name: str, text: str) -> None:
@@ -118,7 +128,12 @@ def test_the_line_of_slurm(tmp_path: Path, small_shapes: Path) -> None:
     fake(commands, "srun", 'exec "$@"')
     fake(commands, "scontrol", f'if [[ $1 == show ]]; then echo localhost; else echo "$@" >> {tmp_path}/asked; fi')
     variables = {"SLURM_JOB_ID": str(free_port()), "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "localhost"}
-    variables |= {"SLURM_GPUS_ON_NODE": "2", "SLURM_SUBMIT_DIR": str(ROOT), "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    variables |= {
+        "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "PYTHON": sys.executable,
+        "OMP_NUM_THREADS": "1",
+    }
     many = ("--iters_per_epoch", "4", "--epochs", "3", "--num_workers", "0")
     line = ["bash", str(script), *command(tmp_path, small_shapes, "slurm", *BASE, *many)[2:]]
     path = tmp_path / "checkpoints/step/shapes-5-3-ov/slurm_0.pth"
