@@ -375,6 +375,10 @@ class Options:
             if not OPTIONS[key].neutral and key in earlier and earlier[key] != value
         ]
 
+    def shared(self) -> dict[str, Any]:
+        """The options that processes of one run on several machines must have in common: all but places and how each computes."""
+        return {key: value for key, value in self.plain().items() if key not in OWN and not OPTIONS[key].path}
+
     def plain(self) -> dict[str, Any]:
         """All options as a dictionary of plain Python values, for checkpoints and logs."""
         return asdict(self)
@@ -393,6 +397,8 @@ class Shorthands:
 
 
 OPTIONS = declared(Options)
+# What a process may have of its own.
+OWN = {"local_rank", "num_workers", "device", "data_root", "dataset_dir", "checkpoints", "logdir", "wandb", "debug"}
 
 
 def misfits(saved: Mapping[str, Any]) -> list[str]:

@@ -7,13 +7,16 @@ tests alike.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import argparser
 from argparser import Options
 from engine.stopping import Stopped, Stopping, echo_seconds, shielded
+from utils.errors import UserError
 from utils.script import run
 
 if TYPE_CHECKING:
@@ -21,6 +24,23 @@ if TYPE_CHECKING:
 
 # What a signal says that comes before the training.
 NOTHING_DONE = "before the first iteration; nothing was trained"
+LOST = "rank {rank} lost another rank: its process or machine is gone ({why}); go on with --resume auto"
+
+
+def parsed() -> Options:
+    """The options of the command line.
+
+    Raises:
+        UserError: it is refused; where a launcher started several processes, the others hear of it.
+    """
+    try:
+        return argparser.parse()
+    except UserError as error:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            from utils import distributed
+
+            distributed.refuse(error)
+        raise
 
 
 def main(options: Options) -> int:
@@ -48,8 +68,14 @@ def step(options: Options, stopping: Stopping) -> int:
         # What auto chose stands in checkpoints: a run does not go on in another arithmetic.
         options = replace(options, precision=runtime.precision)
     try:
-        with claimed(options, main=runtime.main):
+        with ExitStack() as held:
+            with runtime.agreed():
+                held.enter_context(claimed(options, main=runtime.main))
             return train_and_test(options, runtime, stopping)
+    except RuntimeError as error:
+        if not runtime.lost(error):
+            raise
+        raise UserError(LOST.format(rank=runtime.rank, why=str(error).splitlines()[0])) from error
     finally:
         distributed.stop()
 
@@ -60,7 +86,7 @@ def train_and_test(options: Options, runtime: Runtime, stopping: Stopping) -> in
     Raises:
         Stopped: a signal came before the log was open.
     """
-    with stopping.at_once(NOTHING_DONE):
+    with stopping.at_once(NOTHING_DONE), runtime.agreed():
         from dataset import class_names, default_folder
         from dataset.views import DataOptions, make_views
         from engine import testing
@@ -83,8 +109,9 @@ def train_and_test(options: Options, runtime: Runtime, stopping: Stopping) -> in
             )
     try:
         with stopping.at_once(NOTHING_DONE):
-            trainer = Trainer(options, task, names, runtime, logger, stopping)
-            views = make_views(task, options.step, folder, DataOptions.of(options))
+            with runtime.agreed():
+                trainer = Trainer(options, task, names, runtime, logger, stopping)
+                views = make_views(task, options.step, folder, DataOptions.of(options))
             trainer.begin(views.train)
         trainer.fit(views.train, views.val)
         result = testing.test(trainer, views.test)
@@ -102,4 +129,4 @@ def train_and_test(options: Options, runtime: Runtime, stopping: Stopping) -> in
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: main(argparser.parse()), "run.py", stopped="nothing was trained"))
+    sys.exit(run(lambda: main(parsed()), "run.py", stopped="nothing was trained"))

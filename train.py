@@ -25,8 +25,8 @@ from dataset.replay import WithReplay
 from dataset.sampler import BatchSampler, GlobalBatchSampler, InterleavedBatchSampler
 from dataset.views import TrainingView
 from engine.evaluation import Evaluator, log_scores, tell_absent
-from engine.networks import Optimisation, check_norms, full_precision, make_networks, make_optimisation
-from engine.state import Progress, Snapshot, adopted_network, weights_origin
+from engine.networks import Optimisation, check_norms, checksum, full_precision, make_networks, make_optimisation
+from engine.state import Origin, Progress, Snapshot, adopted_network, weights_origin
 from engine.stopping import Stopped, Stopping, shielded
 from engine.watch import Watch
 from methods.base import Iteration
@@ -35,6 +35,11 @@ from utils import cores
 from utils.checks import images_per_rank, replay_images
 from utils.distributed import Runtime
 from utils.logger import Logger
+
+DIFFER = (
+    "every machine reads its own disk and its own command line; give all the same command, and share the folders of data and "
+    "checkpoints, or copy them"
+)
 
 
 class Trainer:
@@ -101,11 +106,15 @@ class Trainer:
         Raises:
             UserError: a checkpoint of another run or network, or no pretrained weights.
         """
-        if train is not None:
-            images = images_per_rank(self.options.batch_size, self.runtime.world)
-            check_norms(self.networks, self.runtime, images, self.options.crop_size)
-        optimisation = None if train is None else self.build(len(self.sampler(train)))
-        self.progress = self.snapshot.start(weights_origin(self.options), optimisation)
+        with self.runtime.agreed():
+            if train is not None:
+                images = images_per_rank(self.options.batch_size, self.runtime.world)
+                check_norms(self.networks, self.runtime, images, self.options.crop_size)
+            optimisation = None if train is None else self.build(len(self.sampler(train)))
+            origin = weights_origin(self.options)
+            self.progress = self.snapshot.start(origin, optimisation)
+        if self.runtime.world > 1:
+            self.runtime.same(self._beginning(origin, train), DIFFER)
         if train is not None:
             for line in self.networks.settle(self.runtime, keep_teacher=self.options.report):
                 self.logger.info(line)
@@ -114,6 +123,18 @@ class Trainer:
         if train is not None:
             # Libraries keep stages of an encoder that a segmenter does not ask.
             self.forward = self.runtime.wrap(self.networks.student, unused=self.networks.network is not None)
+
+    def _beginning(self, origin: Origin, train: TrainingView | None) -> dict[str, object]:
+        """What has to be the same on all ranks, which read files of their own machines."""
+        progress, networks = self.progress, self.networks
+        said = {f"--{key}": value for key, value in self.options.shared().items()}
+        said |= {"the start": origin.start.value, "the number of epochs done": progress.epoch}
+        said |= {"the iteration": progress.iteration, "whether all is done": progress.finished}
+        said["the number of training images"] = 0 if train is None else len(train)
+        parts = {"student": networks.student, "teacher": networks.teacher}
+        return said | {
+            f"the sum of the {name}'s weights": checksum(part) for name, part in parts.items() if part is not None
+        }
 
     def build(self, iters_per_epoch: int) -> Optimisation:
         """Optimiser, schedule and loss scaling for epochs of ``iters_per_epoch`` iterations."""

@@ -213,7 +213,7 @@ class Kinds:
 
     def judge(self, similarity: Similarity, threshold: float, rivals: bool) -> tuple[float, float]:
         """Precision and recall of the pairs of a kind and its class."""
-        passing = noun_similarities(self.words, WORDS, similarity, rivals).values > threshold
+        passing = noun_similarities(self.words, WORDS, similarity, rivals) > threshold
         right = int(np.count_nonzero(passing & self.true))
         return right / max(1, int(np.count_nonzero(passing))), right / int(np.count_nonzero(self.true))
 

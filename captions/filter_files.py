@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import posixpath
 import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-
-from tqdm import tqdm
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from captions.filters import generate_NN
 from captions.formats import by_original, parse_nouns, read_captions, read_nouns, write_nouns
 from utils.errors import UserError
 from utils.whole import claimed
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOG = logging.getLogger("webwilss")
 SUFFIX = ".txt"
@@ -52,30 +55,31 @@ def read_lists(source: Path) -> dict[str, list[tuple[str, list[str]]]]:
 
 def _zipped(path: Path) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
     seen: set[str] = set()
-    name, left = PurePosixPath("its list of files"), LARGEST
+    name, left = "its list of files", LARGEST
     try:
         with zipfile.ZipFile(path) as archive:
             for item in archive.infolist():
-                name = PurePosixPath(item.filename)
-                if item.is_dir() or name.suffix != SUFFIX or name.name.startswith("."):
+                name = posixpath.basename(item.filename)
+                if not name.endswith(SUFFIX) or name.startswith("."):
                     continue
-                if name.stem in seen:
-                    raise UserError(f"{path}: holds two files {name.name[:LONGEST_SHOWN]}")
-                seen.add(name.stem)
+                stem = name.removesuffix(SUFFIX)
+                if stem in seen:
+                    raise UserError(f"{path}: holds two files {name[:LONGEST_SHOWN]}")
+                seen.add(stem)
                 with archive.open(item) as member:
                     # What the archive says of a size need not be true; where it is, nothing is unpacked in vain.
                     content = member.read(left + 1) if item.file_size <= left else b""
                 left -= max(len(content), item.file_size)
                 if left < 0:
                     raise UserError(f"{path}: unpacks to more than {LARGEST >> 20} MiB; are these noun files?")
-                yield name.stem, parse_nouns(content.decode("utf-8"))
+                yield stem, parse_nouns(content.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path}: is damaged or no zip archive of noun files ({error})") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: {name.name[:LONGEST_SHOWN]} is no text in UTF-8 ({error.reason} at byte {error.start})"
+            f"{path}: {name[:LONGEST_SHOWN]} is no text in UTF-8 ({error.reason} at byte {error.start})"
         ) from error
     if not seen:
         raise UserError(f"{path}: holds no noun files ({SUFFIX})")
@@ -99,7 +103,8 @@ def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
         UserError: the folder holds anything but lists of the same names, cannot be written, or a name cannot stand in a list.
     """
     for image in (image for names in kept.values() for image in names):
-        if image != image.encode("utf-8", "replace").decode() or not image or not {"\n", "\r"}.isdisjoint(image):
+        whole = image.isascii() or image == image.encode("utf-8", "replace").decode()
+        if not whole or not image or not {"\n", "\r"}.isdisjoint(image):
             raise UserError(f"{out}: the name {image!r} cannot stand in a list; rename the image")
     files = {f"{name}{SUFFIX}": "".join(f"{image}\n" for image in names) for name, names in kept.items()}
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
@@ -109,7 +114,7 @@ def write_kept(out: Path, kept: Mapping[str, Sequence[str]]) -> None:
             raise UserError(f"{out}: holds {len(others)} other files ({others[0]} ...); name a new folder")
         temporary.mkdir(parents=True)
         for name, text in files.items():
-            with open(temporary / name, "xb", buffering=0) as file:
+            with open(f"{temporary}{os.sep}{name}", "xb", buffering=0) as file:
                 file.write(text.encode("utf-8"))
         _take_place(temporary, out, old)
     except OSError as error:
@@ -191,6 +196,9 @@ def _generate(paths: Mapping[Path, Path], make_tagger: Callable[[], Callable[[st
     todo = [path for path in paths if not _is_done(path, paths[path], [name for name, _ in rows[path]])]
     if not todo:
         return 0
+    # Imported here: the filters need no bar, and are done sooner than it is loaded.
+    from tqdm import tqdm
+
     tagger = make_tagger()
     count = sum(len(rows[path]) for path in todo)
     with tqdm(total=count, unit="caption", disable=None) as bar:

@@ -83,66 +83,82 @@ def new_class_rule(similarity: str) -> FilterRule:
     return replace(rule, first_nouns=TWO_NOUNS if similarity == "depth" else rule.first_nouns, most=NEW_PER_CLASS)
 
 
-@dataclass(frozen=True)
-class NounSimilarities:
-    """Similarities of all nouns of several lists to all wanted words, each pair once.
-
-    Attributes:
-        values (N, W): minus infinity where there is no similarity, or a rival has a greater one.
-        nouns, wanted: row of each noun and column of each wanted word.
-    """
-
-    values: NDArray[np.float64]
-    nouns: Mapping[str, int]
-    wanted: Mapping[str, int]
-
-    def best(self, nouns: Sequence[str], wanted: Sequence[str]) -> list[float]:
-        """For each noun, its similarity to the most similar wanted word."""
-        rows, columns = [self.nouns[noun] for noun in nouns], [self.wanted[word] for word in wanted]
-        return self.values[np.ix_(rows, columns)].max(axis=1, initial=-np.inf).tolist()
-
-
 def noun_similarities(
     nouns: Sequence[str], wanted: Sequence[str], similarity: Similarity, rivals: bool
-) -> NounSimilarities:
-    """Similarities of distinct nouns and wanted words."""
+) -> NDArray[np.float64]:
+    """Similarities of distinct nouns and wanted words, each pair once.
+
+    Returns:
+        (N, W); minus infinity where there is no similarity, or a rival has a greater one.
+    """
     values = similarity.matrix(nouns, wanted)
     values[np.isnan(values)] = -np.inf
     if rivals:
         # Round-off must not part words that are equally similar.
         nearest = values.max(axis=1, keepdims=True, initial=-np.inf)
         values[values < nearest - 1e-9] = -np.inf
-    return NounSimilarities(
-        values, {noun: i for i, noun in enumerate(nouns)}, {word: i for i, word in enumerate(wanted)}
-    )
-
-
-def choose(rows: Rows, wanted: Sequence[str], similarities: NounSimilarities, rule: FilterRule) -> list[str]:
-    """Names of the images of one list that are kept, in the list's order."""
-    looked = [nouns[: rule.first_nouns or None] for _, nouns in rows]
-    flat = similarities.best([noun for nouns in looked for noun in nouns], wanted)
-    passing: list[tuple[float, int, int]] = []
-    start = 0
-    for place, nouns in enumerate(looked):
-        scores = flat[start : start + len(nouns)]
-        start += len(nouns)
-        score = max(scores, default=-np.inf)
-        if score > rule.threshold:
-            passing.append((-score, scores.index(score), place))
-    if rule.best:
-        passing.sort()
-    return [rows[place][0] for place in sorted(place for *_, place in passing[: rule.most or None])]
+    return values
 
 
 def _filtered(
     lists: Mapping[str, Rows], wanted: Mapping[str, Sequence[str]], similarity: Similarity, rule: FilterRule
 ) -> dict[str, list[str]]:
-    seen = dict.fromkeys(
-        noun for rows in lists.values() for _, nouns in rows for noun in nouns[: rule.first_nouns or None]
-    )
-    words = dict.fromkeys(word for name in wanted for word in wanted[name])
-    similarities = noun_similarities(list(seen), list(words), similarity, rule.rivals)
-    return {name: choose(rows, wanted[name], similarities, rule) for name, rows in lists.items()}
+    """Names of the images of each list that are kept, in the list's order. All lists are one array, since most are short."""
+    images = [image for rows in lists.values() for image in rows]
+    list_of = np.repeat(np.arange(len(lists)), [len(rows) for rows in lists.values()])
+    nouns = [noun for _, row in images for noun in row[: rule.first_nouns or None]]
+    count = np.fromiter((len(row[: rule.first_nouns or None]) for _, row in images), np.intp, len(images))
+    number = {noun: i for i, noun in enumerate(dict.fromkeys(nouns))}
+    column = {word: i for i, word in enumerate(dict.fromkeys(word for name in wanted for word in wanted[name]))}
+    values = noun_similarities(list(number), list(column), similarity, rule.rivals)
+
+    # One column more for lists that want fewer words than others.
+    values = np.pad(values, ((0, 0), (0, 1)), constant_values=-np.inf)
+    columns = [[column[word] for word in wanted[name]] for name in lists]
+    width = max(map(len, columns), default=0)
+    asked = np.array([row + [len(column)] * (width - len(row)) for row in columns], np.intp).reshape(len(lists), width)
+    row_of = np.fromiter(map(number.__getitem__, nouns), np.intp, len(nouns))
+    image_of = np.repeat(np.arange(len(images)), count)
+    score = np.full(len(nouns), -np.inf)
+    for of_list in asked.T:
+        np.maximum(score, values[row_of, of_list[list_of][image_of]], out=score)
+
+    best, place = _best_noun(score, count, image_of)
+    passing = np.flatnonzero(best > rule.threshold)
+    if rule.best:
+        passing = passing[np.lexsort((place[passing], -best[passing], list_of[passing]))]
+    if rule.most:
+        before = np.arange(len(passing)) - np.searchsorted(list_of[passing], list_of[passing])
+        passing = passing[before < rule.most]
+    kept: dict[str, list[str]] = {name: [] for name in lists}
+    names = list(kept)
+    for image in np.sort(passing).tolist():
+        kept[names[list_of[image]]].append(images[image][0])
+    return kept
+
+
+def _best_noun(
+    score: NDArray[np.float64], count: NDArray[np.intp], image_of: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The greatest score of each image's nouns and the place among them of the first that has it.
+
+    Args:
+        score (N,): of the nouns, image behind image.
+        count (I,): nouns of each image.
+        image_of (N,): the image of each noun.
+
+    Returns:
+        (I,) and (I,); minus infinity and 0 for images without a noun.
+    """
+    best, place = np.full(len(count), -np.inf), np.zeros(len(count), np.intp)
+    some = np.flatnonzero(count)
+    if len(some):
+        starts = (np.cumsum(count) - count)[some]
+        best[some] = np.maximum.reduceat(score, starts)
+        # Behind the last noun where a score is not the best one.
+        where = np.where(score == best[image_of], np.arange(len(score)), len(score))
+        place[some] = np.minimum.reduceat(where, starts) - starts
+    return best, place
 
 
 def generate_NN(captions: Iterable[tuple[str, str]], tagger: Callable[[str], list[str]]) -> list[tuple[str, list[str]]]:

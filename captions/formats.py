@@ -9,26 +9,31 @@ A name may hold blanks where it ends as an image file does. A noun of several wo
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.suffixes import IMAGE_SUFFIXES, image_stem
+from utils.suffixes import FORMATS, IMAGE_SUFFIXES, image_stem
 from utils.whole import whole_file
 
 NOTHING = "bg"
 # The shortest name that ends as an image file does and has a blank or nothing behind it.
 _NAME = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))}))(?: |$)", re.IGNORECASE)
+# Their own order, the most frequent first.
+_ENDINGS = tuple(FORMATS)
+_LONGEST = max(map(len, _ENDINGS))
 
 
 def split_line(line: str) -> tuple[str, str]:
     """The image's name and what stands behind the blank that follows it."""
+    name, _, rest = line.partition(" ")
+    # Nearly all names end before the first blank; the expression finds the others, and those in letters of another case.
+    if len(name) > _LONGEST and name.endswith(_ENDINGS):
+        return name, rest
     match = _NAME.match(line)
     if match:
         return match[1], line[match.end() :]
-    name, _, rest = line.partition(" ")
     return name, rest
 
 
@@ -118,11 +123,13 @@ def read_nouns(path: Path | str) -> list[tuple[str, list[str]]]:
 
 def parse_nouns(text: str) -> list[tuple[str, list[str]]]:
     """``read_nouns`` for the text of a noun file, where it comes out of an archive."""
-    return _nouns(_split(io.StringIO(text.removeprefix("\ufeff"), newline=None)))
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return _nouns(_split(text.split("\n")))
 
 
 def _nouns(lines: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    return [(name, [] if rest.strip() == NOTHING else rest.split()) for name, rest in lines]
+    rows = [(name, rest.split()) for name, rest in lines]
+    return [(name, [] if nouns == [NOTHING] else nouns) for name, nouns in rows]
 
 
 def write_nouns(path: Path | str, rows: Iterable[tuple[str, Sequence[str]]]) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 from captions import wordnet
 from utils.errors import UserError
 from utils.script import run
-from utils.spelling import fits, separated, squeezed
+from utils.spelling import by_form, fits, separated, squeezed
 from utils.whole import write_whole
 
 LOG = logging.getLogger("webwilss")
@@ -199,7 +199,8 @@ def _class_fits(name: str, known: tuple[str, ...]) -> tuple[str, ...]:
     found = fits(name, known)
     if not found:
         singulars = set(_singulars(name)) - {""}
-        found = tuple(other for other in dict.fromkeys(known) if squeezed(other) in singulars)
+        alike = {other for form in singulars for other in by_form(known, squeezed).get(form, ())}
+        found = tuple(other for other in dict.fromkeys(known) if other in alike)
     entry = None if found else _find(name)
     return found if entry is None else tuple(other for other in dict.fromkeys(known) if _find(other) is entry)
 

@@ -93,7 +93,7 @@ class WordNet:
     @cached_property
     def lemma_ids(self) -> dict[str, int]:
         """Number of every lemma."""
-        return {lemma: i for i, lemma in enumerate(self.all_lemmas)}
+        return dict(zip(self.all_lemmas, range(len(self.all_lemmas)), strict=True))
 
     @cached_property
     def exceptions(self) -> dict[str, tuple[str, ...]]:
@@ -162,8 +162,9 @@ class WordNet:
 
     def hypernyms(self, synset: int, instances: bool = True) -> tuple[int, ...]:
         """What a synset is a kind of, one level up; with ``instances`` also what it is an instance of."""
-        edges = range(self.parent_starts[synset], self.parent_starts[synset + 1])
-        return tuple(int(self.parents[e]) for e in edges if instances or not self.parent_is_instance[e])
+        edges = slice(self.parent_starts[synset], self.parent_starts[synset + 1])
+        above = self.parents[edges]
+        return tuple((above if instances else above[~self.parent_is_instance[edges]]).tolist())
 
     def hypernyms_closure(self, synset: int, instances: bool = True) -> frozenset[int]:
         """All synsets above, at any distance, itself included."""

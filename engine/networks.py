@@ -353,3 +353,12 @@ def make_optimisation(options: Options, networks: Networks, runtime: Runtime, it
         gamma=options.lr_decay_factor,
     )
     return Optimisation(optimizer, scheduler, runtime.scaler(), iters_per_epoch)
+
+
+def checksum(network: nn.Module) -> int:
+    """A number that is the same where all weights are, bit for bit, whatever device they are on."""
+    total = 0
+    for value in network.state_dict().values():
+        # Bytes, so that it does not matter how a machine rounds.
+        total += int(value.detach().contiguous().reshape(-1).view(torch.uint8).sum(dtype=torch.int64))
+    return total

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RACING = {
     "test_resume.py",
     "test_ddp.py",
+    "test_nodes.py",
     "test_generate_label.py",
     "test_adopted_step.py",
     "test_run.py",

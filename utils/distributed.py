@@ -9,9 +9,10 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -115,23 +116,59 @@ class Runtime:
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
 
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """What one rank refuses in the block ends all of them, each with a line; no rank may wait for another in the block.
+
+        Raises:
+            UserError: the block raised it, or a file's OSError passes, here or on another rank.
+        """
+        if self.world == 1:
+            yield
+            return
+        refused: UserError | OSError | None = None
+        try:
+            yield
+        except (UserError, OSError) as error:
+            refused = error
+        first = self.world - self.most(0 if refused is None else self.world - self.rank)
+        if refused is not None:
+            raise refused
+        if first < self.world:
+            raise UserError(f"rank {first} cannot go on; its own line says why")
+
     def on_main(self, work: Callable[[], None]) -> None:
         """Have the main rank do ``work`` while the others wait; what it refuses ends all ranks.
 
         Raises:
             UserError: ``work`` raised it.
         """
-        refused: UserError | None = None
-        if self.main:
-            try:
+        with self.agreed():
+            if self.main:
                 work()
-            except UserError as error:
-                refused = error
-        count = self.sum(torch.tensor(int(refused is not None), device=self.device))
-        if refused is not None:
-            raise refused
-        if count.item():
-            raise UserError("rank 0 cannot go on; its own line says why")
+
+    def same(self, values: Mapping[str, object], cure: str) -> None:
+        """See that all ranks have the same values; each on its machine has its own files and command line.
+
+        Args:
+            values: by what they are, plain values.
+            cure: what to do where they differ.
+
+        Raises:
+            UserError: on all ranks, where one has another value than rank 0.
+        """
+        if self.world == 1:
+            return
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, dict(values))
+        for rank, other in enumerate(found):
+            for key, value in found[0].items():
+                if other[key] != value:
+                    raise UserError(f"rank {rank}: {key} is {other[key]}, on rank 0 {value}: {cure}")
+
+    def lost(self, error: RuntimeError) -> bool:
+        """Whether an error says that another rank is gone: its process ended, or its machine."""
+        return self.world > 1 and (isinstance(error, dist.DistError) or "gloo/transport" in str(error))
 
     def barrier(self) -> None:
         if self.world > 1:
@@ -256,32 +293,70 @@ def start(device: str = "auto", precision: str | None = "fp32", local_rank: int 
         local_rank: number of this process on its machine, as the launcher gave it.
 
     Raises:
-        UserError: a device or precision that this machine cannot give.
+        UserError: a device or precision that this machine cannot give, or another rank's.
     """
-    chosen = _choose(device, local_rank)
+    try:
+        chosen = _choose(device, local_rank)
+        precision, why = _settled(precision, chosen)
+    except UserError as error:
+        refuse(error)
+        raise
     if chosen.type == "cpu":
         _keep_freed_memory()
     cores.settle()
-    why = ""
-    if precision is None:
-        precision = "auto" if chosen.type == "cuda" else "fp32"
-    if precision == "auto":
-        precision, why = fastest(chosen)
-        why = f"--precision auto: {precision}, {why}"
-        LOG.info("%s", why)
-    check_precision(precision, chosen.type)
     if chosen.type == "cuda":
-        if precision == "tf32" and torch.cuda.get_device_capability(chosen) < _AMPERE:
-            raise UserError("--precision tf32: this GPU has none in hardware (it came with Ampere); use fp32")
         # Else a loader that pins memory would take some of GPU 0, whichever was chosen.
         torch.cuda.set_device(chosen)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if world == 1:
+    if launched() == 1:
         return Runtime(chosen, precision, why=why)
+    runtime = Runtime(chosen, precision, *_join(chosen.type), why)
+    with runtime.agreed():
+        return runtime
+
+
+def _settled(precision: str | None, device: torch.device) -> tuple[str, str]:
+    """The precision that ``start`` was asked for, and why ``auto`` chose it.
+
+    Raises:
+        UserError: the device has it not.
+    """
+    why = ""
+    if precision is None:
+        precision = "auto" if device.type == "cuda" else "fp32"
+    if precision == "auto":
+        precision, why = fastest(device)
+        why = f"--precision auto: {precision}, {why}"
+        LOG.info("%s", why)
+    check_precision(precision, device.type)
+    if precision == "tf32" and torch.cuda.get_device_capability(device) < _AMPERE:
+        raise UserError("--precision tf32: this GPU has none in hardware (it came with Ampere); use fp32")
+    return precision, why
+
+
+def launched() -> int:
+    """How many processes a launcher started, on all machines; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _join(device: str) -> tuple[int, int]:
+    """Join the group of all processes; this one's rank, and how many they are."""
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
-    return Runtime(chosen, precision, dist.get_rank(), world, why)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    return dist.get_rank(), dist.get_world_size()
+
+
+def refuse(error: UserError) -> None:
+    """Tell the other ranks, which wait in ``start``, that this one cannot go on; the caller raises ``error``.
+
+    Without it a machine whose file is missing would leave the others waiting until their patience ends.
+    """
+    if launched() == 1:
+        return
+    runtime = Runtime(torch.device("cpu"), "fp32", *_join("cuda" if torch.cuda.is_available() else "cpu"))
+    with contextlib.suppress(UserError), runtime.agreed():
+        raise error
+    stop()
 
 
 def stop() -> None:

@@ -12,10 +12,12 @@ Source: docs/method.md, "Old classes from captions".
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,6 +242,18 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A filter makes no circles, but a list for each image: to look through all of them again and again takes as long as reading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _run(given: argparse.Namespace) -> int:
     if given.command == "generate_NN":
         return generate_NN(given.captions, given.out, given.tagger)
@@ -247,6 +261,11 @@ def _run(given: argparse.Namespace) -> int:
         return move_with_filtered_caption(given.images, given.kept, given.out, given.mode, given.flat)
     if given.command == "move_web_images":
         return move_web_images(given.web_path, given.classes, given.out, given.mode, given.anywhere)
+    with _uncollected():
+        return _filter(given)
+
+
+def _filter(given: argparse.Namespace) -> int:
     choices = {name: getattr(given, name) for name in ("threshold", "first_nouns", "most", "rivals")}
     choices = {name: value for name, value in choices.items() if value is not None}
     if given.order is not None:

@@ -35,6 +35,8 @@ def _of_one_width(letter: str) -> str:
 
 def folded(name: str) -> str:
     """``composed`` in small letters of one width, without blanks around it."""
+    if name.isascii():  # Nothing to compose, and of one width already.
+        return name.lower().strip()
     text = composed(name).translate(_ALIKE)
     return composed("".join(map(_of_one_width, text)).lower()).strip()
 
@@ -58,10 +60,20 @@ def fits(name: str, known: Iterable[str]) -> tuple[str, ...]:
     known = tuple(dict.fromkeys(known))
     for form in FORMS:
         key = form(name)
-        found = tuple(other for other in known if key and form(other) == key)
+        found = by_form(known, form).get(key, ()) if key else ()
         if found:
             return found
     return ()
+
+
+@lru_cache(maxsize=64)
+def by_form(known: tuple[str, ...], form: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
+    """Names by a form of ``FORMS``; many spellings are looked for among the same names."""
+    names: dict[str, tuple[str, ...]] = {}
+    for name in known:
+        key = form(name)
+        names[key] = (*names.get(key, ()), name)
+    return names
 
 
 def on_disk(path: Path) -> Path:

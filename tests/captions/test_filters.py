@@ -172,3 +172,36 @@ def test_a_pipe_among_noun_files(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     os.mkfifo(tmp_path / "b.txt")
     assert read_lists(tmp_path) == {"a": [("a.jpg", ["dog"])]}
     assert "1 things are no files and are left out: b.txt" in caplog.text
+
+
+def _one_list(
+    rows: list[tuple[str, list[str]]], wanted: list[str], nearness: dict[str, dict[str, float]], rule: FilterRule
+) -> list[str]:
+    """The rule, image by image: what all lists as one array have to give."""
+    passing = []
+    for place, (_, nouns) in enumerate(rows):
+        looked = nouns[: rule.first_nouns or None]
+        scores = [max((nearness[noun][word] for word in wanted), default=-np.inf) for noun in looked]
+        if scores and max(scores) > rule.threshold:
+            passing.append((-max(scores), scores.index(max(scores)), place))
+    if rule.best:
+        passing.sort()
+    return [rows[place][0] for place in sorted(place for *_, place in passing[: rule.most or None])]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_lists_as_one_by_one(seed: int) -> None:
+    """Lists without images, images without nouns, lists that want nothing, ties."""
+    rng = np.random.default_rng(seed)
+    nouns, words = [f"n{i}" for i in range(12)], [f"w{i}" for i in range(4)]
+    values = rng.integers(0, 5, (12, 4)) / 4
+    nearness = {noun: dict(zip(words, row.tolist(), strict=True)) for noun, row in zip(nouns, values, strict=True)}
+    lists = {
+        f"list{i}": [(f"{j}.jpg", rng.choice(nouns, rng.integers(0, 5)).tolist()) for j in range(rng.integers(0, 9))]
+        for i in range(30)
+    }
+    wanted = {name: rng.choice(words, rng.integers(0, 4), replace=False).tolist() for name in lists}
+    alike = Given({(noun, word): nearness[noun][word] for noun in nouns for word in words})
+    rule = FilterRule(0.4, int(rng.integers(0, 3)), int(rng.integers(0, 4)), bool(rng.integers(2)), rivals=False)
+    found = filter_replay_with_NN(lists, wanted, alike, rule)
+    assert found == {name: _one_list(rows, wanted[name], nearness, rule) for name, rows in lists.items()}

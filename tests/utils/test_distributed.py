@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,3 +178,55 @@ def test_ranks_train_what_has_unused_weights() -> None:
     finally:
         torch.distributed.destroy_process_group()
     assert network["asked"].weight.grad is not None and network["left"].weight.grad is None
+
+
+RANKS = """
+import os, sys
+from utils import distributed
+from utils.errors import UserError
+runtime = distributed.start("cpu")
+def told(block):
+    try:
+        block()
+    except (UserError, OSError) as error:
+        print(runtime.rank, error)
+def refuses():
+    with runtime.agreed():
+        if runtime.rank:
+            raise UserError("no such file")
+told(refuses)
+told(lambda: runtime.on_main(lambda: open("/nowhere/at/all")))
+told(lambda: runtime.same({"--lr": 0.1, "images": 3 + runtime.rank}, "copy them"))
+told(lambda: runtime.same({"--lr": 0.1}, "copy them"))
+if runtime.rank:
+    os._exit(3)
+try:
+    for _ in range(3):
+        runtime.barrier()
+except RuntimeError as error:
+    print(runtime.rank, runtime.lost(error))
+print(runtime.lost(RuntimeError("of another kind")))
+"""
+
+
+def test_ranks_agree_and_notice_who_is_gone() -> None:
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANKS],
+            cwd=ROOT, env=os.environ | variables | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    first, second = (rank.communicate(timeout=300)[0].splitlines() for rank in ranks)
+    assert first == [
+        "0 rank 1 cannot go on; its own line says why",
+        "0 [Errno 2] No such file or directory: '/nowhere/at/all'",
+        "0 rank 1: images is 4, on rank 0 3: copy them",
+        "0 True",
+        "False",
+    ]
+    assert second == ["1 no such file", "1 rank 0 cannot go on; its own line says why", first[2].replace("0", "1", 1)]
