@@ -66,7 +66,7 @@ def fold_norms(network: Network, dtype: torch.dtype) -> Network:
         _fold(convolution, norm, dtype)
         owner, _, name = second.rpartition(".")
         setattr(folded.get_submodule(owner), name, _activation(norm))
-    return folded.to(memory_format=torch.channels_last) if pairs else network  # type: ignore[call-overload]
+    return folded.to(memory_format=torch.channels_last) if pairs else network
 
 
 def count_norms(network: nn.Module) -> int:
