@@ -53,9 +53,12 @@ def fold_norms(network: Network, dtype: torch.dtype) -> Network:
         network: any; where nothing can be folded it is given back itself.
         dtype: of the folded weights, which are rounded to it once: autocast's, so that nothing is cast in each pass.
     """
+    if any("forward" in vars(module) for module in network.modules()):
+        # Of an instance alone, and bound to it: a copy would run the network itself.
+        return network
     try:
         folded = copy.deepcopy(network).requires_grad_(False).eval()
-        graph = _Tracer().trace(folded)
+        graph = _trace(folded)
     except Exception:
         # Whatever a library's network raises that cannot be copied, or is given a stand-in for images.
         return network
@@ -83,6 +86,20 @@ class _Tracer(Tracer):
     def path_of_module(self, mod: nn.Module) -> str:
         # A piece cut out of an nn.Sequential is no module of the network; what it holds is.
         return super().path_of_module(mod) if mod in set(self.root.modules()) else ""
+
+
+@torch.no_grad()
+def _trace(network: nn.Module) -> Graph:
+    """What calls what."""
+    norms = [module for module in network.modules() if type(module) is ActivatedNorm]
+    for norm in norms:
+        # A block may know what else its own norms can do; here they are layers like others.
+        norm.__class__ = nn.Module  # type: ignore[assignment]
+    try:
+        return _Tracer().trace(network)
+    finally:
+        for norm in norms:
+            norm.__class__ = ActivatedNorm
 
 
 def _is_layer(module: nn.Module) -> bool:
