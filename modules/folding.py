@@ -46,17 +46,20 @@ class Activation(nn.Module):
 def fold_norms(network: Network, dtype: torch.dtype) -> Network:
     """A copy of ``network`` without the norms that follow a convolution, in evaluation and without gradients.
 
-    In float32 its outputs are those of ``network`` in evaluation to 1e-5 of their greatest value. Folding is done in float64 and always
-    alike, so that a run that goes on sees the same.
+    In float32 its outputs are those of ``network`` in evaluation up to rounding, 1e-5 of their greatest value. Folding is done in float64
+    and always alike, so that a run that goes on sees the same.
 
     Args:
         network: any; where nothing can be folded it is given back itself.
         dtype: of the folded weights, which are rounded to it once: autocast's, so that nothing is cast in each pass.
     """
+    if any("forward" in vars(module) for module in network.modules()):
+        # Of an instance alone, and bound to it: a copy would run the network itself.
+        return network
     try:
         folded = copy.deepcopy(network).requires_grad_(False).eval()
         with torch.no_grad():
-            graph = _Tracer().trace(folded)
+            graph = _trace(folded)
     except Exception:
         # Whatever a library's network raises that cannot be copied, or is given a stand-in for images.
         return network
@@ -67,7 +70,7 @@ def fold_norms(network: Network, dtype: torch.dtype) -> Network:
         _fold(convolution, norm, dtype)
         owner, _, name = second.rpartition(".")
         setattr(folded.get_submodule(owner), name, _activation(norm))
-    return folded.to(memory_format=torch.channels_last) if pairs else network  # type: ignore[call-overload]
+    return folded.to(memory_format=torch.channels_last) if pairs else network
 
 
 def count_norms(network: nn.Module) -> int:
@@ -84,6 +87,20 @@ class _Tracer(Tracer):
     def path_of_module(self, mod: nn.Module) -> str:
         # A piece cut out of an nn.Sequential is no module of the network; what it holds is.
         return super().path_of_module(mod) if mod in set(self.root.modules()) else ""
+
+
+@torch.no_grad()
+def _trace(network: nn.Module) -> Graph:
+    """What calls what."""
+    norms = [module for module in network.modules() if type(module) is ActivatedNorm]
+    for norm in norms:
+        # A block may know what else its own norms can do; here they are layers like others.
+        norm.__class__ = nn.Module  # type: ignore[assignment]
+    try:
+        return _Tracer().trace(network)
+    finally:
+        for norm in norms:
+            norm.__class__ = ActivatedNorm
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -138,21 +138,6 @@ def test_killed_and_resumed_run_ends_the_same(
     assert "Training step" not in again.stderr, "a finished step is not trained again"
 
 
-def test_resumed_run_shares_the_pass_of_its_frozen_body(base: Path, small_shapes: Path) -> None:
-    """It was folded before, and is again, into the same numbers."""
-    frozen = ["--freeze", "--loss_de", "0", "--val_interval", "2"]
-    whole = run(weak(base, small_shapes, "frozen", *frozen))
-    assert whole.returncode == 0, whole.stderr
-    stop_at(begin(weak(base, small_shapes, "thawed", *frozen)), "Epoch 1/3 done")
-    path = base / "checkpoints/step/shapes-5-3-ov/thawed_1.pth"
-    assert not checkpoint.load(path)["finished"]
-    resumed = run(weak(base, small_shapes, "thawed", *frozen, "--resume", "auto"))
-    assert resumed.returncode == 0, resumed.stderr
-    assert "The teacher's body is the same: one pass of it serves both" in resumed.stderr
-    expected, found = weights(base, "frozen"), weights(base, "thawed")
-    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
-
-
 @pytest.fixture(scope="module")
 def undisturbed(base: Path, small_shapes: Path) -> dict[str, torch.Tensor]:
     done = run(weak(base, small_shapes, "undisturbed"))

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,31 @@ def test_every_method_trains(name: str, base: Path, small_shapes: Path) -> None:
         lines = (base / "logs" / EXPERIMENT / name / "scalars.jsonl").read_text().splitlines()
         tags = {json.loads(text)["tag"] for text in lines}
         assert {tag[5:] for tag in tags if tag.startswith("loss/")} == TERMS[name] | {"total"}
+
+
+def test_a_frozen_body_is_folded_alike_when_a_run_goes_on(
+    base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit the weights of a run that was not stopped; student and teacher share the pass in both."""
+    method = f"{METHODS['wilson-mean']} --affinity --pseudo_ep 0"
+    line = f"{common(base, small_shapes)} --step 1 --lr 0.001 --step_ckpt {path_of(base, 'run', 0)} {method}"
+    assert execute(f"{line} --name unbroken") == 0
+    original = Trainer.train_step
+
+    def stopping(self: Trainer, *arguments: Any) -> dict[str, float]:
+        self.stopping.ask(15)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "train_step", stopping)
+    assert execute(f"{line} --name broken") == 128 + 15
+    monkeypatch.undo()
+    assert not checkpoint.load(path_of(base, "broken", 1))["finished"]
+    assert execute(f"{line} --name broken --resume auto") == 0
+    found, expected = (checkpoint.load(path_of(base, name, 1)) for name in ("broken", "unbroken"))
+    for part in ("model_state", "localizer"):
+        assert [key for key, value in expected[part].items() if not torch.equal(value, found[part][key])] == []
+    log = (base / "logs" / EXPERIMENT / "broken/log.txt").read_text()
+    assert log.count("The teacher's body is the same: one pass of it serves both") == 2
 
 
 @pytest.mark.parametrize("labels", ["folder", "caption"])

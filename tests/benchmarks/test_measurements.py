@@ -45,7 +45,9 @@ def test_step() -> None:
     parts = {"student": 0.2, "losses": 0.1, "backward": 0.6, "update": 0.1}
     base = step.Measurement(0.5, parts, 1000.0)
     weak = step.Measurement(0.75, {**parts, "teacher": 0.25}, 1100.0)
-    settings = Namespace(backbone="resnet101", crop_size=256, batch_size=4, precision="fp32", device="cpu")
+    settings = Namespace(
+        backbone="resnet101", crop_size=256, batch_size=4, precision="fp32", device="cpu", freeze=False
+    )
     assert lines(step.page(base, weak, settings)) == [
         "resnet101, crop 256, batch 4, fp32, device cpu",
         "",
@@ -111,7 +113,7 @@ def test_export() -> None:
 def test_a_weak_step_is_measured() -> None:
     """Of the real training, as small as it gets: the parts are those that it marks in a profile."""
     settings = Namespace(
-        backbone="timm:resnet10t", crop_size=32, batch_size=2, precision="fp32", device="cpu", compile=False, warmup=0,
+        backbone="timm:resnet10t", crop_size=32, batch_size=2, precision="fp32", device="cpu", compile=False, freeze=True, warmup=0,
         repeats=1,
     )  # fmt: skip
     measured = step.measure(1, settings)
