@@ -219,10 +219,8 @@ class Trainer:
                 progress.iteration += 1
                 bar.update()
                 asked = self._asked()
-                printed, ended = (
-                    progress.iteration % options.print_interval == 0,
-                    progress.iteration == self.iters_per_epoch,
-                )
+                printed = progress.iteration % options.print_interval == 0
+                ended = progress.iteration == self.iters_per_epoch
                 if not (printed or ended or asked or self.watch.due):
                     continue
                 for values in self.watch.look():

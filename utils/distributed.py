@@ -265,11 +265,9 @@ def fastest(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> tupl
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         said = f"compute capability {capability[0]}.{capability[1]}"
-        return (
-            ("bf16", f"which the GPU has ({said})")
-            if capability >= _AMPERE
-            else ("fp32", f"the GPU has no bf16 ({said})")
-        )
+        if capability >= _AMPERE:
+            return "bf16", f"which the GPU has ({said})"
+        return "fp32", f"the GPU has no bf16 ({said})"
     if device.type != "cpu":
         return "fp32", f"nobody has measured bf16 on {device.type}"
     flags: set[str] = set()
