@@ -64,7 +64,7 @@ class Cut:
             part = np.array(np.asarray(image)[box[1] : box[3], box[0] : box[2]])
         pixels = torch.from_numpy(part)[None].permute(0, 3, 1, 2)
         if pixels.shape[-2:] != self.size[::-1]:
-            # Pillow's own filter to the rounding, and several times as fast.
+            # Pillow's filter but for one level of rounding, and several times as fast (benchmarks/results/data.md).
             pixels = F.interpolate(pixels, self.size[::-1], mode="bilinear", align_corners=False, antialias=True)
         if self.window is not None:
             left, top, right, bottom = self.window

@@ -22,7 +22,8 @@ def test_spread() -> None:
 
 
 def test_data() -> None:
-    measurement = data.Measurement(600, 9, {data.WHOLE: 100.0, "image decoding": 400.0, "mask decoding": 1000.0})
+    rates = {data.WHOLE: 100.0, "image decoding": 400.0, "mask decoding": 1000.0}
+    measurement = data.Measurement(600, 9, rates, {data.CHAIN: 40.0})
     assert lines(data.page(measurement, "shapes", 128)) == [
         "shapes, 600 images of 9 classes, crop 128, one core",
         "",
@@ -32,6 +33,7 @@ def test_data() -> None:
         "| image decoding | 400 | 0.25 |",
         "| mask decoding | 1000 | 0.10 |",
         "| augmentation, labels | - | 0.65 |",
+        "| torchvision's transforms | 40 | 2.50 |",
     ]
 
 
