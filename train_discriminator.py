@@ -2,17 +2,24 @@
 
     python train_discriminator.py --step_ckpt checkpoints/step/voc-15-5-ov/Base_0.pth --web_path data/web
 
-The result lies beside the checkpoint, as NAME_0_discriminator.pth; select_web.py uses it. Exit code 0; 1 where it is at chance or a
+The result lies beside the checkpoint, as NAME_0_discriminator.pth; select_web.py uses it. The pass over all images that its features'
+mean and deviation are taken from is spread over the ranks of torchrun, or on Ray (--ray, docs/ray.md); one process learns.
+
+Exit code 0; 1 where it is at chance or a
 class has no web image; 2 for bad input.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
+from spread.options import add_options, ray_options
 from utils.errors import UserError, shown_text
 from utils.script import run
 
@@ -60,20 +67,24 @@ def get_argparser() -> argparse.ArgumentParser:
         default="fp32",
         help="arithmetic of the network; the spectrum is always fp32",
     )
+    add_options(parser)
     return parser
 
 
 def main(given: argparse.Namespace) -> int:
     """Train, test, save, report; the exit code."""
+    ray = ray_options(given)
     # Imported here, so that --help answers at once.
     from modules.spectrum import Preprocessing
+    from spread.blocks import Store
+    from spread.ways import make_way, start_runtime
     from utils import distributed
     from utils.cores import split
     from utils.manifest import open_manifest
     from web.candidate import shown
-    from web.discriminator import discriminator_path, make, read_step_checkpoint
+    from web.discriminator import body_digest, discriminator_path, make, read_step_checkpoint
     from web.examples import count_by_class, dataset_examples, web_examples
-    from web.fitting import Recipe, train
+    from web.fitting import MomentsWork, Recipe, Statistics, moments_worker, train
     from web.quality import at_chance, report
 
     for option in ("epochs", "batch_size", "lr"):
@@ -83,31 +94,36 @@ def main(given: argparse.Namespace) -> int:
         raise UserError(f"--num_workers {given.num_workers}: a number of at least 0 is needed")
     preprocessing = Preprocessing(given.network, given.source, given.features, given.amplitude, given.band, given.size)
     recipe = Recipe(given.epochs, given.batch_size, given.lr, given.weight_decay, given.pretrained, given.random_seed)
-    runtime = distributed.start(given.device, given.precision)
-    state = read_step_checkpoint(given.step_ckpt)
-    base = state["class_names"][1:]
-    positives = dataset_examples(state, given.data_root, given.dataset_dir)
-    negatives, others = web_examples(open_manifest(given.web_path), base)
-    if others:
-        print(f"Left out, no classes of step 0: {shown(others)}")
-    counts = count_by_class(negatives)
-    without = [name for name in base if name not in counts]
-    for name in without:
-        print(
-            f"train_discriminator.py: {given.web_path} has no web image of {shown_text(name)}; going on without",
-            file=sys.stderr,
-        )
-
-    path = given.out or discriminator_path(given.step_ckpt)
-    saved = train(
-        make(preprocessing, state, recipe.seed),
-        [*positives, *negatives],
-        recipe,
-        runtime,
-        split(runtime.device.type, given.num_workers, alone=True).workers,
-        path,
-        state,
-    )
+    # One process learns, wherever others look at the images.
+    runtime = start_runtime(given.device, given.precision, None)
+    try:
+        way = make_way(runtime, given.num_workers, ray)
+        state = read_step_checkpoint(given.step_ckpt)
+        base = state["class_names"][1:]
+        positives = dataset_examples(state, given.data_root, given.dataset_dir)
+        negatives, others = web_examples(open_manifest(given.web_path), base)
+        counts = count_by_class(negatives)
+        without = [name for name in base if name not in counts]
+        if runtime.main:
+            if others:
+                print(f"Left out, no classes of step 0: {shown(others)}")
+            for name in without:
+                print(
+                    f"train_discriminator.py: {given.web_path} has no web image of {shown_text(name)}; going on without",
+                    file=sys.stderr,
+                )
+        path = given.out or discriminator_path(given.step_ckpt)
+        discriminator = make(preprocessing, state, recipe.seed)
+        here = partial(moments_worker, discriminator, runtime)
+        elsewhere = MomentsWork(preprocessing, given.step_ckpt, given.device)
+        store = Store(path.with_name(path.name + ".blocks"), json.dumps([asdict(preprocessing), body_digest(state)]))
+        statistics = Statistics(way, elsewhere if ray else here, store, given.block_size)
+        workers = split(runtime.device.type, given.num_workers, alone=True).workers
+        saved = train(discriminator, [*positives, *negatives], recipe, runtime, workers, path, state, statistics)
+    finally:
+        distributed.stop()
+    if saved is None:
+        return 0
     print(*map(shown_text, report(saved).splitlines()), sep="\n")
     print(f"Written to {path}")
     if at_chance(saved.scores):

@@ -95,7 +95,8 @@ def _as_text(error: Exception) -> str:
     return json.dumps([own, one_line(error) if isinstance(error, UserError) else traceback.format_exc()])
 
 
-def _raise(text: str) -> None:
+def raise_again(text: str) -> None:
+    """Raise what ``_as_text`` wrote: UserError, or RuntimeError with the worker's traceback."""
     own, message = json.loads(text)
     raise UserError(message) if own else RuntimeError(f"on a worker of Ray:\n{message}")
 
@@ -150,7 +151,7 @@ class OnRay:
             try:
                 for number, rows, fault in self._round(list(left.values()), make):
                     if fault:
-                        _raise(fault)
+                        raise_again(fault)
                     if number in left:
                         store.write(left.pop(number), json.loads(rows))
                         yield number

@@ -95,6 +95,14 @@ def make(preprocessing: Preprocessing, step_checkpoint: dict[str, Any] | None = 
     return Discriminator(preprocessing, encoder, encoder.body.out_channels)
 
 
+def on_device(discriminator: Discriminator, runtime: Runtime) -> Discriminator:
+    """A discriminator, and the encoder that is no part of it, on the runtime's device."""
+    (encoder,) = discriminator._encoder
+    if encoder is not None:
+        encoder.to(runtime.device)
+    return discriminator.to(runtime.device)
+
+
 @dataclass(frozen=True)
 class Saved:
     """A trained discriminator.
@@ -198,11 +206,8 @@ def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None
         raise UserError(
             f"{path}: its weights do not fit {preprocessing.network}; is timm of another version?"
         ) from error
-    (encoder,) = discriminator._encoder
-    if encoder is not None:
-        encoder.to(runtime.device)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    discriminator = discriminator.to(runtime.device).eval()
+    discriminator = on_device(discriminator, runtime).eval()
     return Saved(discriminator, scores, saved["by_class"], tuple(saved["classes"]), digest)
 
 

@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,25 @@ from torch import Tensor
 from tqdm import tqdm
 
 from modules.pretrained import load_classifier
-from modules.spectrum import DATASET, WEB, Discriminator
-from utils import checkpoint
+from modules.spectrum import DATASET, WEB, Discriminator, Preprocessing
+from spread.blocks import Row, Store, Worker, in_batches, in_blocks
+from spread.options import BLOCK_SIZE
+from spread.ways import Way, looked_at
+from utils import checkpoint, distributed
+from utils.cores import split
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.schedule import make_scheduler
 from utils.whole import clear_leftovers
-from web.discriminator import Saved, load, save
+from web.discriminator import Saved, load, make, on_device, read_step_checkpoint, save
 from web.examples import Example, ExampleBatch, Examples, batches, is_held_out, shuffled
 from web.quality import binary_quality, probabilities, right_by_class
+from web.scoring import Prepare, Prepared
 
 LOG = logging.getLogger("webwilss")
 MIN_EXAMPLES = 10
+# Images whose spectrum is taken at once.
+STATISTICS_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,85 @@ class Recipe:
     weight_decay: float = 1e-2
     pretrained: str = "none"
     seed: int = 42
+
+
+# Position and path of each file of a batch.
+Files = tuple[tuple[int, str], ...]
+
+
+def moments_worker(discriminator: Discriminator, runtime: Runtime) -> Worker[Files]:
+    """Looks at batches of training images; a row is how many they are, their faults, and the moments of what could be read.
+
+    These are the sum and the sum of squares of each channel of the spectrum, in its band, and the number of values.
+    """
+
+    def finish(prepared: Prepared) -> list[Row]:
+        size, faults = len(prepared.positions) + len(prepared.faults), [list(fault) for fault in prepared.faults]
+        if not prepared.positions:
+            return [[size, faults, None]]
+        with torch.no_grad():
+            images = prepared.values.to(runtime.device, non_blocking=True).float() / 255
+            values = discriminator.prepare(images).double()
+            mask = discriminator.mask(values)
+            sums = (values * mask).sum(dim=(0, 2, 3)).tolist()
+            squares = (values**2 * mask).sum(dim=(0, 2, 3)).tolist()
+        return [[size, faults, [sums, squares, len(values) * float(mask.sum())]]]
+
+    decode = Prepare(discriminator.preprocessing.size, None)
+    return Worker(partial(_decoded, decode), finish)
+
+
+def _decoded(decode: Prepare, batch: Sequence[Files]) -> Prepared:
+    """The one batch of images that a batch of work is."""
+    return decode(batch[0])
+
+
+@dataclass(frozen=True)
+class MomentsWork:
+    """How a worker elsewhere makes the discriminator whose spectrum is taken; its weights do not matter.
+
+    Attributes:
+        preprocessing: what becomes of an image.
+        step_ckpt: checkpoint of step 0, whose encoder may be asked first.
+        device: as ``--device``.
+    """
+
+    preprocessing: Preprocessing
+    step_ckpt: Path
+    device: str
+
+    def __call__(self) -> Worker[Files]:
+        runtime = distributed.start(self.device)
+        discriminator = make(self.preprocessing, read_step_checkpoint(self.step_ckpt))
+        return moments_worker(on_device(discriminator, runtime), runtime)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Who looks at the training set for its mean and deviation.
+
+    Attributes:
+        way: who does it.
+        make: makes what does it.
+        store: where blocks wait.
+        block_size: images that a worker takes at once.
+    """
+
+    way: Way
+    make: Callable[[], Worker[Files]]
+    store: Store
+    block_size: int = BLOCK_SIZE
+
+    def of(self, examples: Sequence[Example]) -> Iterator[list[Row]]:
+        """Rows of each batch, in order, as ``moments_worker`` says."""
+        blocks = in_blocks(statistics_batches(examples), max(1, self.block_size // STATISTICS_BATCH))
+        return self.way.results(blocks, self.make, self.store)
+
+
+def statistics_batches(examples: Sequence[Example]) -> Iterator[list[Files]]:
+    """Training images in batches, each of which is one item of work."""
+    files = ((position, str(example.path)) for position, example in enumerate(examples))
+    return ([tuple(batch)] for batch in in_batches(files, STATISTICS_BATCH))
 
 
 class Fitting:
@@ -75,7 +163,7 @@ class Fitting:
         runtime: Runtime,
         workers: int,
     ) -> None:
-        self.discriminator = discriminator.to(runtime.device)
+        self.discriminator = on_device(discriminator, runtime)
         self.recipe, self.runtime, self.workers = recipe, runtime, workers
         self.train = [e for e in examples if not is_held_out(e)]
         self.held_out = [e for e in examples if is_held_out(e)]
@@ -99,25 +187,39 @@ class Fitting:
         self.iterations = -(-len(self.train) // recipe.batch_size)
         self.scheduler = make_scheduler(self.optimizer, "one_cycle", recipe.epochs * self.iterations)
 
-    def start(self, names: str) -> None:
+    def start(self, names: str, statistics: Statistics | None = None) -> None:
         """Set initial weights and the training set's statistics.
 
         Args:
             names: timm's name of the network.
+            statistics: who looks at the training set for them; this process, by default.
         """
         LOG.info(load_classifier(self.discriminator.network, names, self.recipe.pretrained))
+        if statistics is None:
+            worker = moments_worker(self.discriminator, self.runtime)
+            cores = split(self.runtime.device.type, self.workers)
+            found = looked_at(worker, statistics_batches(self.train), cores, self.runtime)
+        else:
+            found = statistics.of(self.train)
         total: Tensor | float = 0.0
         squares: Tensor | float = 0.0
         count = 0.0
-        uncut = Examples(self.train, self.discriminator.preprocessing.size)
-        for images, _ in self._readable(batches(uncut, self.workers), "Statistics of the spectrum"):
-            values = self.discriminator.prepare(images).double()
-            mask = self.discriminator.mask(values)
-            total = total + (values * mask).sum(dim=(0, 2, 3))
-            squares = squares + (values**2 * mask).sum(dim=(0, 2, 3))
-            count += len(values) * float(mask.sum())
-        assert isinstance(total, Tensor) and isinstance(squares, Tensor)
-        self.discriminator.fit_statistics((total, squares, count))
+        hidden = None if self.runtime.main else True
+        with tqdm(total=len(self.train), desc="Statistics of the spectrum", disable=hidden) as bar:
+            for size, faults, moments in chain.from_iterable(found):
+                for position, fault in faults:
+                    self._note_fault(self.train[position], fault)
+                bar.update(size)
+                if moments:
+                    sums, own, number = moments
+                    # Added in the order of the batches, whoever looked at them.
+                    total = total + torch.tensor(sums, dtype=torch.float64)
+                    squares = squares + torch.tensor(own, dtype=torch.float64)
+                    count += number
+        if self.runtime.main:
+            assert isinstance(total, Tensor) and isinstance(squares, Tensor)
+            device = self.runtime.device
+            self.discriminator.fit_statistics((total.to(device), squares.to(device), count))
 
     def _readable(self, loaded: Iterator[ExampleBatch], desc: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, 3, S, S) and domains (B,) of each batch.
@@ -195,13 +297,14 @@ def examples_digest(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def fit(fitting: Fitting, path: Path, key: str) -> None:
-    """Train to the last epoch; after each, ``PATH.part`` holds the state, from which a next run goes on.
+def fit(fitting: Fitting, path: Path, key: str, statistics: Statistics | None = None) -> None:
+    """Train to the last epoch; after each, ``PATH.part`` holds the state, from which a next run goes on. The main rank trains alone.
 
     Args:
         fitting: the training.
         path: where the finished discriminator will be.
         key: what must be equal for going on: preprocessing, recipe and examples.
+        statistics: who looks at the training set for its mean and deviation; this process, by default.
     """
     part = path.with_name(path.name + ".part")
     clear_leftovers(part)
@@ -219,8 +322,8 @@ def fit(fitting: Fitting, path: Path, key: str) -> None:
         else:
             LOG.warning("%s is of another training and is left out", part)
     if fitting.epoch == 0:
-        fitting.start(fitting.discriminator.preprocessing.network)
-    while fitting.epoch < fitting.recipe.epochs:
+        fitting.start(fitting.discriminator.preprocessing.network, statistics)
+    while fitting.runtime.main and fitting.epoch < fitting.recipe.epochs:
         fitting.run_epoch()
         checkpoint.save(part, fitting.state() | {"key": key})
 
@@ -233,15 +336,19 @@ def train(
     workers: int,
     path: Path,
     state: dict[str, Any],
-) -> Saved:
+    statistics: Statistics | None = None,
+) -> Saved | None:
     """Train on the examples, test on those held out, and write the result to ``path``.
 
     The file holds the preprocessing, the scores on held-out images, the classes seen and the identity of the step-0 checkpoint
-    whose content is ``state``. A training that was stopped goes on after its last whole epoch.
+    whose content is ``state``. A training that was stopped goes on after its last whole epoch. ``statistics`` says who looks at the
+    training set for its mean and deviation; ranks that are not the main one do nothing else, and get None.
     """
     fitting = Fitting(discriminator, examples, recipe, runtime, workers)
     key = json.dumps([asdict(discriminator.preprocessing), asdict(recipe), examples_digest(examples)])
-    fit(fitting, path, key)
+    fit(fitting, path, key, statistics)
+    if not runtime.main:
+        return None
     probability = probabilities(discriminator, fitting.held_out, runtime, workers)
     scores = binary_quality(probability, fitting.held_out)
     by_class = right_by_class(probability, fitting.held_out)

@@ -34,7 +34,7 @@ def test_what_is_done_moves_no_border() -> None:
 
 
 def test_a_block_is_known_by_its_items_and_the_settings(store: Store) -> None:
-    first, second, third = plan(NAMES)
+    first, second, _ = plan(NAMES)
     store.write(first, [[["a"], ["b"]], [[1 / 3], [None]]])
     assert store.read(first) == [[["a"], ["b"]], [[1 / 3], [None]]] and store.read(second) is None
     assert Store(store.folder, "others").read(first) is None
