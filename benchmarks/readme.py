@@ -131,6 +131,12 @@ PAGES = {
     "predict.md": Page(
         "what predict.py costs beside the network alone", "predict.py", ("rate, % of the network alone",)
     ),
+    "testing.md": Page(
+        "how fast whole images are tested",
+        "groups of one size, a stream a core (run.py)",
+        ("times as fast",),
+    ),
+    "cores.md": Page("how the scripts split a CPU's cores", "the network alone", ("images / s",)),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "loop.md": Page(
         "what an iteration costs beside its arithmetic", "fused and guarded", ("times as fast as the first",)

@@ -89,12 +89,14 @@ def measure(settings: argparse.Namespace) -> Measurement:
     from modules.spectrum import Discriminator, Preprocessing
     from spread.ways import InProcess
     from utils import distributed, manifest
+    from utils.cores import split
     from web.scoring import score, score_worker
 
     runtime = distributed.start(settings.device)
-    way = InProcess(runtime, settings.workers)
+    way = InProcess(runtime, split(runtime.device.type, settings.workers))
+    settings.workers = way.cores.workers
     cores = os.cpu_count() or 1
-    shared = max(1, cores - settings.workers) if runtime.device.type == "cpu" else cores
+    shared = way.cores.streams * way.cores.threads
     threads = {BARE_SHARED: shared, BARE_ALL: cores, SCORING: shared}
     rates: dict[str, list[float]] = {what: [] for what in threads}
     memory: dict[int, float] = {}
@@ -158,7 +160,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--web", type=Path, help="folder of one folder a class, or a manifest")
     add("--network", default="efficientnet_b0", help="timm's name")
     add("--size", type=int, default=224, help="side of the images, pixels")
-    add("--workers", type=int, default=1, help="processes that decode and transform")
+    add("--workers", type=int, help="processes that decode and transform [as select_web.py chooses]")
     add("--batch_size", type=int, default=64)
     add("--images", type=int, default=512, help="scored in each round")
     add("--rows", type=int, default=0,

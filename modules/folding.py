@@ -59,7 +59,7 @@ def fold_norms(network: Network, dtype: torch.dtype) -> Network:
     try:
         folded = copy.deepcopy(network).requires_grad_(False).eval()
         with torch.no_grad():
-            graph = _trace(folded)
+            graph = _Tracer().trace(folded)
     except Exception:
         # Whatever a library's network raises that cannot be copied, or is given a stand-in for images.
         return network
@@ -90,19 +90,6 @@ class _Tracer(Tracer):
 
 
 @torch.no_grad()
-def _trace(network: nn.Module) -> Graph:
-    """What calls what."""
-    norms = [module for module in network.modules() if type(module) is ActivatedNorm]
-    for norm in norms:
-        # A block may know what else its own norms can do; here they are layers like others.
-        norm.__class__ = nn.Module  # type: ignore[assignment]
-    try:
-        return _Tracer().trace(network)
-    finally:
-        for norm in norms:
-            norm.__class__ = ActivatedNorm
-
-
 def _is_layer(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) or is_norm(module)
 

@@ -75,6 +75,8 @@ def looked_at(
 
     Other processes prepare the next ones, or each stream its own; ``batches`` is read as far as they are ahead.
     """
+    if runtime.main:
+        LOG.info("%s", cores)
     if not cores.workers:
         return in_streams(lambda batch: worker.finish(worker.prepare(batch)), batches, cores)
     loader = DataLoader(
@@ -203,6 +205,4 @@ def make_way(
 
         return OnRay(runtime, workers or 1, ray)
     cores = Split(workers or 0, 1, torch.get_num_threads()) if alone else split(runtime.device.type, workers)
-    if runtime.main:
-        LOG.info("%s", cores)
     return Ranks(runtime, cores) if runtime.world > 1 else InProcess(runtime, cores)

@@ -110,8 +110,7 @@ class Split:
     threads: int
 
     def __str__(self) -> str:
-        decoding = f"{self.workers} processes decode" if self.workers else "no process of its own decodes"
-        return f"Cores: {self.streams} at work side by side, with {self.threads} threads each; {decoding}"
+        return f"Cores: {self.streams} streams of {self.threads} threads, {self.workers} decoding processes"
 
 
 def loaders(device: str, alone: bool = False) -> int:

@@ -25,6 +25,7 @@ from spread.blocks import Row, Store, Worker, in_batches, in_blocks
 from spread.options import BLOCK_SIZE
 from spread.ways import Way, looked_at
 from utils import checkpoint, distributed
+from utils.cores import split
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.schedule import make_scheduler
@@ -196,7 +197,8 @@ class Fitting:
         LOG.info(load_classifier(self.discriminator.network, names, self.recipe.pretrained))
         if statistics is None:
             worker = moments_worker(self.discriminator, self.runtime)
-            found = looked_at(worker, statistics_batches(self.train), self.workers, self.runtime)
+            cores = split(self.runtime.device.type, self.workers)
+            found = looked_at(worker, statistics_batches(self.train), cores, self.runtime)
         else:
             found = statistics.of(self.train)
         total: Tensor | float = 0.0

@@ -101,7 +101,7 @@ def test_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(40)), raising=False)
     threads[0] = 20
     assert cores.split("cpu") == Split(0, 8, 2) and cores.split("cuda").workers == 8
-    assert str(cores.split("cuda")) == "Cores: 1 at work side by side, with 20 threads each; 8 processes decode"
+    assert str(cores.split("cuda")) == "Cores: 1 streams of 20 threads, 8 decoding processes"
 
 
 def test_a_gpu_s_rank_decodes_on_its_fair_share(monkeypatch: pytest.MonkeyPatch) -> None:
