@@ -223,9 +223,10 @@ def _connected(options: RayOptions) -> Iterator[None]:
     if own:
         place = {} if options.address == "local" else {"address": _answering(options.address)}
         try:
-            ray.init(
-                include_dashboard=False if not place else None, log_to_driver=False, logging_level="ERROR", **place
-            )
+            with _silent():
+                ray.init(
+                    include_dashboard=None if place else False, log_to_driver=False, logging_level="ERROR", **place
+                )
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             raise UserError(f"--ray {options.address}: {reason(error)}") from error
     _hush()
@@ -234,6 +235,19 @@ def _connected(options: RayOptions) -> Iterator[None]:
     finally:
         if own:
             ray.shutdown()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on the terminal: the C++ part of Ray writes there by itself, at its start even where it is told to be quiet."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _answering(address: str) -> str:
