@@ -131,6 +131,11 @@ PAGES = {
     "predict.md": Page(
         "what predict.py costs beside the network alone", "predict.py", ("rate, % of the network alone",)
     ),
+    "scale.md": Page(
+        "how time and memory of each script grow with the number of images",
+        "`predict.py`",
+        ("ms / image", "KiB / image"),
+    ),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "step.md": Page("what an iteration takes, part by part", "weak / base", ("s / iteration",)),
     "data.md": Page("how fast images are loaded", "whole path", ("images / s",)),
