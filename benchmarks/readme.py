@@ -137,6 +137,11 @@ PAGES = {
         ("times as fast",),
     ),
     "cores.md": Page("how the scripts split a CPU's cores", "the network alone", ("images / s",)),
+    "scale.md": Page(
+        "how time and memory of each script grow with the number of images",
+        "`predict.py`",
+        ("ms / image", "KiB / image"),
+    ),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "loop.md": Page(
         "what an iteration costs beside its arithmetic", "fused and guarded", ("times as fast as the first",)

@@ -187,7 +187,7 @@ def generate_caption(place: Place, rows: int) -> list[str]:
     return [
         "generate_caption.py",
         str(given),
-        str(place.fresh("captioned.csv")),
+        str(place.fresh("captioned") / "manifest.csv"),
         "--captioner",
         "file",
         "--captions",
@@ -249,7 +249,7 @@ def train_discriminator(place: Place, rows: int) -> list[str]:
 def run_start(place: Place, rows: int) -> list[str]:
     base(place)
     (place.root / "checkpoints/step/shapes-5-3-ov/scale_1.pth").unlink(missing_ok=True)
-    return [*training(place), "--step", "1", "--weakly", "--web_path", str(manifest(place, rows))]
+    return [*training(place), "--step", "1", "--weakly", "--web", "--web_path", str(manifest(place, rows))]
 
 
 def predict(place: Place, rows: int) -> list[str]:
