@@ -93,7 +93,7 @@ run_tests() { OMP_NUM_THREADS=1 "$PYTHON" -m pytest tests/devices -q -p no:cache
 run_peers() {
     local options=()
     if [[ -n $SMALL ]]; then
-        options=(--small)
+        options=(--small --precision fp32)
     else
         # The first crop is that of the targets; what is measured first is what a lack of time leaves.
         options=(--crops 512 --rounds 2 --calls 3 --jobs peak base weak memory affinity test scripts augment filter)

@@ -89,12 +89,13 @@ def measure(settings: argparse.Namespace) -> Measurement:
     from modules.spectrum import Discriminator, Preprocessing
     from spread.ways import InProcess
     from utils import distributed, manifest
+    from utils.cores import split
     from web.scoring import score, score_worker
 
     runtime = distributed.start(settings.device)
-    way = InProcess(runtime, settings.workers)
+    way = InProcess(runtime, split(runtime.device.type, settings.workers))
     cores = os.cpu_count() or 1
-    shared = max(1, cores - settings.workers) if runtime.device.type == "cpu" else cores
+    shared = max(1, cores - (settings.workers or 0)) if runtime.device.type == "cpu" else cores
     threads = {BARE_SHARED: shared, BARE_ALL: cores, SCORING: shared}
     rates: dict[str, list[float]] = {what: [] for what in threads}
     memory: dict[int, float] = {}
