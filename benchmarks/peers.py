@@ -41,9 +41,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.pages import RESULTS, ROOT, finish, make_parser, write_page
+from benchmarks.pages import RESULTS, ROOT, make_parser, write_page
 from results.table import markdown_table
 from utils.errors import UserError
+from utils.script import run
 from utils.whole import write_whole
 
 if TYPE_CHECKING:
@@ -837,4 +838,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    finish("peers", main)
+    sys.exit(run(main, "benchmarks.peers", stopped="the page holds the jobs that were done"))
