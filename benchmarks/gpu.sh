@@ -45,7 +45,7 @@ print(f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, GPU: 
 print(f", {card.total_memory / 2**30:.0f} GiB, {card.multi_processor_count} multiprocessors, capability {card.major}.{card.minor}" if card else "")
 PROGRAM
     [[ $DEVICE == cpu ]] || nvidia-smi --query-gpu=driver_version,clocks.sm,power.limit --format=csv 2>/dev/null
-    echo "$(nproc) cores; commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+    echo "$(getconf _NPROCESSORS_ONLN) cores; commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 }
 
 ROWS=()
@@ -80,7 +80,7 @@ write_page() {
         log tests 30
         if [[ -f $WORK/peers.md ]]; then
             printf '\n## peers\n'
-            sed -n '3,$p' "$WORK/peers.md"
+            sed -n '2,$p' "$WORK/peers.md"
         else
             log peers 15
         fi
@@ -93,7 +93,7 @@ run_tests() { OMP_NUM_THREADS=1 "$PYTHON" -m pytest tests/devices -q -p no:cache
 run_peers() {
     local options=()
     if [[ -n $SMALL ]]; then
-        options=(--small)
+        options=(--small --precision fp32)
     else
         # The first crop is that of the targets; what is measured first is what a lack of time leaves.
         options=(--crops 512 --rounds 2 --calls 3 --jobs peak base weak memory affinity test scripts augment filter)

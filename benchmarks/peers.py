@@ -41,9 +41,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.pages import RESULTS, ROOT, finish, make_parser, write_page
+from benchmarks.pages import RESULTS, ROOT, make_parser, write_page
 from results.table import markdown_table
 from utils.errors import UserError
+from utils.script import run
 from utils.whole import write_whole
 
 if TYPE_CHECKING:
@@ -354,7 +355,7 @@ def peak(settings: argparse.Namespace, precision: str) -> list[Row]:
     most = 2 * side**3 / times["product"] / 1e12
     what = f"arithmetic, base step, {settings.backbone}, crop {crop}, batch {settings.batch_size}"
     wanted = ">= 0.4" if runtime.device.type == "cuda" and precision == "bf16" else ""
-    note = f"{counter.get_total_flops() / 1e12:.2f} Tflop an iteration"
+    note = f"{counter.get_total_flops() / 1e12:.3g} Tflop an iteration"
     peer = f"matrix product of {side} x {side}"
     return [Row(what, peer, precision, done, most, "Tflop/s", done / most, wanted, note)]
 
@@ -574,11 +575,13 @@ def scripts(settings: argparse.Namespace, precision: str) -> list[Row]:
 
 def _labelling(settings: argparse.Namespace, precision: str, photographs: Path, folder: Path, wanted: str) -> Row:
     """``generate_label.py``'s work on a replay tree beside the bare pass on the same images, decoded and stacked."""
-    import generate_label
+    from functools import partial
+
     from dataset.groups import Groups, groups_of
     from dataset.replay_tree import images_of, originals
-    from engine.labelling import Labeller, LabelSettings, label_tree
+    from engine.labelling import Labeller, LabelSettings, label_tree, label_worker
     from engine.state import Progress
+    from spread.ways import make_way
 
     trainer = _trainer(0, settings, settings.crops[0], precision)
     path = folder / "base_0.pth"
@@ -592,12 +595,12 @@ def _labelling(settings: argparse.Namespace, precision: str, photographs: Path, 
     pairs = [pair for original in originals(tree) for pair in images_of(original)]
     grouped = Groups(groups_of(pairs, 8), labeller.settings.max_side)
     stacked = [group.images for number in range(len(grouped)) for group in grouped[number].groups]
-    workers = generate_label.get_argparser().get_default("num_workers")
+    way = make_way(trainer.runtime, None, None)
 
     def whole() -> None:
         for label in tree.glob("*/label/*"):
             label.unlink()
-        label_tree(tree, labeller, trainer.runtime, wanted={}, batch_size=8, workers=workers)
+        label_tree(tree, labeller.marker, way, partial(label_worker, labeller, {}), wanted={}, batch_size=8)
 
     def bare() -> None:
         for images in stacked:
@@ -835,4 +838,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    finish("peers", main)
+    sys.exit(run(main, "benchmarks.peers", stopped="the page holds the jobs that were done"))

@@ -89,7 +89,7 @@ def test_a_stopped_run_goes_on(small_shapes: Path, tmp_path: Path, monkeypatch: 
     assert differing(whole, parts) == []
 
 
-@pytest.mark.parametrize("features", ["image", "encoder"])
+@pytest.mark.parametrize("features", [pytest.param("image", marks=pytest.mark.slow), "encoder"])
 def test_discriminator_and_selection(features: str, small_shapes: Path, web_images: Path, tmp_path: Path) -> None:
     step(tmp_path / "base", small_shapes, "cpu", BASE)
     ckpt = tmp_path / "base/checkpoints/step/shapes-5-3-ov/n_0.pth"
