@@ -182,7 +182,9 @@ def start_runtime(device: str, precision: str | None, ray: RayOptions | None, lo
     if ray is None:
         return start(device, precision, int(os.environ.get("LOCAL_RANK", local_rank)))
     if precision == "auto":
-        raise UserError("--precision auto: the workers of --ray may differ in what is fastest; name fp32, bf16 or another")
+        raise UserError(
+            "--precision auto: the workers of --ray may differ in what is fastest; name fp32, bf16 or another"
+        )
     return replace(start("cpu", "fp32"), precision=precision or "fp32")
 
 
