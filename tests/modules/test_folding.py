@@ -109,7 +109,7 @@ class Odd(nn.Module):
         if way == "under two names":
             self.other = self.norm
         if way == "forward of its own":
-            self.forward = self.forward  # type: ignore[method-assign]
+            self.forward = self.forward
         if way == "hooked":
             self.conv.register_forward_hook(lambda layer, given, output: output + 1)
 
