@@ -31,11 +31,11 @@ LOG = logging.getLogger("webwilss")
 FRUITLESS = 3
 # Seconds until a cluster's address has to answer.
 PATIENCE = 10
-# No statistics to the makers of Ray, no words of its C++ part, no GPUs for actors that ask for none.
+# No statistics to the makers of Ray, no words of its C++ part, nor of a setting that ``hidden`` makes needless.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
@@ -46,9 +46,12 @@ class BlockActor:
         make: makes the worker.
         folder: the driver's working folder, which relative paths start from.
         threads: that prepare batches.
+        hidden: whether it sees no GPU, because it asked for none; what else runs there may need them.
     """
 
-    def __init__(self, make: Callable[[], Worker[Any]], folder: str, threads: int) -> None:
+    def __init__(self, make: Callable[[], Worker[Any]], folder: str, threads: int, hidden: bool = False) -> None:
+        if hidden:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.threads = threads
         self.worker: Worker[Any] | None = None
         self.fault = ""
@@ -127,13 +130,12 @@ class OnRay:
     ) -> Iterator[list[Row]]:
         """See ``spread.ways.Way``."""
         plan = list(blocks)
-        waiting, done = deque(plan), set()
+        waiting = deque(plan)
         todo = {block.number: block for block in plan if store.read(block) is None}
         yield from in_turn(waiting, store)
         if todo:
             with _connected(self.options):
-                for number in self._finished(todo, make, store):
-                    done.add(number)
+                for _ in self._finished(todo, make, store):
                     yield from in_turn(waiting, store)
         if waiting:
             raise UserError(
@@ -179,7 +181,7 @@ class OnRay:
             warnings.simplefilter("ignore", DeprecationWarning)
             results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 BlockActor,
-                fn_constructor_args=(make, os.getcwd(), self.threads),
+                fn_constructor_args=(make, os.getcwd(), self.threads, not self.options.gpus),
                 batch_size=1,
                 compute=ActorPoolStrategy(size=min(self._actors(), len(rows)), max_tasks_in_flight_per_actor=2),
                 num_cpus=self.threads if self.options.gpus else 1,
@@ -221,11 +223,12 @@ def _connected(options: RayOptions) -> Iterator[None]:
 
     own = not ray.is_initialized()
     if own:
-        place = {} if options.address == "local" else {"address": _answering(options.address)}
+        place: dict[str, Any] = {} if options.address == "local" else {"address": _answering(options.address)}
         try:
-            ray.init(
-                include_dashboard=False if not place else None, log_to_driver=False, logging_level="ERROR", **place
-            )
+            with _silent():
+                ray.init(
+                    include_dashboard=None if place else False, log_to_driver=False, logging_level="ERROR", **place
+                )
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             raise UserError(f"--ray {options.address}: {reason(error)}") from error
     _hush()
@@ -234,6 +237,19 @@ def _connected(options: RayOptions) -> Iterator[None]:
     finally:
         if own:
             ray.shutdown()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on the terminal: the C++ part of Ray writes there by itself, at its start even where it is told to be quiet."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _answering(address: str) -> str:

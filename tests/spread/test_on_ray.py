@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
 import socket
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from spread import on_ray as on_ray_file
 from spread.blocks import Block, Store, Worker, in_batches, in_blocks
 from spread.on_ray import BlockActor, raise_again
 from spread.options import RayOptions
@@ -30,7 +33,7 @@ def blocks(names: list[str], size: int = 2) -> list[Block[str]]:
     return list(in_blocks(in_batches(names, 2), size))
 
 
-def on_ray(names: list[str], count: Count, store: Store, *, size: int = 2, actors: int = 2) -> list[object]:
+def done_on_ray(names: list[str], count: Count, store: Store, *, size: int = 2, actors: int = 2) -> list[object]:
     way = make_way(distributed.start("cpu"), 1, RayOptions("local", actors))
     return sum(way.results(blocks(names, size), count, store), [])
 
@@ -45,7 +48,7 @@ def test_actors_die_and_all_is_done_in_turn(store: Store, tmp_path: Path, caplog
     store.write(left, [expected(batch) for batch in left.batches])
     damaged = blocks(names)[1]
     store.write(damaged, [[], []])
-    assert on_ray(names, count, store) == expected(names)
+    assert done_on_ray(names, count, store) == expected(names)
     # Of the block that killed its worker the first batch was done twice, of all others nothing.
     noted = count.noted()
     assert set(noted) == set(names) - set(names[8:]) and sorted(set(noted)) == [n for n in sorted(names) if n in noted]
@@ -58,7 +61,24 @@ def test_actors_die_and_all_is_done_in_turn(store: Store, tmp_path: Path, caplog
 def test_what_a_worker_refuses_ends_the_job_and_what_was_done_stays(store: Store, tmp_path: Path) -> None:
     count = Count(tmp_path / "notes")
     with pytest.raises(UserError, match=r"^bad: cannot be read; give another$"):
-        on_ray(["a", "b", "c", "bad"], count, store, size=1, actors=1)
+        done_on_ray(["a", "b", "c", "bad"], count, store, size=1, actors=1)
+
+
+def test_workers_that_always_die_end_the_job(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not while one block is finished between; what is finished stays."""
+    rounds = iter([[], [], [(0, json.dumps([expected(["a", "b"])]), "")], [], [], []])
+    monkeypatch.setattr(on_ray_file, "_connected", lambda options: nullcontext())
+    monkeypatch.setattr(on_ray_file.OnRay, "_round", lambda *_: iter(next(rounds)))
+    pytest.importorskip("ray.data", reason="the extra ray is not installed: tests on Ray are left out")
+    way = make_way(distributed.start("cpu"), 1, RayOptions("local"))
+    handed: list[object] = []
+    with pytest.raises(UserError, match=r"died 3 times without finishing one of 1 blocks; .*first block: c$"):
+        for rows in way.results(blocks(["a", "b", "c", "d"], 1), Count(tmp_path / "notes"), store):
+            handed += rows
+    assert handed == expected(["a", "b"]) and next(rounds, None) is None
+    assert "2 blocks are done again by those that are left" in caplog.text
 
 
 def in_actor(make: object, folder: Path) -> dict[str, list[object]]:
