@@ -136,7 +136,6 @@ PAGES = {
         "groups of one size, a stream a core (run.py)",
         ("times as fast",),
     ),
-    "cores.md": Page("how the scripts split a CPU's cores", "the network alone", ("images / s",)),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "step.md": Page("what an iteration takes, part by part", "weak / base", ("s / iteration",)),
     "data.md": Page("how fast images are loaded", "whole path", ("images / s",)),
