@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from utils.script import GOES_ON, run
 
 if TYPE_CHECKING:
     from argparser import Options
+    from dataset.replay_tree import ReplayImage
+    from spread.blocks import Worker
 
 PUBLISHED = ("dataset", "task", "step", "backbone", "output_stride", "crop_size", "norm_act")
 
@@ -109,7 +112,7 @@ def main(given: argparse.Namespace) -> int:
         marker = labeller.marker
         wanted = {} if words is None else wanted_ids(words, marker.classes)
         elsewhere = LabelWork(given.ckpt, settings, options, wanted, given.device)
-        make = elsewhere if ray else partial(label_worker, labeller, wanted)
+        make: Callable[[], Worker[ReplayImage]] = elsewhere if ray else partial(label_worker, labeller, wanted)
         del labeller
         with ExitStack() as stack:
 

@@ -14,12 +14,19 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spread.options import add_options, ray_options
 from utils.errors import UserError, shown_text
 from utils.script import GOES_ON, run
+
+if TYPE_CHECKING:
+    from spread.blocks import Worker
+    from web.discriminator import Saved
+    from web.scoring import File
 
 
 def get_argparser() -> argparse.ArgumentParser:
@@ -100,7 +107,8 @@ def main(given: argparse.Namespace) -> int:
     runtime = start_runtime(given.device, given.precision, ray)
     try:
         way = make_way(runtime, given.num_workers, ray)
-        saved = make = None
+        saved: Saved | None = None
+        make: Callable[[], Worker[File]] | None = None
         if given.discriminator is not None:
             # Read here also where others score: what is wrong with it is known before any of them starts.
             saved = load(given.discriminator, runtime, given.step_ckpt)

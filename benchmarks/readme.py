@@ -136,7 +136,6 @@ PAGES = {
         "groups of one size, a stream a core (run.py)",
         ("times as fast",),
     ),
-    "cores.md": Page("how the scripts split a CPU's cores", "the network alone", ("images / s",)),
     "scale.md": Page(
         "how time and memory of each script grow with the number of images",
         "`predict.py`",

@@ -223,7 +223,7 @@ def _connected(options: RayOptions) -> Iterator[None]:
 
     own = not ray.is_initialized()
     if own:
-        place = {} if options.address == "local" else {"address": _answering(options.address)}
+        place: dict[str, Any] = {} if options.address == "local" else {"address": _answering(options.address)}
         try:
             with _silent():
                 ray.init(

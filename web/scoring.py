@@ -86,7 +86,9 @@ class Prepare:
         self.size, self.discriminator = size, discriminator
 
     def __call__(self, files: Sequence[File]) -> Prepared:
-        images, positions, faults = [], [], []
+        images: list[Tensor] = []
+        positions: list[int] = []
+        faults: list[tuple[int, str]] = []
         for position, path in files:
             try:
                 images.append(square(load_image(path), self.size))
