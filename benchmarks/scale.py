@@ -264,9 +264,12 @@ JOBS: dict[str, tuple[Callable[[Place, int], list[str]], str]] = {
     "utils.measure_noun": (measure_noun, f"the filter, lists of {PER_LIST}"),
     "generate_label.py": (generate_label, f"a tree, {PER_LIST} images an original; network {NETWORK}"),
     "generate_train_file.py": (generate_train_file, "the same tree"),
-    "select_web.py": (select_web, "by captions, with contact sheets"),
+    "select_web.py": (select_web, "by captions alone, which looks at no image and writes no contact sheet"),
     "train_discriminator.py": (train_discriminator, "one epoch of images of 32 pixels"),
-    "run.py": (run_start, "start of a weak step on web images, one iteration, the test of 12 images"),
+    "run.py": (
+        run_start,
+        "start of a weak step on web images, at most 500 of each of 3 classes; one iteration, the test of 12 images",
+    ),
     "predict.py": (predict, f"masks; network {NETWORK}"),
 }
 
@@ -316,20 +319,26 @@ def table(measured: Sequence[Measured], sizes: Sequence[int]) -> str:
         if len(last) == 2:
             small, large = found[last[0]], found[last[1]]
             more = large.rows - small.rows
+            power = math.log(large.seconds / small.seconds, large.rows / small.rows)
             grown = [
-                f"{(large.seconds - small.seconds) / more * 1000:.2f}",
-                f"{(large.mib - small.mib) * 1024 / more:.2f}",
+                _grown(1000 * (large.seconds - small.seconds) / more),
+                _grown((large.mib - small.mib) * 1024 / more),
             ]
-            grown.append(f"{math.log(large.seconds / small.seconds, large.rows / small.rows):.2f}")
+            grown.append(f"{power:.2f}")
         rows.append([f"`{job}`", what, *cells, *grown])
     head = ["script", "what it does", *(f"{n:,} images" for n in sizes), "ms / image", "KiB / image", "exponent"]
-    return markdown_table(head, rows)
+    return "\n".join(markdown_table(head, rows))
+
+
+def _grown(value: float) -> str:
+    """Two digits; 0 where less was measured at the larger size, which is noise."""
+    return f"{max(value, 0):.2g}"
 
 
 def page(measured: Sequence[Measured], sizes: Sequence[int]) -> str:
     return f"""# Growth with the number of images
 
-`python -m benchmarks.scale --work DIR`, one process on one core, images of {SIDE} pixels. Seconds from start to end, start of
+`OMP_NUM_THREADS=1 python -m benchmarks.scale --work DIR`, images of {SIDE} pixels. Seconds from start to end, start of
 Python and torch included, and the peak of resident memory. **ms / image** and **KiB / image**: what a further image costs between
 the two largest sizes. **exponent**: of the time between these sizes; 1 is in proportion, less where the start counts.
 
