@@ -35,8 +35,10 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of races get a second try."""
+    """Tests of races get a second try; slow ones run where SLOW=1."""
     for item in items:
+        if item.get_closest_marker("slow") and os.environ.get("SLOW") != "1":
+            item.add_marker(pytest.mark.skip(reason="takes minutes; SLOW=1 runs it"))
         if item.path.name in RACING or item.path.parent.name == "faults":
             item.add_marker(pytest.mark.flaky(reruns=1))
 
