@@ -133,9 +133,6 @@ PAGES = {
     ),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "step.md": Page("what an iteration takes, part by part", "weak / base", ("s / iteration",)),
-    "norm.md": Page(
-        "what backward keeps of activated norms", "resnet101", ("kept ratio", "peak ratio", "s ratio")
-    ),
     "data.md": Page("how fast images are loaded", "whole path", ("images / s",)),
 }
 
