@@ -226,7 +226,7 @@ class Options:
     )
     recompute: bool = _network(
         False,
-        "keep no more than the inputs of the body's blocks for the backward pass, which runs them again: less memory, a quarter more time",
+        "keep no more than the inputs of the body's blocks for the backward pass, which runs them again: less memory, more time",
         neutral=True,
     )
     init_balanced: bool = _network(False, "new classifiers start from the background's (MiB)", needs=PREVIOUS)
@@ -464,7 +464,9 @@ def _check_adopted(given: argparse.Namespace) -> None:
     if given.backbone != ADOPTED:
         return
     said = {"output_stride": given.output_stride, "pooling": given.pooling, "pretrained": given.pretrained}
-    refuse(given.recompute, f"--recompute: a network that was trained elsewhere ({ADOPTED}) cannot be run again; remove it")
+    refuse(
+        given.recompute, f"--recompute: a network that was trained elsewhere ({ADOPTED}) cannot be run again; remove it"
+    )
     said["image_stats"] = None if given.image_stats == "auto" else given.image_stats
     for name, value in said.items():
         refuse(value is not None, f"--{name} {value}: a network that was trained elsewhere keeps its own; leave it out")

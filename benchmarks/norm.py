@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from train import Trainer
 
 HEADINGS = (
-    "backbone", "crop", "batch", "precision", "step", "threads", "kept plain", "kept ours", "ratio",
-    "peak plain", "peak ours", "ratio", "peak recompute", "s plain", "s ours", "ratio", "loss plain", "loss ours",
+    "backbone", "crop", "batch", "precision", "step", "threads", "kept plain", "kept ours", "kept ratio",
+    "peak plain", "peak ours", "peak ratio", "peak recompute", "s plain", "s ours", "s ratio", "loss plain", "loss ours",
 )  # fmt: skip
 KEYS = 6
 INTRODUCTION = """# What the activated norm keeps

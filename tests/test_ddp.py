@@ -15,7 +15,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.replay_trees import labelled
-from tests.test_resume import BASE, WEAK, begin, command
+from tests.test_resume import BASE, WEAK, begin, command, stop_at
 from utils import checkpoint
 
 
@@ -118,6 +118,35 @@ def test_two_ranks_rehearse_as_one(tmp_path: Path, small_shapes: Path) -> None:
     for name, ranks in (("one", 1), ("two", 2)):
         run([*command(tmp_path, small_shapes, name, *WEAK), *few, *replay], ranks)
     compare(tmp_path, 1)
+
+
+@pytest.mark.slow
+def test_blocks_that_run_again(tmp_path: Path, small_shapes: Path) -> None:
+    """--recompute trains as one process does without it: bit for bit, after a stop too, and on two ranks to rounding."""
+    few = ("--iters_per_epoch", "1", "--print_interval", "1", "--num_workers", "0", "--norm_act", "iabn_sync")
+    line = (*BASE, *few, "--epochs", "2", "--ckpt_interval", "1", "--backbone", "resnet50")
+    for name, ranks, more in (
+        ("plain", 1, ()),
+        ("one", 1, ("--recompute",)),
+        ("two", 2, ("--recompute", "--epochs", "1")),
+    ):
+        run([*command(tmp_path, small_shapes, name, *line), *more], ranks)
+    stopped = [*command(tmp_path, small_shapes, "stopped", *line), "--recompute"]
+    assert "stopped by signal 15" in stop_at(begin(stopped), "Epoch 1/2 done")
+    run([*stopped, "--resume", "auto"], 1)
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = checkpoint.load(tmp_path / f"checkpoints/step/shapes-5-3-ov/{name}_0.pth")[
+            "model_state"
+        ]
+        return state
+
+    expected = weights("plain")
+    for name in ("one", "stopped"):
+        found = weights(name)
+        assert [key for key, value in expected.items() if not torch.equal(found[key], value)] == [], name
+    run([*command(tmp_path, small_shapes, "one", *line), "--recompute", "--epochs", "1"], 1)
+    compare(tmp_path, 0)
 
 
 def test_the_other_launcher(tmp_path: Path, small_shapes: Path) -> None:

@@ -118,7 +118,7 @@ def test_what_cannot_be_run_again_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.last(self.conv(self.act(x)))
 
-    body = nn.Sequential(nn.Conv2d(3, 3, 1), Writes())
+    body = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(Writes()))
     recompute(body, "--backbone here")
     with pytest.raises(UserError, match="writes over the inputs"):
         body(torch.randn(1, 3, 4, 4)).sum().backward()
