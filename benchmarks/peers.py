@@ -190,11 +190,11 @@ def peer_stepper(settings: argparse.Namespace, crop: int, runtime: Runtime, last
 
     generator = torch.Generator().manual_seed(0)
     layout = torch.channels_last if last else torch.contiguous_format
-    network = make_peer(settings.peer, 21).to(runtime.device).to(memory_format=layout).train()
+    network: Any = make_peer(settings.peer, 21).to(runtime.device).to(memory_format=layout).train()
     shape = settings.batch_size, 3, crop, crop
     images = torch.randn(shape, generator=generator).to(runtime.device).contiguous(memory_format=layout)
     masks = torch.randint(0, 21, (settings.batch_size, crop, crop), generator=generator).to(runtime.device)
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [*network.backbone.parameters(), *network.classifier.parameters()]},
         {"params": list(network.aux_classifier.parameters()), "lr": 0.1},
     ]

@@ -30,20 +30,20 @@ class PretendTensor(Tensor):
     """A tensor on ``cuda`` whose numbers, ``held``, lie on the CPU."""
 
     held: Tensor
-    device = property(lambda _: CUDA)  # type: ignore[assignment]
-    is_cuda = property(lambda _: True)  # type: ignore[assignment]
-    is_meta = property(lambda _: False)  # type: ignore[assignment]
+    device = property(lambda _: CUDA)
+    is_cuda = property(lambda _: True)
+    is_meta = property(lambda _: False)
 
     @staticmethod
     def __new__(cls, held: Tensor) -> PretendTensor:
         # To torch's core it lies nowhere, so that nobody there asks a driver; autocast takes it for one of CUDA.
         like = torch.empty_strided(held.size(), held.stride(), dtype=held.dtype, device=META)
-        tensor: PretendTensor = Tensor._make_subclass(cls, like, False, device_for_backend_keys=CUDA)  # type: ignore[call-arg]
+        tensor: PretendTensor = Tensor._make_subclass(cls, like, False, device_for_backend_keys=CUDA)
         tensor.held = held
         return tensor
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _call(func, args, kwargs or {})
 
     __torch_function__ = torch._C._disabled_torch_function_impl

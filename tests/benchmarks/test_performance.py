@@ -104,7 +104,7 @@ def test_the_peer_of_the_norm_computes_the_same_and_keeps_more() -> None:
         leaf = values.clone().requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(
             lambda saved, held=held: held.append(saved.numel()) or saved, lambda saved: saved
-        ):  # type: ignore[misc]
+        ):
             y = layer(leaf * 1)
         y.sum().backward()
         assert leaf.grad is not None

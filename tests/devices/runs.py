@@ -41,6 +41,17 @@ def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> l
     return [key for key, value in one.items() if not torch.equal(value, other[key])]
 
 
+def far(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 1e-3) -> list[str]:
+    """Names of tensors that differ by more than ``tolerance`` of their greatest value."""
+    assert one.keys() == other.keys()
+    return [
+        key
+        for key, value in one.items()
+        if float((value.double() - other[key].double()).abs().max())
+        > tolerance * float(value.double().abs().max().clamp(min=1e-6))
+    ]
+
+
 def stopped_at(iteration: int, monkeypatch: pytest.MonkeyPatch, work: Callable[[int], object]) -> None:
     """Do ``work`` as if a signal came in that iteration; it is told the exit code."""
     with monkeypatch.context() as patched:
