@@ -46,7 +46,7 @@ def plain() -> Iterator[None]:
     from modules.norm import ActivatedNorm
 
     own = ActivatedNorm._inverts
-    ActivatedNorm._inverts = lambda *_: False  # type: ignore[assignment, method-assign]
+    ActivatedNorm._inverts = lambda *_: False  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -82,7 +82,7 @@ def _trainer(settings: argparse.Namespace, recomputes: bool = False) -> tuple[Tr
     if recomputes:
         recompute(trainer.networks.model.body, settings.backbone)
     batch = make_batch(trainer, settings.crop_size, settings.batch_size)
-    return trainer, lambda: trainer.train_step(batch, trainer.options.pseudo_ep)["total"]
+    return trainer, lambda: trainer.train_step(batch, trainer.options.pseudo_ep)["total"].item()
 
 
 def memory(way: str, settings: argparse.Namespace) -> tuple[float, float, float]:

@@ -67,11 +67,12 @@ def enlarged(folder: Path, view: IncrementalView, longer: int) -> Path:
         (folder / part).mkdir()
     for index in map(int, view.indices):
         image, mask = view.source.image(index), Image.fromarray(view.source.mask(index))
-        size = tuple(round(side * longer / max(image.size)) for side in image.size)
-        image.resize(size, Image.Resampling.BICUBIC).save(
+        width, height = (round(side * longer / max(image.size)) for side in image.size)
+        image.resize((width, height), Image.Resampling.BICUBIC).save(
             folder / f"JPEGImages/{view.source.ids[index]}.jpg", quality=90
         )
-        mask.resize(size, Image.Resampling.NEAREST).save(folder / f"SegmentationClassAug/{view.source.ids[index]}.png")
+        mask = mask.resize((width, height), Image.Resampling.NEAREST)
+        mask.save(folder / f"SegmentationClassAug/{view.source.ids[index]}.png")
     lines = "".join(
         f"/JPEGImages/{view.source.ids[i]}.jpg /SegmentationClassAug/{view.source.ids[i]}.png\n"
         for i in map(int, view.indices)

@@ -59,7 +59,8 @@ class Cut:
         box = self.box
         if by > 1:
             # Borders may lie within a pixel; only Pillow cuts there.
-            part = np.array(image.resize(self.size, Image.Resampling.BILINEAR, box=tuple(side / by for side in box)))
+            left, top, right, bottom = (side / by for side in box)
+            part = np.array(image.resize(self.size, Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
         else:
             part = np.array(np.asarray(image)[box[1] : box[3], box[0] : box[2]])
         pixels = torch.from_numpy(part)[None].permute(0, 3, 1, 2)
@@ -67,8 +68,8 @@ class Cut:
             # Pillow's filter but for one level of rounding, and several times as fast (benchmarks/results/data.md).
             pixels = F.interpolate(pixels, self.size[::-1], mode="bilinear", align_corners=False, antialias=True)
         if self.window is not None:
-            left, top, right, bottom = self.window
-            pixels = pixels[..., top:bottom, left:right]
+            first, upper, last, lower = self.window
+            pixels = pixels[..., upper:lower, first:last]
         return (pixels.flip(-1) if self.mirrored else pixels)[0]
 
     def mask(self, mask: NDArray[np.uint8]) -> Tensor:

@@ -69,6 +69,11 @@ def _fused(x: Tensor) -> bool:
     return x.is_cuda
 
 
+def _counts(x: Tensor) -> bool:
+    """Whether a number that was computed is at hand; a GPU is not asked, since the host would have to wait for it."""
+    return not x.is_cuda
+
+
 def _synchronised_forward(
     x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor, Tensor], momentum: float, eps: float
 ) -> tuple[Tensor, Statistics]:
@@ -246,9 +251,8 @@ class _InvertedNorm(torch.autograd.Function):
         if slope != 1:
             F.leaky_relu_(y, slope)
         least = least_scale(bias, y.dtype, slope, shortcut is not None)
-        # A GPU is not asked how many need it, which would have to wait for it.
         needing = scale.abs() / least
-        channels = needing.topk(kept, largest=False).indices if x.is_cuda else (needing < 1).nonzero().squeeze(1)
+        channels = (needing < 1).nonzero().squeeze(1) if _counts(x) else needing.topk(kept, largest=False).indices
         ctx.training, ctx.slope = training, slope
         ctx.save_for_backward(y, scale, bias, shortcut, mean, rstd, total, least, channels, x.index_select(1, channels))
         return y

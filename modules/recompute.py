@@ -40,7 +40,7 @@ def recompute(body: nn.Module, name: str) -> None:
             f"--recompute: {name} cannot be run again block by block; remove it, or choose another --backbone"
         )
     for block in found:
-        block.forward = _twice(block, name)  # type: ignore[method-assign]
+        block.forward = _twice(block, name)
 
 
 def blocks(module: nn.Module, *, listed: bool = False) -> Iterator[nn.Module]:
@@ -68,17 +68,14 @@ def _twice(block: nn.Module, name: str) -> Callable[..., Any]:
         if not torch.is_grad_enabled():
             return forward(*args)
         versions = [one._version for one in args if isinstance(one, Tensor)]
-
-        @contextmanager
-        def again() -> Iterator[None]:
-            if versions != [one._version for one in args if isinstance(one, Tensor)]:
-                raise UserError(
-                    f"--recompute: {name} writes over the inputs of its blocks; remove it, or choose another --backbone"
-                )
-            with copied_statistics(block):
-                yield
-
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
+        given = checkpoint(
+            forward, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), copied_statistics(block))
+        )
+        if versions != [one._version for one in args if isinstance(one, Tensor)]:
+            raise UserError(
+                f"--recompute: {name} writes over the inputs of its blocks; remove it, or choose another --backbone"
+            )
+        return given
 
     return run
 

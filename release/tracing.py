@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from modules.deeplab import DeeplabV3
 from release.folding import Folding, fold_norms
 from release.forms import LOGITS, UINT8, Form
-from segmentation_module import AdoptedSegmentationModule, Output, Segmenter
+from segmentation_module import AdoptedSegmentationModule, Maps, Output, Segmenter
 from utils.errors import UserError, reason
 
 # Of the images that the graph is drawn with: no multiple of anything, so that no size is taken for granted.
@@ -73,7 +73,7 @@ class AnySizeConv2dSame(Conv2dSame):
 class AnySizeAdopted(AdoptedSegmentationModule):
     """An adopted segmenter that pads and upsamples without asking whether it has to, and gives no features."""
 
-    def forward(self, images: Tensor, interpolate: bool = True) -> Output:
+    def forward(self, images: Tensor, interpolate: bool = True, maps: Maps | None = None) -> Output:
         """Log-odds of ``images`` (B, 3, H, W), at their size."""
         seen = self._fitted(images.flip(1) if self.bgr else images)
         head = self.head(self.body(seen))

@@ -128,7 +128,7 @@ def test_resumed_run_ends_the_same(base: Path, small_shapes: Path, monkeypatch: 
     assert execute(line(base, small_shapes, "unbroken", WEAK)) == 0
     original = Trainer.train_step
 
-    def stopping(self: Trainer, *arguments: Any) -> dict[str, float]:
+    def stopping(self: Trainer, *arguments: Any) -> dict[str, torch.Tensor]:
         self.stopping.ask(15)
         return original(self, *arguments)
 

@@ -113,7 +113,7 @@ def test_a_frozen_body_is_folded_alike_when_a_run_goes_on(
     assert execute(f"{line} --name unbroken") == 0
     original = Trainer.train_step
 
-    def stopping(self: Trainer, *arguments: Any) -> dict[str, float]:
+    def stopping(self: Trainer, *arguments: Any) -> dict[str, torch.Tensor]:
         self.stopping.ask(15)
         return original(self, *arguments)
 

@@ -64,7 +64,7 @@ def losses(trainer: Trainer) -> list[dict[str, float]]:
             is_replay=torch.zeros(2, dtype=torch.bool),
             names=("a", "b"),
         )
-        found.append(trainer.train_step(batch, 0))
+        found.append({term: value.item() for term, value in trainer.train_step(batch, 0).items()})
     return found
 
 
