@@ -227,7 +227,10 @@ def _connected(options: RayOptions) -> Iterator[None]:
         try:
             with _silent():
                 ray.init(
-                    include_dashboard=None if place else False, log_to_driver=False, logging_level=logging.ERROR, **place
+                    include_dashboard=None if place else False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **place,
                 )
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             raise UserError(f"--ray {options.address}: {reason(error)}") from error

@@ -43,7 +43,7 @@ class PretendTensor(Tensor):
         return tensor
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _call(func, args, kwargs or {})
 
     __torch_function__ = torch._C._disabled_torch_function_impl

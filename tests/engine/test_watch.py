@@ -204,7 +204,13 @@ def test_an_iteration_reads_nothing(step: int, precision: str, monkeypatch: pyte
     """Else a GPU would stand still in every iteration until the host has read, and the host until the GPU is done."""
     monkeypatch.setattr("modules.norm._counts", lambda x: False)  # As on a GPU.
     settings = argparse.Namespace(
-        backbone="timm:test_resnet", crop_size=32, batch_size=2, device="cpu", precision=precision, compile=False, freeze=False
+        backbone="timm:test_resnet",
+        crop_size=32,
+        batch_size=2,
+        device="cpu",
+        precision=precision,
+        compile=False,
+        freeze=False,
     )
     trainer = make_trainer(step, settings)
     batch = make_batch(trainer, 32, 2)
