@@ -145,6 +145,7 @@ PAGES = {
     "loop.md": Page(
         "what an iteration costs beside its arithmetic", "fused and guarded", ("times as fast as the first",)
     ),
+    "norm.md": Page("what the activated norm keeps for the backward pass", "resnet101", ("kept ratio", "peak ratio")),
     "step.md": Page("what an iteration takes, part by part", "weak / base", ("s / iteration",)),
     "data.md": Page("how fast images are loaded", "whole path", ("images / s",)),
 }

@@ -30,8 +30,8 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-# Up to these ratios of bias to scale an output says enough of the input that it was made from: gradients are as near to those of
-# float64 as where the input is kept, to 1e-6 in float32 and within the rounding of half precision (benchmarks/results/norm.md).
+# Up to these ratios of bias to scale an output says enough of the input that it was made from: gradients differ from those of float64
+# by less than 2e-6 of their greatest value in float32, and by less than half precision rounds in half (benchmarks/results/norm.md).
 GREATEST_RATIO, RATIO_TIMES_EPS = 32.0, 1 / 32
 # What a shortcut that is added to the output counts as beside the bias.
 SHORTCUT = 0.25
