@@ -56,7 +56,7 @@ def test_labels_are_what_the_model_sees(ckpt: Path, tree: Path) -> None:
         image, label = Image.open(pair.image).convert("RGB"), Image.open(pair.label)
         assert label.mode == "P" and label.size == image.size
         assert np.array_equal(np.array(label.getpalette()).reshape(-1, 3), palette()[: len(label.getpalette()) // 3])
-        pixels = NORMALISATIONS["imagenet"].apply(val_transform(None)(image, np.zeros((1, 1), np.uint8))[0])
+        pixels = NORMALISATIONS["imagenet"].apply(val_transform(None)(image, np.zeros(image.size[::-1], np.uint8))[0])
         with torch.no_grad():
             expected = ids[model(pixels[None]).logits[0].argmax(0).numpy()]
         # A tie may fall differently in a batch.

@@ -349,7 +349,8 @@ def refuse(error: UserError) -> None:
 
     Without it a machine whose file is missing would leave the others waiting until their patience ends.
     """
-    if launched() == 1:
+    # Without an address nobody waits: WORLD_SIZE was set by hand.
+    if launched() == 1 or "MASTER_ADDR" not in os.environ:
         return
     runtime = Runtime(torch.device("cpu"), "fp32", *_join("cuda" if torch.cuda.is_available() else "cpu"))
     with contextlib.suppress(UserError), runtime.agreed():
