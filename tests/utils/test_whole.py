@@ -183,8 +183,9 @@ def test_a_lock_may_end_with_its_process_though_a_fork_lives_on(tmp_path: Path) 
         "import os, time\nfrom pathlib import Path\nfrom utils.whole import locked\n"
         f"with locked(Path({str(path)!r}), wait=False, forked=False):\n"
         "    child = os.fork()\n"
-        "    if child == 0:\n        time.sleep(60)\n        os._exit(0)\n"
-        "    print(child, flush=True)\n    time.sleep(60)\n"
+        # The fork says it itself: it has then run what lets go of the lock.
+        "    if child == 0:\n        print(os.getpid(), flush=True)\n        time.sleep(60)\n        os._exit(0)\n"
+        "    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
