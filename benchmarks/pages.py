@@ -48,6 +48,20 @@ def spread(values: Sequence[float], scale: float = 100.0, digits: int = 1) -> st
     return mean_and_deviation(mean, deviation, scale, digits)
 
 
+def between_marks(name: str, text: str, begin: str, end: str, content: Callable[[], Sequence[str]]) -> str:
+    """A page's text with the lines of ``content`` between its two marks, which are looked for first.
+
+    Raises:
+        UserError: the marks are not there; names the page.
+    """
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise UserError(f"{name}: needs the marks {begin} and {end}")
+    part = "\n".join(content()).strip("\n")
+    return f"{before}{begin}\n\n{part}\n\n{end}{after}" if part else f"{before}{begin}\n\n{end}{after}"
+
+
 def write_page(path: Path, text: str) -> str:
     """Write a results page whole; what a person wrote, from the heading ``READING`` on, is kept.
 

@@ -21,7 +21,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.pages import RESULTS, ROOT
+from benchmarks.pages import RESULTS, ROOT, between_marks
 from results.table import markdown_table
 from utils.errors import UserError
 from utils.script import run
@@ -155,12 +155,7 @@ def rewritten(text: str, results: Path) -> str:
     Raises:
         UserError: the marks are not there, or a file is not what it should be.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{PAGE}: needs the marks {BEGIN} and {END}")
-    part = "\n".join(content(results)).strip("\n")
-    return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}"
+    return between_marks(PAGE, text, BEGIN, END, lambda: content(results))
 
 
 def _write(*, check: bool) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.pages import RESULTS, ROOT
+from benchmarks.pages import RESULTS, ROOT, between_marks
 from experiments.arms import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
 from results.rows import SCORES
 from results.table import FEW, markdown_table, mean_and_deviation
@@ -330,12 +330,7 @@ def rewritten(name: str, text: str, results: Path) -> str:
     Raises:
         UserError: the marks are not there, or a file is not what it should be.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{name}: needs the marks {BEGIN} and {END}")
-    part = "\n".join(WRITTEN[name](results)).strip("\n")
-    return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}" if part else f"{before}{BEGIN}\n\n{END}{after}"
+    return between_marks(name, text, BEGIN, END, lambda: WRITTEN[name](results))
 
 
 def _write(*, check: bool) -> int:

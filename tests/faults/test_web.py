@@ -12,7 +12,6 @@ import pytest
 
 import select_web
 from dataset.shapes import render_web
-from modules.spectrum import Preprocessing
 from tests.faults.harness import (
     LONG,
     changes,
@@ -34,9 +33,9 @@ from tests.faults.harness import (
     small_disk,
     watched,
 )
+from tests.unlearned import save_unlearned
 from tests.web.server import Answer, LyingServer, photo
 from utils import checkpoint
-from utils.metrics import BinaryScores
 from web import discriminator as discriminators
 
 pytestmark = pytest.mark.timeout(3600 if LONG else 300)
@@ -193,17 +192,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def discriminator(base_ckpt: Path) -> Path:
-    path = discriminators.discriminator_path(base_ckpt)
-    discriminators.save(
-        path,
-        discriminators.make(Preprocessing("test_resnet", size=64), seed=0),
-        discriminators.read_step_checkpoint(base_ckpt),
-        recipe={},
-        scores=BinaryScores(*(0.5 for _ in BinaryScores.__dataclass_fields__)),
-        by_class={},
-        classes=["circle", "square"],
-    )
-    return path
+    state = discriminators.read_step_checkpoint(base_ckpt)
+    return save_unlearned(discriminators.discriminator_path(base_ckpt), state)
 
 
 @pytest.fixture(scope="module")

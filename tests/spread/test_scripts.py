@@ -13,13 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from modules.spectrum import Preprocessing
 from tests.conftest import ROOT
 from tests.replay_trees import images
 from tests.spread.scripts import call_all
+from tests.unlearned import save_unlearned
 from utils import checkpoint
-from utils.metrics import BinaryScores
-from web import discriminator as discriminators
 
 MAKES = {
     "generate_caption": {"captions", "captioned"},
@@ -34,17 +32,7 @@ LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
 @pytest.fixture(scope="module")
 def judge(odd_ckpt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A discriminator that learned nothing; its numbers have all their digits."""
-    path = tmp_path_factory.mktemp("judge") / "judge.pth"
-    discriminators.save(
-        path,
-        discriminators.make(Preprocessing("test_resnet", size=64), seed=0),
-        checkpoint.load(odd_ckpt),
-        recipe={},
-        scores=BinaryScores(*(0.5 for _ in BinaryScores.__dataclass_fields__)),
-        by_class={},
-        classes=["circle", "square"],
-    )
-    return path
+    return save_unlearned(tmp_path_factory.mktemp("judge") / "judge.pth", checkpoint.load(odd_ckpt))
 
 
 @pytest.fixture(scope="module")
