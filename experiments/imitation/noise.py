@@ -48,9 +48,7 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def mix(
-    web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int = 0, noisy_base: bool = False
-) -> int:
+def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int = 0, noisy_base: bool = False) -> int:
     """Write the candidates and their manifest; the number of rows.
 
     Args:
