@@ -14,7 +14,8 @@ from PIL import Image
 
 import argparser
 from benchmarks import web
-from benchmarks.readme import PAGES, quoted
+from benchmarks.readme import quoted
+from benchmarks.studies import PAGES
 from benchmarks.web import (
     MAKE,
     TRAINED,
