@@ -4,8 +4,9 @@
     python generate_caption.py data/replay data/replay_captions                      (one caption file for each folder)
     python generate_caption.py data/web/manifest.csv data/web/captioned.csv          (a manifest with the column caption)
 
-The default captioner, tags, runs offline: it writes the ImageNet classes that a classifier sees. A run that was stopped goes on where
-it was. Runs under torchrun and on Ray (--ray, docs/ray.md), too.
+The default captioner, tags, runs offline: it writes the ImageNet classes that a classifier sees. ``--captioner tags+segmenter --model
+segmenter=CKPT`` adds the classes that a model of an earlier step sees. A run that was stopped goes on where it was. Runs under torchrun
+and on Ray (--ray, docs/ray.md), too.
 
 Exit code 0; 1 where images have no caption and the rest went on; 2 for bad input.
 """
@@ -18,7 +19,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from captions.captioners import CAPTIONERS, DEFAULT_CAPTIONER
+from captions.captioners import CAPTIONERS, DEFAULT_CAPTIONER, model_of_each, parts_of
 from spread.options import add_options, ray_options
 from utils.checks import PRECISIONS
 from utils.errors import UserError
@@ -35,11 +36,11 @@ def get_argparser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("images", type=Path, metavar="IMAGES", help="folder of images, folder of folders of them, or manifest (.csv)")
     add("out", type=Path, metavar="OUT", help="caption file; folder of caption files; or manifest to write (.csv)")
-    add("--captioner", choices=tuple(CAPTIONERS), default=DEFAULT_CAPTIONER, help="who writes the captions")
-    add(
-        "--model",
-        help="transformers: folder or hub's name of an image-to-text model; tags: timm's name of a classifier",
-    )
+    add("--captioner", type=_captioner, metavar="NAME", default=DEFAULT_CAPTIONER,
+        help=f"who writes the captions: {', '.join(CAPTIONERS)}; tags+segmenter: what both say")  # fmt: skip
+    add("--model", action="append", default=[], help="transformers: folder or hub's name of an image-to-text model; tags: "
+        "timm's name of a classifier; segmenter: a checkpoint, or what else add_class.py takes; of several captioners "
+        "segmenter=CKPT, once for each")  # fmt: skip
     add("--prompt", help="transformers: what a caption begins with, or what a model is asked; '' for none [An image of, as "
         "the paper; a task or a question for models that need one]")  # fmt: skip
     add("--beams", type=int, default=3, help="transformers: width of the beam search")
@@ -61,10 +62,19 @@ def get_argparser() -> argparse.ArgumentParser:
     return parser
 
 
+def _captioner(name: str) -> str:
+    try:
+        parts_of(name)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name
+
+
 def main(given: argparse.Namespace) -> int:
     """Caption and report; the exit code."""
     if given.batch_size < 1 or given.beams < 1 or given.new_tokens < 1:
         raise UserError("--batch_size, --beams and --new_tokens need at least 1")
+    models = model_of_each(given.captioner, given.model)
     ray = ray_options(given)
     # Imported here, so that --help answers at once.
     from captions.captioners import make_captioner
@@ -77,7 +87,7 @@ def main(given: argparse.Namespace) -> int:
 
     runtime = start_runtime(given.device, given.precision, ray)
     try:
-        settings = CaptionerSettings(given.model, given.prompt, given.beams, given.new_tokens, given.captions)
+        settings = CaptionerSettings(None, given.prompt, given.beams, given.new_tokens, given.captions, models)
         way = make_way(runtime, ray=ray, alone=True)
         # Made here also where others caption: what is wrong with it is known before any of them starts.
         captioner = make_captioner(given.captioner, settings, runtime)

@@ -170,6 +170,21 @@ def _plan(images: Path, out: Path, inside: str | None) -> dict[Path, list[Path]]
     return {out: own} if own else by_file
 
 
+def _marker(out: Path) -> Path:
+    """The file beside a caption file or manifest that says what its captions depend on."""
+    return out.with_name(f"{out.name}.captioner.json")
+
+
+def captioner_of(path: Path) -> str | None:
+    """Name of the captioner that wrote a caption file or a manifest's captions; None where nothing says it."""
+    try:
+        said = json.loads(_marker(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    name = said.get("captioner") if isinstance(said, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def _sign(marker: Path, origin: Mapping[str, object], written: bool) -> None:
     """Make sure that what is there is of the same origin, and say what it is.
 
@@ -212,7 +227,7 @@ def _caption_folders(plan: Mapping[Path, Sequence[Path]], out: Path, captioning:
 
         def begin() -> None:
             stack.enter_context(_claimed(out, out.parent if one else out))
-            marker = out.with_name(f"{out.name}.captioner.json") if one else out / "captioner.json"
+            marker = _marker(out) if one else out / "captioner.json"
             _sign(marker, captioning.origin, any(path.is_file() and path.stat().st_size for path in plan))
             for path in plan:
                 try:
@@ -284,8 +299,7 @@ def _caption_manifest(source: Manifest, out: Path, captioning: Captioning, only_
 
         def begin() -> None:
             stack.enter_context(_claimed(out, out.parent))
-            marker = out.with_name(f"{out.name}.captioner.json")
-            _sign(marker, captioning.origin, out.is_file() and out.stat().st_size > 0)
+            _sign(_marker(out), captioning.origin, out.is_file() and out.stat().st_size > 0)
             writers.append(stack.enter_context(Writer(out, columns)))
 
         captioning.way.runtime.on_main(begin)

@@ -260,3 +260,18 @@ def caption_labels(caption: str, vocabulary: Vocabulary) -> set[str]:
         Names of the vocabulary's classes.
     """
     return matcher(vocabulary).labels(caption)
+
+
+def things(caption: str) -> list[str]:
+    """What a caption speaks of, whatever the vocabulary: WordNet's expressions and nouns in it, each once, as they are written.
+
+    Words of a caption's grammar that are nouns too (a, in, an) are left out.
+    """
+    words = tokens(caption)
+    found: dict[str, None] = {}
+    for unit in matcher(Vocabulary({}))._units(words):
+        phrase = " ".join(token.word for token in words[unit.start : unit.stop])
+        noun = unit.stop - unit.start > 1 or any(wordnet.load().has(form) for form in words[unit.start].forms)
+        if noun and phrase not in _ARTICLES | _STOPS | _OR | _DENIALS | _NOT:
+            found[phrase] = None
+    return list(found)

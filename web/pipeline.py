@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from captions.captioning import captioner_of
 from captions.vocabulary import Vocabulary, class_fits
 from spread.blocks import Worker
 from spread.options import BLOCK_SIZE
@@ -32,6 +33,7 @@ from web.selection import (
     summary,
 )
 from web.sheet import write_sheets
+from web.unnamed import lost_classes
 
 # Names of missing files that are told one by one.
 TOLD = 3
@@ -114,7 +116,8 @@ def select(
     manifest.write(out, [*columns, *added], rows)
     sheets = [] if saved is None else write_sheets(out.parent / "sheets", decisions, rule.log_ratio)
     counts = summary(decisions)
-    return Selected(counts, troubles(decisions, counts, wanted, rule), sheets)
+    lost = {} if vocabulary is None else lost_classes(images, captioner_of(source.path))
+    return Selected(counts, troubles(decisions, counts, wanted, rule, lost), sheets)
 
 
 def missing_files(images: Sequence[WebImage]) -> dict[int, str]:
@@ -123,9 +126,13 @@ def missing_files(images: Sequence[WebImage]) -> dict[int, str]:
 
 
 def troubles(
-    decisions: Sequence[Decision], counts: Sequence[ClassSummary], wanted: Sequence[str], rule: SelectionRule
+    decisions: Sequence[Decision],
+    counts: Sequence[ClassSummary],
+    wanted: Sequence[str],
+    rule: SelectionRule,
+    lost: Mapping[str, str],
 ) -> list[str]:
-    """One sentence for each thing that a user should know."""
+    """One sentence for each thing that a user should know; ``lost`` holds those of classes that captions do not name."""
     said = []
     unusable = [decision for decision in decisions if decision.fault]
     if unusable:
@@ -135,8 +142,9 @@ def troubles(
     have = [count.name for count in counts]
     said += [f"no candidate for {name}" for name in wanted if not class_fits(name, have)]
     topped_up = Counter(decision.image.class_name for decision in decisions if decision.topped_up)
+    said += lost.values()
     for name, total, kept, _ in counts:
-        if kept == 0:
+        if kept == 0 and name not in lost:
             said.append(f"nothing is kept of {name} ({total} candidates); give --keep or --min_keep, or collect more")
         elif name in topped_up:
             said.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,17 +14,21 @@ from utils import cores
 from utils.errors import UserError
 from utils.images import DecodeError, load_image
 
+# Written by a captioner that sees none of its classes: a caption that is empty would be asked for again.
+NOTHING_SEEN = "background"
+
 
 @dataclass(frozen=True)
 class CaptionerSettings:
     """What a user may choose; each captioner reads its own part.
 
     Attributes:
-        model: weights: a folder or a hub's name (transformers), timm's name of a classifier (tags).
+        model: weights: a folder or a hub's name (transformers), timm's name of a classifier (tags), a checkpoint (segmenter).
         prompt: what a caption begins with, or what a model is asked; None for the captioner's own.
         beams: width of the beam search; 3 in the paper (arXiv 2407.13363).
         new_tokens: most tokens of a caption; 40 in the paper.
         captions: file of captions that came with the images.
+        models: ``model`` of each of several captioners, by their names; it goes before ``model``.
     """
 
     model: str | None = None
@@ -32,6 +36,7 @@ class CaptionerSettings:
     beams: int = 3
     new_tokens: int = 40
     captions: Path | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
 
 
 class Captioner(Protocol):
