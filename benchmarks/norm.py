@@ -41,16 +41,30 @@ of the process, seconds of an iteration (median, plain and ours in turn), the lo
 
 
 @contextmanager
-def plain() -> Iterator[None]:
-    """Inside, activated norms are batch norm and leaky ReLU, which keep input and output."""
+def plain(in_place: bool = True) -> Iterator[None]:
+    """Inside, activated norms are batch norm and leaky ReLU, which keep input and output, on one rank.
+
+    Args:
+        in_place: of leaky ReLU; else what stands between the two is kept besides, as by separate layers.
+    """
+    from torch.nn import functional as F
+
     from modules.norm import ActivatedNorm
 
-    own = ActivatedNorm._inverts
-    ActivatedNorm._inverts = lambda *_: False  # type: ignore[method-assign]
+    def normalise(self: ActivatedNorm, x: Tensor, shortcut: Tensor | None, slope: float) -> Tensor:
+        scale = self.weight.abs() + self.eps if self.absolute else self.weight
+        y = F.batch_norm(
+            x, self.running_mean, self.running_var, scale, self.bias, self.training, self.momentum, self.eps
+        )
+        y = y if shortcut is None else y + shortcut
+        return y if slope == 1 else F.leaky_relu(y, slope, in_place)
+
+    own = ActivatedNorm._normalise
+    ActivatedNorm._normalise = normalise  # type: ignore[method-assign]
     try:
         yield
     finally:
-        ActivatedNorm._inverts = own  # type: ignore[method-assign]
+        ActivatedNorm._normalise = own  # type: ignore[method-assign]
 
 
 @contextmanager

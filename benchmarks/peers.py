@@ -10,7 +10,7 @@ depend on them. Writes `benchmarks/results/peers-MACHINE.csv` and a page of the 
 |---|---|---|
 | base | `train_step` of the base step | torchvision's `deeplabv3_resnet101` at our output stride, its references' losses and SGD |
 | weak | the weak step, with and without `--freeze` | our base step |
-| memory | peak of a base and of a weak step | the same networks whose norms keep batch norm's and the activation's results |
+| memory | peak of a base and of a weak step | the same networks with batch norm and leaky ReLU, in place and as separate layers |
 | affinity | `modules/affinity.py` | the formula with `unfold` |
 | augment | an image and its mask from files to a crop of 512, one core | torchvision's own transforms |
 | test | `run.py --test` on whole images | one image at a time |
@@ -35,6 +35,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -43,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.pages import RESULTS, ROOT, make_parser, write_page
 from results.table import markdown_table
+from utils.cores import available
 from utils.errors import UserError
 from utils.script import run
 from utils.whole import write_whole
@@ -275,58 +277,36 @@ def weak(settings: argparse.Namespace, precision: str) -> list[Row]:
     return rows
 
 
-def keep_everything(network: nn.Module) -> int:
-    """Have our norms keep what batch norm gives and what the activation gives, as separate layers do; the number of norms."""
-    from torch.nn import functional as F
-
-    from modules.norm import ActivatedNorm
-
-    class Kept(ActivatedNorm):
-        def forward(self, x: Tensor) -> Tensor:
-            return self._separately(x, None, 1.0 if self.activation == "identity" else self.activation_param)
-
-        def add(self, x: Tensor, shortcut: Tensor, slope: float) -> Tensor:
-            return self._separately(x, shortcut, slope)
-
-        def _separately(self, x: Tensor, shortcut: Tensor | None, slope: float) -> Tensor:
-            weight = self.weight.abs() + self.eps if self.absolute else self.weight
-            y = F.batch_norm(
-                x, self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps
-            )
-            y = y if shortcut is None else y + shortcut
-            return y if slope == 1 else F.leaky_relu(y, slope)
-
-    norms = [module for module in network.modules() if isinstance(module, ActivatedNorm)]
-    for norm in norms:
-        norm.__class__ = Kept
-    return len(norms)
+# What norms do in the peers of ``memory``: None, ours; else whether leaky ReLU works in place.
+NORMS = {"batch norm, leaky ReLU in place": True, "batch norm and leaky ReLU, both kept": False}
 
 
-def _peak(step: int, keep: bool, crop: int, precision: str, settings: argparse.Namespace) -> tuple[float, float]:
+def _peak(
+    step: int, in_place: bool | None, crop: int, precision: str, settings: argparse.Namespace
+) -> tuple[float, float]:
     """MiB at most, and the loss of the first iteration."""
+    from benchmarks.norm import plain
+
     trainer = _trainer(step, settings, crop, precision)
-    if keep and not keep_everything(trainer.networks.student):
-        raise UserError(
-            "benchmarks.peers: no norm to keep everything; its comparison of memory has to follow modules/norm.py"
-        )
     iterate = _stepper(trainer, settings, crop)
-    first: Any = iterate()
-    iterate()
+    with nullcontext() if in_place is None else plain(in_place):
+        first: Any = iterate()
+        iterate()
     trainer.runtime.synchronise()
     return trainer.runtime.memory(), float(first["total"]) if isinstance(first, Mapping) else math.nan
 
 
 def memory(settings: argparse.Namespace, precision: str) -> list[Row]:
-    """Peak memory of both steps beside that with norms that keep everything, each in a process of its own."""
+    """Peak memory of both steps beside that with norms that keep more, each in a process of its own."""
     rows = []
     crop = settings.crops[0]
     for step, name in enumerate(("base", "weak")):
-        (ours, loss), (peers, other) = (_apart(_peak, step, keep, crop, precision, settings) for keep in (False, True))
+        ours, loss = _apart(_peak, step, None, crop, precision, settings)
         what = f"peak memory, {name} step, {settings.backbone}, crop {crop}, batch {settings.batch_size}"
-        note = f"losses differ by {abs(loss - other):.1e}" if math.isfinite(loss - other) else ""
-        rows.append(
-            share(what, "batch norm and leaky ReLU kept", precision, ours, peers, "<= 0.7", unit="MiB", note=note)
-        )
+        for peer, in_place in NORMS.items():
+            theirs, other = _apart(_peak, step, in_place, crop, precision, settings)
+            note = f"losses differ by {abs(loss - other):.1e}" if math.isfinite(loss - other) else ""
+            rows.append(share(what, peer, precision, ours, theirs, "<= 0.7", unit="MiB", note=note))
     return rows
 
 
@@ -716,7 +696,7 @@ def machine() -> str:
         return torch.cuda.get_device_name(0)
     info = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else None
-    return f"{named[1].strip() if named else platform.machine()}, {os.cpu_count()} cores"
+    return f"{named[1].strip() if named else platform.machine()}, {available()} cores"
 
 
 def slug(name: str) -> str:
@@ -791,7 +771,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--precision", nargs="+", default=["fp32", "bf16"], choices=("fp32", "tf32", "bf16", "fp16"))
     add("--compile", action="store_true", help="networks that are trained are compiled, the peer's too")
-    add("--threads", type=int, default=os.cpu_count() or 1, help="of the networks on a CPU [all cores]")
+    add("--threads", type=int, default=available(), help="of the networks on a CPU [all cores]")
     add("--rounds", type=int, default=3, help="turns that count")
     add("--calls", type=int, help="iterations in a turn [5 on a GPU, 1 on a CPU]")
     add("--crops", nargs="+", type=int, default=[512, 256], help="the first is that of memory, peak and augmentation")

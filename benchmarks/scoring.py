@@ -9,7 +9,6 @@ and with all of them. Without --web the images are drawn.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -89,13 +88,13 @@ def measure(settings: argparse.Namespace) -> Measurement:
     from modules.spectrum import Discriminator, Preprocessing
     from spread.ways import InProcess
     from utils import distributed, manifest
-    from utils.cores import split
+    from utils.cores import available, split
     from web.scoring import score, score_worker
 
     runtime = distributed.start(settings.device)
     way = InProcess(runtime, split(runtime.device.type, settings.workers))
     settings.workers = way.cores.workers
-    cores = os.cpu_count() or 1
+    cores = available()
     shared = way.cores.streams * way.cores.threads
     threads = {BARE_SHARED: shared, BARE_ALL: cores, SCORING: shared}
     rates: dict[str, list[float]] = {what: [] for what in threads}

@@ -190,6 +190,7 @@ PAGES = {
         "`predict.py`",
         ("ms / image", "KiB / image"),
     ),
+    "duplicates.md": Page("how long near-duplicates are looked for", "1,000,000", ("ms, tables", "times as fast")),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "loop.md": Page(
         "what an iteration costs beside its arithmetic", "fused and guarded", ("times as fast as the first",)

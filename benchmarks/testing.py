@@ -10,7 +10,6 @@ is that long.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.pages import finish, make_parser, write_page
 from results.table import markdown_table
+from utils.cores import available
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def page(measured: Mapping[tuple[str, int, int], Measurement], settings: argpars
         "# run.py --test on whole images",
         "",
         f"Written by `python -m benchmarks.testing`: {settings.precision}, device {settings.device}, "
-        f"{os.cpu_count()} cores; medians of {settings.rounds} rounds, A B C D E in turns.",
+        f"{available()} cores; medians of {settings.rounds} rounds, A B C D E in turns.",
     ]
     for (backbone, images, longer), one in measured.items():
         medians = {way: statistics.median(seconds) for way, seconds in one.seconds.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.cores import available
 from utils.errors import UserError, shown_text
 from utils.images import DecodeError
 from web.candidate import LONGEST_TEXT, Candidate, Query, Refused, examine, shown, slugs
@@ -129,7 +129,7 @@ class Collector:
         self.troubles: list[str] = []
         self.notes = list(notes)
         # More decoding at once than there are cores would take memory and no time less.
-        self._decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._decoding = threading.BoundedSemaphore(available())
 
     def run(self, guarded: list[Path]) -> Collected:
         """Collect; ``guarded`` are the image files that nothing collected may show."""

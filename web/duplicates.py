@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from web.near_hashes import FIRST_SPACE, NearHashes
+
 HASH_SIDE = 32
 THUMB_SIDE = 8
 THUMB_BYTES = THUMB_SIDE * THUMB_SIDE * 3
@@ -27,7 +29,6 @@ SAME_PART = 0.25
 # How far apart means (levels of 255) and contrasts (ratio) may lie for that.
 MOST_SHIFT = 64.0
 MOST_STRETCH = 2.0
-FIRST_SPACE = 1024
 
 
 @dataclass(frozen=True)
@@ -88,26 +89,25 @@ def looks_same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
 
 
 class Index:
-    """All images known so far, searched in one sweep over an array of hashes.
+    """All images known so far.
 
     Args:
         near: hashes that differ in at most so many of 64 bits may be of one picture.
     """
 
     def __init__(self, near: int) -> None:
-        self.near = near
         self.labels: list[str] = []
-        self._hashes = np.zeros(FIRST_SPACE, np.uint64)
+        self._hashes = NearHashes(near)
         self._thumbs = np.zeros((FIRST_SPACE, THUMB_SIDE, THUMB_SIDE, 3), np.uint8)
         self._by_sha256: dict[str, int] = {}
 
     def add(self, print_: Fingerprint, label: str) -> None:
         """Remember an image under a name."""
         position = len(self.labels)
-        if position == len(self._hashes):
-            self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
+        if position == len(self._thumbs):
             self._thumbs = np.concatenate([self._thumbs, np.zeros_like(self._thumbs)])
-        self._hashes[position], self._thumbs[position] = print_.phash, print_.thumb
+        self._hashes.add(print_.phash)
+        self._thumbs[position] = print_.thumb
         self._by_sha256.setdefault(print_.sha256, position)
         self.labels.append(label)
 
@@ -122,8 +122,7 @@ class Index:
         if print_.mirrored is not None:
             views.append((print_.mirrored, print_.thumb[:, ::-1]))
         for phash, thumb in views:
-            distance = np.bitwise_count(self._hashes[: len(self.labels)] ^ np.uint64(phash))
-            for position in np.flatnonzero(distance <= self.near):
+            for position in self._hashes.find(phash):
                 if looks_same(self._thumbs[position], thumb):
                     return self.labels[position]
         return None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+import numpy as np
 import pytest
 
-from benchmarks import data, export, loop, nouns, scoring, step
+from benchmarks import data, duplicates, export, loop, nouns, scoring, step
 from benchmarks.pages import RESULTS, spread
 from benchmarks.studies import PAGES
 from captions.nouns import DEFAULT_TAGGER
@@ -41,6 +42,15 @@ def test_rate_counts_calls() -> None:
     calls: list[int] = []
     assert data.rate(calls.append, 3, 0.02) > 0
     assert calls[:5] == [0, 0, 1, 2, 0]
+
+
+def test_duplicates() -> None:
+    count, *numbers, whole = duplicates.measure(1200, near=10, looks=10)
+    assert count == "1,200" and all(float(number) > 0 for number in [*numbers, whole])
+    values = np.arange(50, dtype=np.uint64)
+    near = duplicates.looked_for(values, near=3, looks=20)
+    apart = [min((value ^ own).bit_count() for own in values.tolist()) for value in near]
+    assert max(apart[0], apart[10]) <= 3 < min(apart[1:10] + apart[11:])
 
 
 def test_step() -> None:

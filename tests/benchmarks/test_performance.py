@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import peers, performance
+from benchmarks.norm import plain
 from benchmarks.pages import RESULTS
 from benchmarks.peers import Row, faster, share
 from benchmarks.performance import BEGIN, END, PAGE, rewritten
@@ -95,24 +98,28 @@ def test_the_peer_of_the_affinity_computes_the_same() -> None:
     torch.testing.assert_close(peers.unfolded_affinity(image, mask, 3, (1, 4)), PAMR(3, (1, 4))(image, mask))
 
 
-def test_the_peer_of_the_norm_computes_the_same_and_keeps_more() -> None:
+def test_the_peers_of_the_norm_compute_the_same_and_keep_more() -> None:
     values, results, kept = torch.randn(4, 3, 8, 8), [], []
-    for keep in (False, True):
-        layer = torch.nn.Sequential(make_norm("iabn")(3))
-        assert peers.keep_everything(layer) == 1 if keep else True
-        held: list[int] = []
+    for way in (nullcontext(), *map(plain, peers.NORMS.values())):
+        layer = make_norm("iabn")(3)
+        held: dict[int, Any] = {}
         leaf = values.clone().requires_grad_()
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda saved, held=held: held.append(saved.numel()) or saved, lambda saved: saved
+        with (
+            way,
+            torch.autograd.graph.saved_tensors_hooks(
+                lambda saved, held=held: held.setdefault(saved.untyped_storage().data_ptr(), saved), lambda saved: saved
+            ),
         ):
-            y = layer(leaf * 1)
+            # The next layer keeps what it sees.
+            y = layer(leaf * 1).sin()
         y.sum().backward()
         assert leaf.grad is not None
         results.append((y.detach(), leaf.grad))
-        kept.append(sum(held))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other)
-    assert kept[0] <= kept[1]
+        kept.append(sum(saved.numel() for saved in held.values()) // values.numel())
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            torch.testing.assert_close(one, other)
+    assert kept == [1, 2, 3]
 
 
 def test_a_job_that_fails_is_told_and_the_others_go_on(
