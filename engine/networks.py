@@ -14,13 +14,13 @@ from torch.profiler import record_function
 from argparser import Options
 from engine.guarded import GuardedSGD
 from methods import make_method
-from methods.base import Method, Prediction
+from methods.base import Layered, Method, Prediction
 from modules.description import Description
 from modules.folding import count_norms, fold_norms
 from modules.localizer import make_localizer
 from modules.norm import convert_sync, is_norm, make_norm
 from modules.recompute import recompute
-from segmentation_module import Maps, SegmentationModule, make_model, make_segmenter
+from segmentation_module import Maps, Output, SegmentationModule, make_model, make_segmenter
 from tasks import Task
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -40,6 +40,7 @@ class Student(nn.Module):
         localizer: None where the method needs none.
         freeze: the body is not trained (``--freeze``).
         freeze_norm: the body's norms use their running statistics in training, too (``--freeze_norm``).
+        layers: the losses look at several layers (``methods.base.Layered``).
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Student(nn.Module):
         *,
         freeze: bool,
         freeze_norm: bool,
+        layers: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.localizer = localizer
         self.freeze = freeze
         self.freeze_norm = freeze_norm
+        self.layers = layers
         if freeze:
             model.body.requires_grad_(False)
 
@@ -78,8 +81,9 @@ class Student(nn.Module):
         """
         output = self.model(images, interpolate=False, maps=maps)
         body = output.features["body"]
+        layers = layers_of(output) if self.layers else ()
         if self.localizer is None:
-            return Prediction(output.logits, body)
+            return Prediction(output.logits, body, layers=layers)
         # Its first layer is a convolution without mode, and most of its work.
         hidden, rest = self.localizer[0](body), self.localizer[1:]
         self.localizer.eval()
@@ -87,7 +91,12 @@ class Student(nn.Module):
             # Some norms write over their input.
             fixed = rest(hidden.clone())
         self.localizer.train()
-        return Prediction(output.logits, body, rest(hidden), fixed)
+        return Prediction(output.logits, body, rest(hidden), fixed, layers)
+
+
+def layers_of(output: Output) -> tuple[Tensor, ...]:
+    """``Prediction.layers`` of what a segmenter says."""
+    return tuple(output.features[name] for name in ("mid", "body", "head"))
 
 
 @dataclass
@@ -169,7 +178,8 @@ class Networks:
             if self.teacher_body is not None:
                 maps = self.teacher_body(self.teacher.body_input(images))
             output = self.teacher(images, interpolate=False, maps=maps)
-            return full_precision(Prediction(output.logits, output.features["body"]))
+            layers = layers_of(output) if self.student.layers else ()
+            return full_precision(Prediction(output.logits, output.features["body"], layers=layers))
 
     def compile(self) -> None:
         """Train the segmenter compiled (``--compile``); its weights stay those of ``model``."""
@@ -198,7 +208,11 @@ def full_precision(prediction: Prediction) -> Prediction:
         return value.float() if value is not None and value.dtype in (torch.float16, torch.bfloat16) else value
 
     return Prediction(
-        up(prediction.logits), up(prediction.body), up(prediction.localizer), up(prediction.localizer_eval)
+        up(prediction.logits),
+        up(prediction.body),
+        up(prediction.localizer),
+        up(prediction.localizer_eval),
+        tuple(map(up, prediction.layers)),
     )
 
 
@@ -238,7 +252,13 @@ def make_networks(
     localizer = None
     if method.needs_localizer:
         localizer = make_localizer(model.body.out_channels, total, make_norm(options.norm_act))
-    student = Student(model, localizer, freeze=options.freeze, freeze_norm=options.freeze_norm).to(runtime.device)
+    student = Student(
+        model,
+        localizer,
+        freeze=options.freeze,
+        freeze_norm=options.freeze_norm,
+        layers=isinstance(method, Layered) and method.needs_layers,
+    ).to(runtime.device)
     # Channels last is what convolutions like best: 1.1 to 1.6 times as fast on a CPU (benchmarks/results/step.md).
     student.to(memory_format=torch.channels_last)
     return Networks(student, model, localizer, teacher, method, normalisation, network)

@@ -25,7 +25,16 @@ NORMS = {
     "inplace_abn_sync": "modules.norm",
 }
 # Name -> module:class with ``from_options`` and ``losses`` (``methods.base.Method``).
-METHODS = {"supervised": "methods.supervised:Supervised", "weak": "methods.weak:Weak"}
+METHODS = {
+    "supervised": "methods.supervised:Supervised",
+    "plop": "methods.plop:Plop",
+    "weak": "methods.weak:Weak",
+    "rasp": "methods.rasp:Rasp",
+}
+# Of these: what learns from masks and what from image labels; what needs a previous step, or gives each class a probability of its own
+# (binary cross entropy) whatever the other options say.
+PIXEL_METHODS, IMAGE_METHODS = {"supervised", "plop"}, {"weak", "rasp"}
+LATER_METHODS, BINARY_METHODS = {"plop", "weak", "rasp"}, {"weak", "rasp"}
 
 
 def body_module(name: str) -> str | None:
