@@ -23,6 +23,7 @@ class Prediction:
         localizer_eval: (B, C, h, w) localizer logits in evaluation mode, detached; None likewise.
         layers: maps of several layers, each (B, D, h, w) of its own: a finer one of the body, the body's last, the head's. Only for
             methods that are ``Layered``.
+        unknown: (B, 1, h, w) logits of the classifier of the unknown; None where there is none.
     """
 
     logits: Tensor
@@ -30,6 +31,7 @@ class Prediction:
     localizer: Tensor | None = None
     localizer_eval: Tensor | None = None
     layers: tuple[Tensor, ...] = ()
+    unknown: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,18 @@ class Layered(Protocol):
     """A method that looks at several layers of the networks (``Prediction.layers``)."""
 
     needs_layers: bool
+
+
+@runtime_checkable
+class Wondering(Protocol):
+    """A method with a classifier of the unknown beside the segmenter's, from which new ones start."""
+
+    needs_unknown: bool
+
+    @property
+    def freezes_head(self) -> bool:
+        """Whether the head, and what classifiers say of old classes, are not trained."""
+        ...
 
 
 @runtime_checkable

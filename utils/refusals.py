@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.checks import check_precision, replay_images
 from utils.errors import UserError
-from utils.names import IMAGE_METHODS, LATER_METHODS, PIXEL_METHODS
+from utils.names import FOREIGN, IMAGE_METHODS, LATER_METHODS, PIXEL_METHODS
 from utils.options import Option, said
 
 # What an option may need besides another option.
@@ -64,8 +64,12 @@ def check_needs(given: argparse.Namespace, options: Collection[Option]) -> None:
 
 def check_losses(given: argparse.Namespace) -> None:
     """Losses and schedules that contradict each other, or that would change nothing."""
-    own = [name for name in ("bce", "unce", "unkd", "icarl") if getattr(given, name)] if given.method == "plop" else []
-    refuse(bool(own), f"--method plop has its own losses: remove {', '.join(f'--{name}' for name in own)}")
+    foreign = [f"--{name}" for name in FOREIGN.get(given.method, ()) if getattr(given, name)]
+    refuse(bool(foreign), f"--method {given.method} has losses and a start of its own: remove {', '.join(foreign)}")
+    refuse(
+        given.method == "ssul" and given.step > 0 and not given.freeze,
+        "--method ssul needs --freeze at step 1 and later: it keeps what was learned",
+    )
     refuse(given.unkd and not given.loss_kd, "--unkd needs --loss_kd above 0")
     refuse(given.unce and (given.bce or given.icarl), "--unce contradicts --bce and --icarl: choose one loss")
     refuse(given.icarl_disjoint and not given.icarl, "--icarl_disjoint needs --icarl")
