@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from typing import NoReturn
 
 import torch
@@ -29,7 +30,7 @@ from engine.networks import Optimisation, check_norms, checksum, full_precision,
 from engine.state import Origin, Progress, Snapshot, adopted_network, weights_origin
 from engine.stopping import Stopped, Stopping, shielded
 from engine.watch import Watch
-from methods.base import Iteration
+from methods.base import Iteration, Prediction, Surveying
 from tasks import Task
 from utils import cores
 from utils.checks import images_per_rank, replay_images
@@ -74,7 +75,7 @@ class Trainer:
         step = options.step
         self.names = [class_names.get(i, str(i)) for i in task.seen(step)]
         self.old = len(task.old(step))
-        self.networks = make_networks(options, task, runtime, adopted_network(options))
+        self.networks = make_networks(options, task, runtime, adopted_network(options), self.names)
         self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger)
         self.evaluator = Evaluator(
             self.names,
@@ -182,6 +183,7 @@ class Trainer:
         sampler = self.sampler(train)
         loader = self._loader(train, sampler)
         self._announce(train, sampler)
+        self._survey(train)
         if progress.epoch and not progress.iteration:
             self._validate(val)
         for epoch in range(progress.epoch, options.epochs):
@@ -194,6 +196,30 @@ class Trainer:
         progress.finished = True
         self.save()
         self.runtime.barrier()
+
+    def _survey(self, train: TrainingView) -> None:
+        """Show a method that asks for it the images of the first epoch, as the teacher sees them."""
+        method = self.networks.method
+        if not isinstance(method, Surveying):
+            return
+        sampler = self.sampler(train)
+
+        def looks() -> Iterator[tuple[Batch, Prediction]]:
+            for loaded in tqdm(loader, desc="Survey", disable=None if self.runtime.main else True):
+                batch = loaded.to(self.runtime.device)
+                pixels = self.networks.normalisation.apply(batch.images)
+                with self.runtime.autocast():
+                    teacher = self.networks.teach(pixels, self.networks.look(pixels))
+                assert teacher is not None
+                yield batch, teacher
+                asked = self._asked()
+                if asked:
+                    self._stop(asked)
+
+        # What the loader draws is no part of the training's draws.
+        with torch.random.fork_rng(devices=[]), shielded():
+            loader = iter(self._loader(train, sampler))
+        method.survey(looks(), self.runtime.sum)
 
     def _epoch(self, loader: DataLoader, epoch: int) -> None:
         """The iterations of an epoch that are not done yet; stops after the one in which it is asked."""

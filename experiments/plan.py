@@ -79,7 +79,7 @@ class Experiment:
         folder: the option that names it.
         inputs: folders of it that must be there; none where it is drawn.
         seeds: random seeds, one run of every arm for each.
-        arms: names of ``ARMS`` and ``ABLATIONS``, and ``joint``.
+        arms: names of ``ARMS``, ``ABLATIONS`` and ``BASELINES``, and ``joint``.
         sizes: options.
         classes: names of all foreground classes of the task, as captions may name them.
         web: web images of base and new classes, for the discriminator; None where there are none.
@@ -217,7 +217,10 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
         arm = KNOWN[name]
         options = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
         sources, after = _sources(experiment, seed, arm)
-        previous, checkpoint = base, experiment.checkpoint(base, 0)
+        previous = base if arm.base is None else f"{name}-{seed}"
+        checkpoint = experiment.checkpoint(previous, 0)
+        if arm.base is not None:
+            planned.append(_run(experiment, name, seed, experiment.task, 0, line(sizes.base, arm.base), drawn))
         for step in range(1, len(load_task(experiment.dataset, experiment.task))):
             if arm.replay and arm.best and step > 1:
                 planned += _later_tree(experiment, name, seed, step)

@@ -7,6 +7,7 @@ training) teach the segmenter: docs/method.md, "One weak iteration".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -133,7 +134,7 @@ class Weak:
     needs_localizer: bool = True
 
     @classmethod
-    def from_options(cls, options: Options, old: int, total: int) -> Weak:
+    def from_options(cls, options: Options, old: int, total: int, names: Sequence[str] = ()) -> Weak:
         """WILSON as the options tune it."""
         return cls(
             old=old,
