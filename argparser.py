@@ -305,6 +305,13 @@ class Options:
         "what the localizer sees of classes that an image does not hold goes to those that it holds (not in the papers)",
         needs="weakly",
     )
+    confusion: float = _image_labels(
+        0.0,
+        "with --old_yields: an old class yields wholly to a new one of whose pixels the teacher takes this share for it, less "
+        "to others; 0: to all alike (not in the papers)",
+        check=values.fraction,
+        needs="weakly",
+    )
 
     replay: bool = _side_data(False, "rehearse old classes on replay images")
     replay_path: str | None = _side_data(

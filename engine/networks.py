@@ -14,7 +14,7 @@ from torch.profiler import record_function
 from argparser import Options
 from engine.guarded import GuardedSGD
 from methods import make_method
-from methods.base import Method, Prediction
+from methods.base import Method, Prediction, memory_of
 from modules.description import Description
 from modules.folding import count_norms, fold_norms
 from modules.localizer import make_localizer
@@ -224,6 +224,9 @@ def make_networks(options: Options, task: Task, runtime: Runtime, network: Mappi
         recompute(model.body, f"--backbone {options.backbone}")
     normalisation = Normalisation.of(model.body, options.image_stats)
     method = make_method(options, old, total)
+    memory = memory_of(method)
+    if memory is not None:
+        memory.to(runtime.device)
     teacher = None
     if step > 0 and (options.report or (method.needs_teacher and not options.test)):
         teacher = _segmenter(options, task, step - 1, network).to(runtime.device).to(memory_format=torch.channels_last)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from argparser import Options, misfits
 from engine.networks import Networks, Optimisation
+from methods.base import memory_of
 from modules.description import Description, check_network
 from modules.norm import arithmetic
 from modules.pretrained import load_pretrained, to_batch_norm
@@ -224,7 +225,7 @@ def _localizer_weights(state: dict[str, Any]) -> dict[str, Tensor] | None:
 
 
 class _Part(Protocol):
-    """Optimiser, schedule or loss scaling."""
+    """Optimiser, schedule, loss scaling, or what a method remembers."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -338,7 +339,7 @@ class Snapshot:
         if not self.runtime.main:
             return
         progress.memory = max(progress.memory, self.runtime.memory())
-        networks = self.networks
+        networks, memory = self.networks, memory_of(self.networks.method)
         weights = checkpoint.bare_keys(networks.model.state_dict())
         wrong = checkpoint.not_finite(weights)
         if wrong:
@@ -368,7 +369,8 @@ class Snapshot:
                 "random_states": checkpoint.random_states(),
                 "history": [*self._history, self._own_history()],
             }
-            | ({} if networks.network is None else {"network": networks.network}),
+            | ({} if networks.network is None else {"network": networks.network})
+            | ({} if memory is None else {"memory": memory.state_dict()}),
             keep=self._keep,
         )
         self._keep = None
@@ -397,6 +399,9 @@ class Snapshot:
             "scheduler_state": optimisation.scheduler,
             "scaler": optimisation.scaler,
         }
+        memory = memory_of(self.networks.method)
+        if memory is not None:
+            parts["memory"] = memory
         said = "epoch", "iteration", "iters_per_epoch", "best_score", "finished"
         checkpoint.need(state, path, *said, *parts, "random_states")
         changed = self.options.changed(state["options"])
@@ -433,7 +438,7 @@ class Snapshot:
         )
 
     def _put_back(self, path: Path, name: str, part: _Part, saved: dict[str, Any]) -> None:
-        """Give optimiser, schedule or scaling its state; UserError where it does not fit."""
+        """Give a part its state; UserError where it does not fit."""
         if not _alike(saved, part.state_dict() | ({"state": {}} if name == "optimizer_state" else {})):
             self._refuse_state(path, name)
         try:

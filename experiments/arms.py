@@ -74,7 +74,12 @@ ABLATIONS = {
     ),
     **{f"best-{part}": _without(part) for part in PARTS},
 }
-KNOWN = ARMS | ABLATIONS
+# Each does one thing more than "best" does; run by name only.
+ADDITIONS = {
+    name: Arm(line("--recipe best --web_labels caption", option), weak=True, web="words", replay=True, best=True)
+    for name, option in {"best-confusion": "--confusion 0.1"}.items()
+}
+KNOWN = ARMS | ABLATIONS | ADDITIONS
 
 
 def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from argparser import Options
 from dataset.batch import Batch
@@ -46,7 +46,10 @@ class Iteration:
 
 
 class Method(Protocol):
-    """A family of losses."""
+    """A family of losses.
+
+    One that remembers something from iteration to iteration has it in ``memory`` (``memory_of``).
+    """
 
     needs_teacher: bool
     needs_localizer: bool
@@ -61,6 +64,12 @@ class Method(Protocol):
     ) -> dict[str, Tensor]:
         """Named scalar losses, whose sum is minimised."""
         ...
+
+
+def memory_of(method: Method) -> nn.Module | None:
+    """What a method remembers from iteration to iteration, a part of the run's state; None for most."""
+    memory: nn.Module | None = getattr(method, "memory", None)
+    return memory
 
 
 def weighted_mean(values: Tensor, weights: Tensor, iteration: Iteration, eps: float = 0.0) -> Tensor:

@@ -7,7 +7,9 @@ training) teach the segmenter: docs/method.md, "One weak iteration".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from argparser import Options
 from dataset.batch import Batch
 from methods import losses
 from methods.base import Iteration, Prediction, weighted_mean
+from methods.confusion import Confusion
 from modules.affinity import PAMR
 from utils.normalisation import unit
 
@@ -72,6 +75,7 @@ def weak_targets(
     background: float,
     old_yields: bool = False,
     fold_absent: bool = False,
+    confused: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> WeakTargets:
     """Targets of the weak step from ``pseudo_ep`` on (docs/method.md, "One weak iteration").
 
@@ -87,6 +91,8 @@ def weak_targets(
             Not in the papers.
         fold_absent: what the masks give to absent foreground classes goes to the present ones (``folded``) and is not lost to
             background. Not in the papers.
+        confused: with ``old_yields``, how far each old class yields to each new one, (N, O) in [0, 1], by what new classes claim,
+            (B, N, h, w), and ``old_probabilities``; None: wholly. Not in the papers.
     """
     old = old_probabilities.shape[1]
     present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
@@ -98,7 +104,12 @@ def weak_targets(
     appears = soft[:, old:].flatten(2).sum(dim=-1) > 0
     weight = (appears == image_labels[:, old - 1 :].bool()).all(dim=1).to(soft.dtype)
     if old_yields:
-        unclaimed = (1 - soft[:, old:].sum(dim=1, keepdim=True)).clamp(min=0)
+        claims = soft[:, old:]
+        if confused is None:
+            claimed = claims.sum(dim=1, keepdim=True)
+        else:
+            claimed = torch.einsum("no,bnhw->bohw", confused(claims, old_probabilities), claims)
+        unclaimed = (1 - claimed).clamp(min=0)
         segmenter = torch.cat([old_probabilities * unclaimed, soft[:, old:]], dim=1)
     else:
         segmenter = losses.mix_background(old_probabilities, soft, background)
@@ -113,6 +124,7 @@ class Weak:
         old: number of channels that the teacher knows, background included.
         total: number of the student's channels.
         affinity: the refinement of ``--affinity``; None without.
+        memory: what ``--confusion`` counts; None without.
     """
 
     old: int
@@ -129,6 +141,7 @@ class Weak:
     fold_absent: bool = False
     replay_weight: float = 1.0
     no_mask: bool = False
+    memory: Confusion | None = None
     needs_teacher: bool = True
     needs_localizer: bool = True
 
@@ -150,6 +163,7 @@ class Weak:
             fold_absent=options.fold_absent,
             replay_weight=options.replay_weight,
             no_mask=options.no_mask,
+            memory=Confusion(total - old, old, options.confusion) if options.confusion else None,
         )
 
     def losses(
@@ -182,6 +196,7 @@ class Weak:
             background=self.icarl_bkg,
             old_yields=self.old_yields,
             fold_absent=self.fold_absent,
+            confused=None if self.memory is None else partial(self.memory, average=iteration.average),
         )
         terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
         per_pixel = F.binary_cross_entropy_with_logits(student.logits, targets.segmenter, reduction="none").sum(dim=1)

@@ -71,6 +71,7 @@ def check_losses(given: argparse.Namespace) -> None:
         background != -1 and not (given.weakly or given.icarl_disjoint),
         "--icarl_bkg needs --weakly or --icarl_disjoint",
     )
+    refuse(given.confusion > 0 and not given.old_yields, "--confusion needs --old_yields: it says how far they do")
     refuse(given.freeze and given.loss_de > 0, "--freeze contradicts --loss_de: a frozen body's features cannot change")
     refuse(given.freeze and given.freeze_norm, "--freeze_norm is part of --freeze: give one of them")
     refuse(

@@ -11,7 +11,7 @@ import pytest
 import argparser
 from dataset import shapes
 from experiments.__main__ import get_argparser, main, make_runner
-from experiments.arms import ABLATIONS, ARMS
+from experiments.arms import ABLATIONS, ADDITIONS, ARMS
 from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
@@ -155,6 +155,14 @@ def test_an_ablation_is_the_best_recipe_without_one_part(data: Path) -> None:
     assert not run_options(described(LINES["animals"], data), "ours", data)["old_yields"], (
         "the papers' recipe has none of it"
     )
+
+
+def test_an_addition_is_the_best_recipe_and_one_thing_more(data: Path) -> None:
+    stages = described("animals --data DATA --seeds 0", data, "--arms", "best", *ADDITIONS)
+    best = run_options(stages, "best", data)
+    for arm in ADDITIONS:
+        other = run_options(stages, arm, data)
+        assert {key for key in best if best[key] != other[key]} == {arm.removeprefix("best-")}, arm
 
 
 def test_steps_follow_one_another(data: Path) -> None:
