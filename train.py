@@ -74,7 +74,7 @@ class Trainer:
         step = options.step
         self.names = [class_names.get(i, str(i)) for i in task.seen(step)]
         self.old = len(task.old(step))
-        self.networks = make_networks(options, task, runtime, adopted_network(options))
+        self.networks = make_networks(options, task, runtime, adopted_network(options), self.names)
         self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger)
         self.evaluator = Evaluator(
             self.names,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -202,7 +202,13 @@ def full_precision(prediction: Prediction) -> Prediction:
     )
 
 
-def make_networks(options: Options, task: Task, runtime: Runtime, network: Mapping[str, Any] | None = None) -> Networks:
+def make_networks(
+    options: Options,
+    task: Task,
+    runtime: Runtime,
+    network: Mapping[str, Any] | None = None,
+    names: Sequence[str] = (),
+) -> Networks:
     """The networks of ``options.step`` with the random weights of ``options.random_seed``.
 
     The order of the calls is that of the random draws: student, teacher, localizer.
@@ -212,6 +218,7 @@ def make_networks(options: Options, task: Task, runtime: Runtime, network: Mappi
         task: which classes are learned when.
         runtime: device and precision.
         network: what an adopted segmenter is made from; None for one of this project.
+        names: of the student's channels; their classes' numbers where none are given.
 
     Raises:
         UserError: an unknown body, norm or method, or a stride that the body lacks.
@@ -223,7 +230,7 @@ def make_networks(options: Options, task: Task, runtime: Runtime, network: Mappi
     if options.recompute:
         recompute(model.body, f"--backbone {options.backbone}")
     normalisation = Normalisation.of(model.body, options.image_stats)
-    method = make_method(options, old, total)
+    method = make_method(options, old, total, names or [str(i) for i in task.seen(step)])
     memory = memory_of(method)
     if memory is not None:
         memory.to(runtime.device)

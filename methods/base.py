@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,8 +55,8 @@ class Method(Protocol):
     needs_localizer: bool
 
     @classmethod
-    def from_options(cls, options: Options, old: int, total: int) -> Method:
-        """The method as the options describe it."""
+    def from_options(cls, options: Options, old: int, total: int, names: Sequence[str]) -> Method:
+        """The method as the options describe it; arguments as of ``methods.make_method``."""
         ...
 
     def losses(

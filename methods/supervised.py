@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +49,7 @@ class Supervised:
     needs_localizer: bool = False
 
     @classmethod
-    def from_options(cls, options: Options, old: int, total: int) -> Supervised:
+    def from_options(cls, options: Options, old: int, total: int, names: Sequence[str] = ()) -> Supervised:
         """The losses that the options switch on."""
         return cls(
             old=old,

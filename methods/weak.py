@@ -7,7 +7,7 @@ training) teach the segmenter: docs/method.md, "One weak iteration".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -146,7 +146,7 @@ class Weak:
     needs_localizer: bool = True
 
     @classmethod
-    def from_options(cls, options: Options, old: int, total: int) -> Weak:
+    def from_options(cls, options: Options, old: int, total: int, names: Sequence[str] = ()) -> Weak:
         """WILSON as the options tune it."""
         return cls(
             old=old,

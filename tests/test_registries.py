@@ -92,7 +92,7 @@ class Squared:
     needs_localizer: bool = False
 
     @classmethod
-    def from_options(cls, options, old, total):
+    def from_options(cls, options, old, total, names):
         return cls(total)
 
     def losses(self, batch, student, teacher, moment):
