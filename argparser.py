@@ -305,6 +305,13 @@ class Options:
         "what the localizer sees of classes that an image does not hold goes to those that it holds (not in the papers)",
         needs="weakly",
     )
+    likeness: float = _image_labels(
+        0.0,
+        "weight of a loss by which the localizer looks for a new class where the teacher sees an old one that is like it by WordNet "
+        "and is not in the image (not in the papers)",
+        check=values.weight,
+        needs="weakly",
+    )
     confusion: float = _image_labels(
         0.0,
         "with --old_yields: an old class yields wholly to a new one of whose pixels the teacher takes this share for it, less "

@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argparser import Options
+from captions.likeness import likeness
 from dataset.batch import Batch
 from methods import losses
 from methods.base import Iteration, Prediction, weighted_mean
 from methods.confusion import Confusion
+from methods.likeness import hints, likeness_loss
 from modules.affinity import PAMR
 from utils.normalisation import unit
 
@@ -125,6 +127,7 @@ class Weak:
         total: number of the student's channels.
         affinity: the refinement of ``--affinity``; None without.
         memory: what ``--confusion`` counts; None without.
+        alike: (N, O) likeness of new and old classes, for ``likeness`` above 0.
     """
 
     old: int
@@ -142,6 +145,8 @@ class Weak:
     replay_weight: float = 1.0
     no_mask: bool = False
     memory: Confusion | None = None
+    likeness: float = 0.0
+    alike: Tensor | None = None
     needs_teacher: bool = True
     needs_localizer: bool = True
 
@@ -163,13 +168,15 @@ class Weak:
             fold_absent=options.fold_absent,
             replay_weight=options.replay_weight,
             no_mask=options.no_mask,
+            likeness=options.likeness,
+            alike=torch.from_numpy(likeness(names[old:], names[:old])).float() if options.likeness else None,
             memory=Confusion(total - old, old, options.confusion) if options.confusion else None,
         )
 
     def losses(
         self, batch: Batch, student: Prediction, teacher: Prediction | None, iteration: Iteration
     ) -> dict[str, Tensor]:
-        """``cls``, ``loc``, ``de`` and, from ``pseudo_ep`` on, ``ref`` and ``seg``."""
+        """``cls``, ``loc``, ``like``, ``de`` and, from ``pseudo_ep`` on, ``ref`` and ``seg``."""
         assert teacher is not None and student.localizer is not None and student.localizer_eval is not None
         old_probabilities = torch.sigmoid(teacher.logits)
         # With --no_mask the image labels hold the old classes too, and the localizer learns them from there as well.
@@ -181,6 +188,10 @@ class Weak:
             ),
             "loc": F.binary_cross_entropy_with_logits(student.localizer[:, : self.old], old_probabilities),
         }
+        if self.alike is not None:
+            alike = self.alike.to(labels.device, non_blocking=True)
+            hinted = hints(alike, old_probabilities, batch.image_labels)
+            terms["like"] = self.likeness * likeness_loss(student.localizer, hinted)
         if self.loss_de > 0:
             terms["de"] = self.loss_de * F.mse_loss(student.body, teacher.body)
         if iteration.epoch < self.pseudo_ep:

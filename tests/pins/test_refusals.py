@@ -137,7 +137,7 @@ RUN = (
         f"{STEP} --{option}"
         for option in (
             *("affinity", "old_yields", "fold_absent", "pl_ckpt previous.pth", "pos_w 2", "cam att", "l_seg 0.5"),
-            *("recipe best", "confusion 0.1"),
+            *("recipe best", "confusion 0.1", "likeness 1"),
         )
     ),
     f"{STEP} --unkd",
