@@ -77,7 +77,11 @@ ABLATIONS = {
 # Each does one thing more than "best" does; run by name only.
 ADDITIONS = {
     name: Arm(line("--recipe best --web_labels caption", option), weak=True, web="words", replay=True, best=True)
-    for name, option in {"best-confusion": "--confusion 0.1", "best-likeness": "--likeness 0.3"}.items()
+    for name, option in {
+        "best-confusion": "--confusion 0.1",
+        "best-likeness": "--likeness 0.3",
+        "best-paste": "--paste 0.5",
+    }.items()
 }
 KNOWN = ARMS | ABLATIONS | ADDITIONS
 

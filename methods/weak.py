@@ -23,6 +23,7 @@ from methods import losses
 from methods.base import Iteration, Prediction, weighted_mean
 from methods.confusion import Confusion
 from methods.likeness import hints, likeness_loss
+from methods.paste import Pasting, composed
 from modules.affinity import PAMR
 from utils.normalisation import unit
 
@@ -127,6 +128,7 @@ class Weak:
         total: number of the student's channels.
         affinity: the refinement of ``--affinity``; None without.
         memory: what ``--confusion`` counts; None without.
+        pasting: what ``--paste`` asks for; None without.
         alike: (N, O) likeness of new and old classes, for ``likeness`` above 0.
     """
 
@@ -145,6 +147,7 @@ class Weak:
     replay_weight: float = 1.0
     no_mask: bool = False
     memory: Confusion | None = None
+    pasting: Pasting | None = None
     likeness: float = 0.0
     alike: Tensor | None = None
     needs_teacher: bool = True
@@ -153,11 +156,16 @@ class Weak:
     @classmethod
     def from_options(cls, options: Options, old: int, total: int, names: Sequence[str] = ()) -> Weak:
         """WILSON as the options tune it."""
+        affinity = PAMR() if options.affinity else None
+        pasting = None
+        if options.paste:
+            batch = options.batch_size, options.replay_share
+            pasting = Pasting(options.paste, options.random_seed, *batch, options.pseudo_ep, total - old, affinity)
         return cls(
             old=old,
             total=total,
             alpha=options.alpha,
-            affinity=PAMR() if options.affinity else None,
+            affinity=affinity,
             pseudo_ep=options.pseudo_ep,
             cam=options.cam,
             pos_w=options.pos_w,
@@ -168,6 +176,7 @@ class Weak:
             fold_absent=options.fold_absent,
             replay_weight=options.replay_weight,
             no_mask=options.no_mask,
+            pasting=pasting,
             likeness=options.likeness,
             alike=torch.from_numpy(likeness(names[old:], names[:old])).float() if options.likeness else None,
             memory=Confusion(total - old, old, options.confusion) if options.confusion else None,
@@ -210,7 +219,8 @@ class Weak:
             confused=None if self.memory is None else partial(self.memory, average=iteration.average),
         )
         terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
-        per_pixel = F.binary_cross_entropy_with_logits(student.logits, targets.segmenter, reduction="none").sum(dim=1)
+        wanted = targets.segmenter if student.pasted is None else composed(targets.segmenter, student.pasted)
+        per_pixel = F.binary_cross_entropy_with_logits(student.logits, wanted, reduction="none").sum(dim=1)
         per_image = per_pixel.flatten(1).mean(dim=1)
         weight = torch.where(batch.is_replay, self.replay_weight * targets.image_weight, targets.image_weight)
         terms["seg"] = self.l_seg * weighted_mean(per_image, weight, iteration, NO_IMAGE_EPS)

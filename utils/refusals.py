@@ -98,6 +98,10 @@ def check_side_data(given: argparse.Namespace, options: Collection[Option], repl
         refuse(not given.weakly, f"--{switch} needs --weakly: {switch} images have no pixel labels of the new classes")
         refuse(path is None, f"--{switch} needs --{switch}_path, the folder of the {switch} images")
         refuse(not Path(path).exists(), f"--{switch}_path {path}: the {switch} images are missing (no such folder)")
+    refuse(
+        bool(given.paste) and not given.freeze,
+        "--paste needs --freeze: a body that is trained would see every image twice",
+    )
     if given.replay:
         replay_images(given.batch_size, replay_share)
     refuse(
