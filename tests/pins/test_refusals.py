@@ -148,6 +148,8 @@ RUN = (
     *(f"{WEAK} --icarl_bkg {value}" for value in ("2", "-0.5")),
     f"{STEP} --icarl_bkg 0.5",
     f"{WEAK} --confusion 0.1",
+    f"{WEAK} --paste 0.5",
+    f"{WEAK} --replay --replay_path tree --paste 0.5",
     f"{STEP} --freeze --loss_de 1",
     f"{WEAK} --recipe best --loss_de 1",
     f"{STEP} --freeze --freeze_norm",
