@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NoReturn
 
@@ -30,7 +31,7 @@ from engine.networks import Optimisation, check_norms, checksum, full_precision,
 from engine.state import Origin, Progress, Snapshot, adopted_network, weights_origin
 from engine.stopping import Stopped, Stopping, shielded
 from engine.watch import Watch
-from methods.base import Iteration
+from methods.base import Iteration, Prediction, Surveying
 from tasks import Task
 from utils import cores
 from utils.checks import images_per_rank, replay_images
@@ -183,6 +184,7 @@ class Trainer:
         sampler = self.sampler(train)
         loader = self._loader(train, sampler)
         self._announce(train, sampler)
+        self._survey(train)
         if progress.epoch and not progress.iteration:
             self._validate(val)
         for epoch in range(progress.epoch, options.epochs):
@@ -195,6 +197,30 @@ class Trainer:
         progress.finished = True
         self.save()
         self.runtime.barrier()
+
+    def _survey(self, train: TrainingView) -> None:
+        """Show a method that asks for it the images of the first epoch, as the teacher sees them."""
+        method = self.networks.method
+        if not isinstance(method, Surveying):
+            return
+        sampler = self.sampler(train)
+
+        def looks() -> Iterator[tuple[Batch, Prediction]]:
+            for loaded in tqdm(loader, desc="Survey", disable=None if self.runtime.main else True):
+                batch = loaded.to(self.runtime.device)
+                pixels = self.networks.normalisation.apply(batch.images)
+                with self.runtime.autocast():
+                    teacher = self.networks.teach(pixels, self.networks.look(pixels))
+                assert teacher is not None
+                yield batch, teacher
+                asked = self._asked()
+                if asked:
+                    self._stop(asked)
+
+        # What the loader draws is no part of the training's draws.
+        with torch.random.fork_rng(devices=[]), shielded():
+            loader = iter(self._loader(train, sampler))
+        method.survey(looks(), self.runtime.sum)
 
     def _epoch(self, loader: DataLoader, epoch: int) -> None:
         """The iterations of an epoch that are not done yet; stops after the one in which it is asked."""

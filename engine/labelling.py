@@ -36,6 +36,7 @@ from utils import checkpoint, distributed
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.images import write_mask
+from utils.names import BINARY_METHODS
 from utils.texts import composed
 from utils.whole import write_whole
 
@@ -127,7 +128,7 @@ def _description(path: Path, own: Description | None, described: Options | None)
         steps=tuple(map(tuple, steps)),
         class_names=tuple(known[number] for classes in steps for number in classes),
         # The published models are trained with binary cross entropy.
-        binary=bool(described.bce or described.icarl or described.method == "weak"),
+        binary=bool(described.bce or described.icarl or described.method in BINARY_METHODS),
         dataset=described.dataset,
         task=described.task,
         options=described.plain(),

@@ -15,13 +15,13 @@ from argparser import Options
 from dataset.batch import Batch
 from engine.guarded import GuardedSGD
 from methods import make_method
-from methods.base import Iteration, Method, Prediction, memory_of, pasting_of
+from methods.base import Iteration, Layered, Method, Prediction, Wondering, memory_of, pasting_of
 from modules.description import Description
 from modules.folding import count_norms, fold_norms
 from modules.localizer import make_localizer
 from modules.norm import convert_sync, is_norm, make_norm
 from modules.recompute import recompute
-from segmentation_module import Maps, SegmentationModule, make_model, make_segmenter
+from segmentation_module import Maps, Output, SegmentationModule, make_model, make_segmenter
 from tasks import Task
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -41,6 +41,9 @@ class Student(nn.Module):
         localizer: None where the method needs none.
         freeze: the body is not trained (``--freeze``).
         freeze_norm: the body's norms use their running statistics in training, too (``--freeze_norm``).
+        layers: the losses look at several layers (``methods.base.Layered``).
+        unknown: classifier of the unknown on the head's features; None where the method has none (``methods.base.Wondering``).
+        freeze_head: the head is not trained; its norms use their running statistics.
     """
 
     def __init__(
@@ -50,12 +53,20 @@ class Student(nn.Module):
         *,
         freeze: bool,
         freeze_norm: bool,
+        layers: bool = False,
+        unknown: nn.Conv2d | None = None,
+        freeze_head: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.localizer = localizer
         self.freeze = freeze
         self.freeze_norm = freeze_norm
+        self.layers = layers
+        self.unknown = unknown
+        self.freeze_head = freeze_head
+        if freeze_head:
+            model.head.requires_grad_(False)
         if freeze:
             model.body.requires_grad_(False)
 
@@ -64,10 +75,10 @@ class Student(nn.Module):
         super().train(mode)
         if self.freeze:
             self.model.body.eval()
-        if self.freeze_norm:
-            for module in self.model.body.modules():
-                if is_norm(module):
-                    module.eval()
+        fixed = [self.model.body] * self.freeze_norm + [self.model.head] * self.freeze_head
+        for module in (module for part in fixed for module in part.modules()):
+            if is_norm(module):
+                module.eval()
         return self
 
     def forward(self, images: Tensor, maps: Maps | None = None, scenes: Maps | None = None) -> Prediction:
@@ -83,8 +94,10 @@ class Student(nn.Module):
             body = output.features["body"]
         else:
             body = self.model.body_feature(maps, images.shape[-2:])
+        layers = layers_of(output) if self.layers else ()
+        unknown = None if self.unknown is None else self.unknown(output.features["head"])
         if self.localizer is None:
-            return Prediction(output.logits, body)
+            return Prediction(output.logits, body, layers=layers, unknown=unknown)
         # Its first layer is a convolution without mode, and most of its work.
         hidden, rest = self.localizer[0](body), self.localizer[1:]
         self.localizer.eval()
@@ -92,7 +105,12 @@ class Student(nn.Module):
             # Some norms write over their input.
             fixed = rest(hidden.clone())
         self.localizer.train()
-        return Prediction(output.logits, body, rest(hidden), fixed)
+        return Prediction(output.logits, body, rest(hidden), fixed, layers, unknown)
+
+
+def layers_of(output: Output) -> tuple[Tensor, ...]:
+    """``Prediction.layers`` of what a segmenter says."""
+    return tuple(output.features[name] for name in ("mid", "body", "head"))
 
 
 @dataclass
@@ -174,7 +192,8 @@ class Networks:
             if self.teacher_body is not None:
                 maps = self.teacher_body(self.teacher.body_input(images))
             output = self.teacher(images, interpolate=False, maps=maps)
-            return full_precision(Prediction(output.logits, output.features["body"]))
+            layers = layers_of(output) if self.student.layers else ()
+            return full_precision(Prediction(output.logits, output.features["body"], layers=layers))
 
     def paste(self, batch: Batch, maps: Maps | None, iteration: Iteration) -> tuple[Maps, Tensor] | None:
         """What the segmenter sees in place of a batch where objects are pasted into it (``--paste``).
@@ -240,6 +259,8 @@ def full_precision(prediction: Prediction) -> Prediction:
         body=up(prediction.body),
         localizer=up(prediction.localizer),
         localizer_eval=up(prediction.localizer_eval),
+        layers=tuple(map(up, prediction.layers)),
+        unknown=up(prediction.unknown),
     )
 
 
@@ -282,7 +303,20 @@ def make_networks(
     localizer = None
     if method.needs_localizer:
         localizer = make_localizer(model.body.out_channels, total, make_norm(options.norm_act))
-    student = Student(model, localizer, freeze=options.freeze, freeze_norm=options.freeze_norm).to(runtime.device)
+    unknown, freeze_head = None, False
+    if isinstance(method, Wondering) and method.needs_unknown:
+        last = model.cls[0]
+        assert isinstance(last, nn.Conv2d)
+        unknown, freeze_head = nn.Conv2d(last.in_channels, 1, 1), method.freezes_head
+    student = Student(
+        model,
+        localizer,
+        freeze=options.freeze,
+        freeze_norm=options.freeze_norm,
+        layers=isinstance(method, Layered) and method.needs_layers,
+        unknown=unknown,
+        freeze_head=freeze_head,
+    ).to(runtime.device)
     # Channels last is what convolutions like best: 1.1 to 1.6 times as fast on a CPU (benchmarks/results/step.md).
     student.to(memory_format=torch.channels_last)
     return Networks(student, model, localizer, teacher, method, normalisation, network)
@@ -385,6 +419,12 @@ def make_optimisation(options: Options, networks: Networks, runtime: Runtime, it
         groups.append({"params": list(networks.model.body.parameters()), "lr": options.lr})
     for part in (networks.model.head, networks.model.cls):
         groups.append({"params": list(part.parameters()), "lr": options.lr * options.lr_head})
+    unknown = networks.student.unknown
+    if unknown is not None:
+        groups.append({"params": list(unknown.parameters()), "lr": options.lr * options.lr_head})
+    if networks.student.freeze_head:
+        # What no loss teaches stays as it is.
+        groups = [group | {"weight_decay": 0.0} for group in groups]
     if networks.localizer is not None:
         groups.append({"params": list(networks.localizer.parameters()), "lr": options.lr_pseudo})
     optimizer = GuardedSGD(

@@ -13,7 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from argparser import Options, misfits
 from engine.networks import Networks, Optimisation
@@ -370,6 +371,7 @@ class Snapshot:
                 "history": [*self._history, self._own_history()],
             }
             | ({} if networks.network is None else {"network": networks.network})
+            | ({} if networks.student.unknown is None else {"unknown": networks.student.unknown.state_dict()})
             | ({} if memory is None else {"memory": memory.state_dict()}),
             keep=self._keep,
         )
@@ -486,6 +488,7 @@ class Snapshot:
         weights = _localizer_weights(state)
         if self.networks.localizer is not None and weights is not None:
             self._fill_localizer(weights, str(path))
+        self._load_unknown(state, path)
         return state
 
     def _load_previous_step(self, path: Path) -> None:
@@ -500,11 +503,27 @@ class Snapshot:
             self._refuse_keys(path, missing, unexpected)
         if self.networks.teacher is not None:
             self.networks.teacher.load_state_dict(weights)
+        self._load_unknown(state, path)
+        unknown = self.networks.student.unknown
         if self.options.init_balanced:
             model.init_new_classifier()
+        elif unknown is not None:
+            start_from(unknown, model.cls[-1])
         if not state.get("finished", True):
             self.logger.warning(f"{path}: this step was not trained to its end")
         self.logger.info(f"Step {step - 1} loaded from {path}")
+
+    def _load_unknown(self, state: dict[str, Any], path: Path) -> None:
+        """The classifier of the unknown, where the method has one."""
+        unknown = self.networks.student.unknown
+        if unknown is None:
+            return
+        try:
+            unknown.load_state_dict(state.get("unknown", {}))
+        except RuntimeError as error:
+            raise UserError(
+                f"{path}: holds no classifier of the unknown that fits; train its step with --method {self.options.method} too"
+            ) from error
 
     def _load_localizer(self, path: Path) -> None:
         """``--pl_ckpt``: start from the localizer of another checkpoint."""
@@ -616,6 +635,14 @@ class Snapshot:
             raise UserError(
                 f"{path}: {other}: it is of another data set, or the classes were numbered anew; give another checkpoint or --name"
             )
+
+
+@torch.no_grad()
+def start_from(unknown: nn.Conv2d, new: nn.Module) -> None:
+    """Give each channel of a new classifier the weights of the unknown's."""
+    assert isinstance(new, nn.Conv2d) and new.bias is not None and unknown.bias is not None
+    new.weight.copy_(unknown.weight.expand_as(new.weight))
+    new.bias.copy_(unknown.bias.expand_as(new.bias))
 
 
 def _same_kind(one: Tensor, other: Tensor) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -22,6 +22,9 @@ class Prediction:
         body: (B, D, h, w) last feature map of the body.
         localizer: (B, C, h, w) localizer logits in training mode; None where there is no localizer.
         localizer_eval: (B, C, h, w) localizer logits in evaluation mode, detached; None likewise.
+        layers: maps of several layers, each (B, D, h, w) of its own: a finer one of the body, the body's last, the head's. Only for
+            methods that are ``Layered``.
+        unknown: (B, 1, h, w) logits of the classifier of the unknown; None where there is none.
         pasted: (B, N, h, w) share of the pixels of ``logits`` that are a pasted object of a new class (``--paste``), which the
             localizer and the teacher did not see; None where nothing is.
     """
@@ -30,6 +33,8 @@ class Prediction:
     body: Tensor
     localizer: Tensor | None = None
     localizer_eval: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
+    unknown: Tensor | None = None
     pasted: Tensor | None = None
 
 
@@ -72,6 +77,41 @@ class Method(Protocol):
         self, batch: Batch, student: Prediction, teacher: Prediction | None, iteration: Iteration
     ) -> dict[str, Tensor]:
         """Named scalar losses, whose sum is minimised."""
+        ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A method that looks at several layers of the networks (``Prediction.layers``)."""
+
+    needs_layers: bool
+
+
+@runtime_checkable
+class Wondering(Protocol):
+    """A method with a classifier of the unknown beside the segmenter's, from which new ones start."""
+
+    needs_unknown: bool
+
+    @property
+    def freezes_head(self) -> bool:
+        """Whether the head, and what classifiers say of old classes, are not trained."""
+        ...
+
+
+@runtime_checkable
+class Surveying(Protocol):
+    """A method that looks at the training images once, before the first iteration."""
+
+    def survey(self, looks: Iterable[tuple[Batch, Prediction]], total: Callable[[Tensor], Tensor]) -> None:
+        """Learn what the losses need to know beforehand.
+
+        A run that goes on surveys the same images again: whatever is learned depends on them and on the teacher alone.
+
+        Args:
+            looks: this rank's batches of the first epoch, and what the teacher says of them.
+            total: sum of a tensor over the ranks.
+        """
         ...
 
 

@@ -129,7 +129,7 @@ class Weak:
         affinity: the refinement of ``--affinity``; None without.
         memory: what ``--confusion`` counts; None without.
         pasting: what ``--paste`` asks for; None without.
-        alike: (N, O) likeness of new and old classes, for ``likeness`` above 0.
+        kin: (N, O) likeness of new and old classes, for ``likeness`` above 0.
     """
 
     old: int
@@ -149,7 +149,7 @@ class Weak:
     memory: Confusion | None = None
     pasting: Pasting | None = None
     likeness: float = 0.0
-    alike: Tensor | None = None
+    kin: Tensor | None = None
     needs_teacher: bool = True
     needs_localizer: bool = True
 
@@ -178,7 +178,7 @@ class Weak:
             no_mask=options.no_mask,
             pasting=pasting,
             likeness=options.likeness,
-            alike=torch.from_numpy(likeness(names[old:], names[:old])).float() if options.likeness else None,
+            kin=torch.from_numpy(likeness(names[old:], names[:old])).float() if options.likeness else None,
             memory=Confusion(total - old, old, options.confusion) if options.confusion else None,
         )
 
@@ -197,9 +197,9 @@ class Weak:
             ),
             "loc": F.binary_cross_entropy_with_logits(student.localizer[:, : self.old], old_probabilities),
         }
-        if self.alike is not None:
-            alike = self.alike.to(labels.device, non_blocking=True)
-            hinted = hints(alike, old_probabilities, batch.image_labels)
+        if self.kin is not None:
+            kin = self.kin.to(labels.device, non_blocking=True)
+            hinted = hints(kin, old_probabilities, batch.image_labels)
             terms["like"] = self.likeness * likeness_loss(student.localizer, hinted)
         if self.loss_de > 0:
             terms["de"] = self.loss_de * F.mse_loss(student.body, teacher.body)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks import BACKGROUND, IGNORE
 from utils.errors import UserError, printable
+from utils.names import BINARY_METHODS
 
 OWN = "web-wilss"
 OWN_VALUES = {"backbone": str, "output_stride": int, "norm_act": str, "pooling": int, "image_stats": str}
@@ -136,7 +137,7 @@ class Description:
         network = state.get("network", own_network(options))
         # Methods with binary cross entropy give each class a probability of its own, and so do turned logits.
         binary = network.get("library") != OWN or bool(
-            options.get("bce") or options.get("icarl") or options.get("method") == "weak"
+            options.get("bce") or options.get("icarl") or options.get("method") in BINARY_METHODS
         )
         values = {
             "network": network,

@@ -73,6 +73,8 @@ METHODS = {
     "wilson": "--weakly --affinity --loss_de 1 --pseudo_ep 0 --report",
     "wilson-att": "--weakly --cam att --pseudo_ep 0 --icarl_bkg 0.5 --pos_w 2 --l_seg 0.5",
     "wilson-mean": "--weakly --cam mean --no_mask --freeze",
+    "plop": "--method plop --init_balanced",
+    "rasp": "--weakly --method rasp --pseudo_ep 0",
     "bf16": "--bce --precision bf16",
     "one-cycle": "--bce --lr_policy one_cycle --momentum 0",
     "step-policy": "--bce --lr_policy step --lr_decay_step 1",
@@ -80,6 +82,7 @@ METHODS = {
 TERMS = {
     "ft": {"seg"}, "lwf": {"seg", "kd"}, "ilt": {"seg", "kd", "de"}, "mib": {"seg", "kd"}, "icarl": {"seg", "icarl"},
     "icarl-disjoint": {"seg"}, "wilson": {"cls", "loc", "de", "ref", "seg"}, "wilson-mean": {"cls", "loc"},
+    "plop": {"seg", "pod", "pod_logits"}, "rasp": {"cls", "loc", "ref", "seg", "prior"},
 }  # fmt: skip
 
 

@@ -254,7 +254,7 @@ def _held(state: Any) -> str:
 
 # ---- the structure --------------------------------------------------------------------------------------------------
 
-WEIGHTS = ("model_state", "localizer", "pseudolabeler")
+WEIGHTS = ("model_state", "localizer", "pseudolabeler", "unknown")
 _DTYPES = {
     getattr(torch, name) for name in "float16 bfloat16 float32 float64 bool uint8 int8 int16 int32 int64".split()
 }
@@ -328,6 +328,8 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model_state": (_dict_of(_tensor), "tensors by name"),
     "localizer": (_optional(_dict_of(_tensor)), "tensors by name"),
     "pseudolabeler": (_optional(_dict_of(_tensor)), "tensors by name"),
+    "unknown": (_optional(_dict_of(_tensor)), "tensors by name"),
+    "memory": (_optional(_dict_of(_tensor)), "tensors by name"),
     "optimizer_state": (_dict_of(_any), "a state by name"),
     "scheduler_state": (_dict_of(_any), "a state by name"),
     "scaler": (_dict_of(_any), "a state by name"),

@@ -25,7 +25,23 @@ NORMS = {
     "inplace_abn_sync": "modules.norm",
 }
 # Name -> module:class with ``from_options`` and ``losses`` (``methods.base.Method``).
-METHODS = {"supervised": "methods.supervised:Supervised", "weak": "methods.weak:Weak"}
+METHODS = {
+    "supervised": "methods.supervised:Supervised",
+    "plop": "methods.plop:Plop",
+    "ssul": "methods.ssul:Ssul",
+    "weak": "methods.weak:Weak",
+    "rasp": "methods.rasp:Rasp",
+}
+# Of these: what learns from masks and what from image labels; what needs a previous step, or gives each class a probability of its own
+# (binary cross entropy) whatever the other options say.
+PIXEL_METHODS, IMAGE_METHODS = {"supervised", "plop", "ssul"}, {"weak", "rasp"}
+LATER_METHODS, BINARY_METHODS = {"plop", "weak", "rasp"}, {"ssul", "weak", "rasp"}
+# Names of options that change the losses or the start of a method, and are none of these methods' own.
+FOREIGN = {
+    "rasp": ("likeness",),
+    "plop": ("bce", "unce", "unkd", "icarl"),
+    "ssul": ("unce", "unkd", "icarl", "loss_kd", "loss_de", "init_balanced"),
+}
 
 
 def body_module(name: str) -> str | None:

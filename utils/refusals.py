@@ -11,6 +11,7 @@ from pathlib import Path
 
 from utils.checks import check_precision, replay_images
 from utils.errors import UserError
+from utils.names import FOREIGN, IMAGE_METHODS, LATER_METHODS, PIXEL_METHODS
 from utils.options import Option, said
 
 # What an option may need besides another option.
@@ -41,6 +42,10 @@ def check_needs(given: argparse.Namespace, options: Collection[Option]) -> None:
     if given.step == 0:
         for one in said(given, (one for one in _methods_first(options) if PREVIOUS in one.needs)):
             raise UserError(f"--{one.name} needs a previous step: remove it, or give --step 1 or later")
+        refuse(
+            given.method in LATER_METHODS,
+            f"--method {given.method} needs a previous step: remove it, or give --step 1 or later",
+        )
     else:
         refuse(
             given.pretrained is not None or given.no_pretrained,
@@ -49,15 +54,22 @@ def check_needs(given: argparse.Namespace, options: Collection[Option]) -> None:
     if given.weakly:
         for one in said(given, (one for one in _methods_first(options) if one.contradicts == "weakly")):
             raise UserError(f"--{one.name} is for pixel labels: it contradicts --weakly")
-        refuse(given.method == "supervised", "--method supervised contradicts --weakly")
+        refuse(given.method in PIXEL_METHODS, f"--method {given.method} contradicts --weakly")
     else:
         weak = (one for one in options if "weakly" in one.needs)
         for one in said(given, sorted(weak, key=_switches_first)):
             raise UserError(f"--{one.name} needs --weakly")
+        refuse(given.method in IMAGE_METHODS, f"--method {given.method} needs --weakly")
 
 
 def check_losses(given: argparse.Namespace) -> None:
     """Losses and schedules that contradict each other, or that would change nothing."""
+    foreign = [f"--{name}" for name in FOREIGN.get(given.method, ()) if getattr(given, name)]
+    refuse(bool(foreign), f"--method {given.method} has losses and a start of its own: remove {', '.join(foreign)}")
+    refuse(
+        given.method == "ssul" and given.step > 0 and not given.freeze,
+        "--method ssul needs --freeze at step 1 and later: it keeps what was learned",
+    )
     refuse(given.unkd and not given.loss_kd, "--unkd needs --loss_kd above 0")
     refuse(given.unce and (given.bce or given.icarl), "--unce contradicts --bce and --icarl: choose one loss")
     refuse(given.icarl_disjoint and not given.icarl, "--icarl_disjoint needs --icarl")
