@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 
 import tasks
 from utils import values
-from utils.checks import PRECISIONS, images_per_rank
+from utils.checks import PRECISIONS, check_pairs, images_per_rank
 from utils.names import ADOPTED, METHODS, NORMS, body_module, body_names
 from utils.options import OneLineParser, add_arguments, declared, fill, option
 from utils.refusals import PREVIOUS, check_losses, check_needs, check_paths, check_side_data, check_start, refuse
@@ -305,6 +305,20 @@ class Options:
         "what the localizer sees of classes that an image does not hold goes to those that it holds (not in the papers)",
         needs="weakly",
     )
+    likeness: float = _image_labels(
+        0.0,
+        "weight of a loss by which the localizer looks for a new class where the teacher sees an old one that is like it by WordNet "
+        "and is not in the image (not in the papers)",
+        check=values.weight,
+        needs="weakly",
+    )
+    confusion: float = _image_labels(
+        0.0,
+        "with --old_yields: an old class yields wholly to a new one of whose pixels the teacher takes this share for it, less "
+        "to others; 0: to all alike (not in the papers)",
+        check=values.fraction,
+        needs="weakly",
+    )
 
     replay: bool = _side_data(False, "rehearse old classes on replay images")
     replay_path: str | None = _side_data(
@@ -327,6 +341,14 @@ class Options:
     )
     replay_weight: float = _side_data(
         1.0, "weight of a replay image in the segmentation loss", check=values.rate, needs="replay", late=True
+    )
+    paste: float = _side_data(
+        0.0,
+        "share of the replay images into which, from pseudo_ep on, the object of a new image is pasted for the segmenter; needs "
+        "--freeze (not in the papers)",
+        check=values.fraction,
+        needs="replay",
+        late=True,
     )
     web: bool = _side_data(False, "learn the new classes from web images")
     web_path: str | None = _side_data(
@@ -501,7 +523,10 @@ def _resolve(given: argparse.Namespace) -> Options:
         f"--crop_size {filled['crop_size']} is smaller than --output_stride {filled['output_stride']}",
     )
     filled["local_rank"] = int(os.environ.get("LOCAL_RANK", given.local_rank or 0))
-    images_per_rank(given.batch_size, int(os.environ.get("WORLD_SIZE", 1)))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    images_per_rank(given.batch_size, world)
+    if filled["paste"]:
+        check_pairs(given.batch_size, filled["replay_share"], world)
 
     options = Options(**{key: filled[key] for key in OPTIONS})
     _check_checkpoints(options)

@@ -88,6 +88,10 @@ class IncrementalSegmentationModule(nn.Module):
             logits = F.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
         return Output(logits, {"body": body, "mid": mid, "head": head})
 
+    def body_feature(self, maps: Maps, size: Sequence[int]) -> Tensor:
+        """The feature ``body`` of an ``Output`` without logits, of the body's maps of images of ``size``, height and width."""
+        return maps[0]
+
     @torch.no_grad()
     def init_new_classifier(self) -> None:
         """Start the last classifier from background, whose probability it shares out (MiB, section 3.3).
@@ -209,6 +213,10 @@ class AdoptedSegmentationModule(nn.Module):
             "head": head,
         }
         return Output(self._turned(logits), features)
+
+    def body_feature(self, maps: Maps, size: Sequence[int]) -> Tensor:
+        """The feature ``body`` of an ``Output`` without logits, of the body's maps of images of ``size``, height and width."""
+        return self._at_grid(maps[-1], self._fitted_size(size), [-(-side // GRID) for side in size])
 
     def _fitted(self, images: Tensor) -> Tensor:
         """Images at the one size that the network takes, or with their edges repeated up to the next one that it takes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
@@ -280,13 +281,14 @@ class Trainer:
         optimisation, runtime = self.optimisation, self.runtime
         optimisation.optimizer.zero_grad(set_to_none=True)
         pixels = self.networks.normalisation.apply(batch.images)
+        iteration = Iteration(epoch, runtime.average, runtime.world, runtime.rank, self.progress.iteration)
         with runtime.autocast():
             maps = self.networks.look(pixels)
             teacher = self.networks.teach(pixels, maps)
+            scenes, pasted = self.networks.paste(batch, maps, iteration) or (None, None)
             with record_function("part: student"):
-                student = full_precision(self.forward(pixels, maps))
+                student = replace(full_precision(self.forward(pixels, maps, scenes)), pasted=pasted)
         with record_function("part: losses"):
-            iteration = Iteration(epoch, runtime.average, runtime.world)
             terms = self.networks.method.losses(batch, student, teacher, iteration)
             total = torch.stack(list(terms.values())).sum()
             losses = {name: value.detach() for name, value in (terms | {"total": total}).items()}

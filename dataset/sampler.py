@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from utils.checks import images_per_rank, replay_images
+from utils.checks import images_per_rank, replay_places
 from utils.errors import UserError
 
 Key = tuple[int, int]
@@ -140,7 +140,8 @@ class InterleavedBatchSampler(BatchSampler):
         iters_per_epoch: int | None = None,
         share: float = 0.5,
     ) -> None:
-        self.per_batch = replay_images(global_batch, share)
+        self.places = replay_places(global_batch, share)
+        self.per_batch = sum(self.places)
         needed = max(new // (global_batch - self.per_batch), replay // self.per_batch)
         super().__init__(global_batch, rank, world, seed, iters_per_epoch or needed)
         self.new, self.replay = new, replay
@@ -152,9 +153,7 @@ class InterleavedBatchSampler(BatchSampler):
         new = iter(endless(self.new, self.seed, self.epoch * counts[0], counts[0]))
         replay = endless(self.replay, self.seed + REPLAY_SEED, self.epoch * counts[1], counts[1])
         behind = iter([(number, self.new + index) for number, index in replay])
-        # Place i of a batch is a replay image where the whole part of i x share grows: evenly spread, so that ranks get equally many.
-        replayed = [(i + 1) * per_batch // size > i * per_batch // size for i in range(size)]
-        return [next(behind if kind else new) for _ in range(self.iterations) for kind in replayed]
+        return [next(behind if kind else new) for _ in range(self.iterations) for kind in self.places]
 
 
 def _need_a_batch(iterations: int, images: int, global_batch: int) -> None:

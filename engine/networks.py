@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -12,9 +12,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.profiler import record_function
 
 from argparser import Options
+from dataset.batch import Batch
 from engine.guarded import GuardedSGD
 from methods import make_method
-from methods.base import Layered, Method, Prediction, Wondering
+from methods.base import Iteration, Layered, Method, Prediction, Wondering, memory_of, pasting_of
 from modules.description import Description
 from modules.folding import count_norms, fold_norms
 from modules.localizer import make_localizer
@@ -80,15 +81,19 @@ class Student(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, images: Tensor, maps: Maps | None = None) -> Prediction:
+    def forward(self, images: Tensor, maps: Maps | None = None, scenes: Maps | None = None) -> Prediction:
         """Outputs at feature size; the localizer's masks in both modes, because the weak step needs both.
 
         Args:
             images: (B, 3, H, W), normalised.
             maps: what the body gives for them, where it was asked already.
+            scenes: what it gives for the images that the segmenter sees in place of them (``Networks.paste``); None: the same.
         """
-        output = self.model(images, interpolate=False, maps=maps)
-        body = output.features["body"]
+        output = self.model(images, interpolate=False, maps=maps if scenes is None else scenes)
+        if scenes is None or maps is None:
+            body = output.features["body"]
+        else:
+            body = self.model.body_feature(maps, images.shape[-2:])
         layers = layers_of(output) if self.layers else ()
         unknown = None if self.unknown is None else self.unknown(output.features["head"])
         if self.localizer is None:
@@ -190,6 +195,38 @@ class Networks:
             layers = layers_of(output) if self.student.layers else ()
             return full_precision(Prediction(output.logits, output.features["body"], layers=layers))
 
+    def paste(self, batch: Batch, maps: Maps | None, iteration: Iteration) -> tuple[Maps, Tensor] | None:
+        """What the segmenter sees in place of a batch where objects are pasted into it (``--paste``).
+
+        It costs the body one more look at the images that get an object, and the localizer one at those that give it.
+
+        Args:
+            batch: on the device.
+            maps: what ``look`` gave for its images.
+            iteration: whose random numbers are drawn.
+
+        Returns:
+            the body's maps, and (B, N, h, w) what of the images is a pasted object of a new class; None where nothing is pasted.
+        """
+        pasting = pasting_of(self.method)
+        if pasting is None or maps is None or self.localizer is None:
+            return None
+        pairs = pasting.pairs(iteration.epoch, iteration.number, iteration.rank, iteration.world)
+        if not pairs.scenes:
+            return None
+        with record_function("part: paste"), torch.no_grad():
+            giving = self.model.body_feature([level[pairs.donors] for level in maps], batch.images.shape[-2:])
+            self.localizer.eval()
+            probabilities = self.localizer(giving).float().softmax(dim=1)
+            self.localizer.train()
+            images, claims = pasting(batch.images, probabilities, batch.image_labels, pairs)
+            seen = self.look(self.normalisation.apply(images))
+            assert seen is not None
+            scenes = torch.tensor(pairs.scenes).to(batch.images.device, non_blocking=True)
+            mixed = [level.index_copy(0, scenes, own) for level, own in zip(maps, seen, strict=True)]
+            every = claims.new_zeros(len(batch.images), *claims.shape[1:]).index_copy(0, scenes, claims)
+            return mixed, every
+
     def compile(self) -> None:
         """Train the segmenter compiled (``--compile``); its weights stay those of ``model``."""
         self.student.model = torch.compile(self.model)  # type: ignore[assignment]
@@ -216,13 +253,14 @@ def full_precision(prediction: Prediction) -> Prediction:
     def up(value: Tensor | None) -> Any:
         return value.float() if value is not None and value.dtype in (torch.float16, torch.bfloat16) else value
 
-    return Prediction(
-        up(prediction.logits),
-        up(prediction.body),
-        up(prediction.localizer),
-        up(prediction.localizer_eval),
-        tuple(map(up, prediction.layers)),
-        up(prediction.unknown),
+    return replace(
+        prediction,
+        logits=up(prediction.logits),
+        body=up(prediction.body),
+        localizer=up(prediction.localizer),
+        localizer_eval=up(prediction.localizer_eval),
+        layers=tuple(map(up, prediction.layers)),
+        unknown=up(prediction.unknown),
     )
 
 
@@ -255,6 +293,9 @@ def make_networks(
         recompute(model.body, f"--backbone {options.backbone}")
     normalisation = Normalisation.of(model.body, options.image_stats)
     method = make_method(options, old, total, names or [str(i) for i in task.seen(step)])
+    memory = memory_of(method)
+    if memory is not None:
+        memory.to(runtime.device)
     teacher = None
     if step > 0 and (options.report or (method.needs_teacher and not options.test)):
         teacher = _segmenter(options, task, step - 1, network).to(runtime.device).to(memory_format=torch.channels_last)

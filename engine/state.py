@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from argparser import Options, misfits
 from engine.networks import Networks, Optimisation
+from methods.base import memory_of
 from modules.description import Description, check_network
 from modules.norm import arithmetic
 from modules.pretrained import load_pretrained, to_batch_norm
@@ -225,7 +226,7 @@ def _localizer_weights(state: dict[str, Any]) -> dict[str, Tensor] | None:
 
 
 class _Part(Protocol):
-    """Optimiser, schedule or loss scaling."""
+    """Optimiser, schedule, loss scaling, or what a method remembers."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -339,7 +340,7 @@ class Snapshot:
         if not self.runtime.main:
             return
         progress.memory = max(progress.memory, self.runtime.memory())
-        networks = self.networks
+        networks, memory = self.networks, memory_of(self.networks.method)
         weights = checkpoint.bare_keys(networks.model.state_dict())
         wrong = checkpoint.not_finite(weights)
         if wrong:
@@ -370,7 +371,8 @@ class Snapshot:
                 "history": [*self._history, self._own_history()],
             }
             | ({} if networks.network is None else {"network": networks.network})
-            | ({} if networks.student.unknown is None else {"unknown": networks.student.unknown.state_dict()}),
+            | ({} if networks.student.unknown is None else {"unknown": networks.student.unknown.state_dict()})
+            | ({} if memory is None else {"memory": memory.state_dict()}),
             keep=self._keep,
         )
         self._keep = None
@@ -399,6 +401,9 @@ class Snapshot:
             "scheduler_state": optimisation.scheduler,
             "scaler": optimisation.scaler,
         }
+        memory = memory_of(self.networks.method)
+        if memory is not None:
+            parts["memory"] = memory
         said = "epoch", "iteration", "iters_per_epoch", "best_score", "finished"
         checkpoint.need(state, path, *said, *parts, "random_states")
         changed = self.options.changed(state["options"])
@@ -435,7 +440,7 @@ class Snapshot:
         )
 
     def _put_back(self, path: Path, name: str, part: _Part, saved: dict[str, Any]) -> None:
-        """Give optimiser, schedule or scaling its state; UserError where it does not fit."""
+        """Give a part its state; UserError where it does not fit."""
         if not _alike(saved, part.state_dict() | ({"state": {}} if name == "optimizer_state" else {})):
             self._refuse_state(path, name)
         try:

@@ -82,7 +82,16 @@ BASELINES = {
     "SSUL": Arm(line("--method ssul --freeze"), base=line("--method ssul")),
     "RaSP": Arm(line("--method rasp"), weak=True),
 }
-KNOWN = ARMS | ABLATIONS | BASELINES
+# Each does one thing more than "best" does; run by name only.
+ADDITIONS = {
+    name: Arm(line("--recipe best --web_labels caption", option), weak=True, web="words", replay=True, best=True)
+    for name, option in {
+        "best-confusion": "--confusion 0.1",
+        "best-likeness": "--likeness 0.3",
+        "best-paste": "--paste 0.5",
+    }.items()
+}
+KNOWN = ARMS | ABLATIONS | ADDITIONS | BASELINES
 
 
 def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class Experiment:
         folder: the option that names it.
         inputs: folders of it that must be there; none where it is drawn.
         seeds: random seeds, one run of every arm for each.
-        arms: names of ``ARMS``, ``ABLATIONS`` and ``BASELINES``, and ``joint``.
+        arms: names of ``KNOWN``, and ``joint``.
         sizes: options.
         classes: names of all foreground classes of the task, as captions may name them.
         web: web images of base and new classes, for the discriminator; None where there are none.

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from argparser import Options
 from dataset.batch import Batch
+from methods.paste import Pasting
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Prediction:
         layers: maps of several layers, each (B, D, h, w) of its own: a finer one of the body, the body's last, the head's. Only for
             methods that are ``Layered``.
         unknown: (B, 1, h, w) logits of the classifier of the unknown; None where there is none.
+        pasted: (B, N, h, w) share of the pixels of ``logits`` that are a pasted object of a new class (``--paste``), which the
+            localizer and the teacher did not see; None where nothing is.
     """
 
     logits: Tensor
@@ -32,6 +35,7 @@ class Prediction:
     localizer_eval: Tensor | None = None
     layers: tuple[Tensor, ...] = ()
     unknown: Tensor | None = None
+    pasted: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,23 @@ class Iteration:
         average: mean of a tensor over the ranks, without gradient. A loss that is a weighted mean over images divides by
             the average of the weights, so that the mean of the ranks' losses is the loss of the whole batch.
         world: number of ranks.
+        rank: number of this one.
+        number: iteration of the epoch, from 0.
     """
 
     epoch: int
     average: Callable[[Tensor], Tensor]
     world: int = 1
+    rank: int = 0
+    number: int = 0
 
 
 class Method(Protocol):
-    """A family of losses."""
+    """A family of losses.
+
+    One that remembers something from iteration to iteration has it in ``memory`` (``memory_of``), one whose segmenter sees pasted
+    images has in ``pasting`` what pastes them (``pasting_of``).
+    """
 
     needs_teacher: bool
     needs_localizer: bool
@@ -101,6 +113,18 @@ class Surveying(Protocol):
             total: sum of a tensor over the ranks.
         """
         ...
+
+
+def memory_of(method: Method) -> nn.Module | None:
+    """What a method remembers from iteration to iteration, a part of the run's state; None for most."""
+    memory: nn.Module | None = getattr(method, "memory", None)
+    return memory
+
+
+def pasting_of(method: Method) -> Pasting | None:
+    """What pastes objects into the images that a method's segmenter sees; None for most."""
+    pasting: Pasting | None = getattr(method, "pasting", None)
+    return pasting
 
 
 def weighted_mean(values: Tensor, weights: Tensor, iteration: Iteration, eps: float = 0.0) -> Tensor:

@@ -7,8 +7,9 @@ training) teach the segmenter: docs/method.md, "One weak iteration".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,9 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argparser import Options
+from captions.likeness import likeness
 from dataset.batch import Batch
 from methods import losses
 from methods.base import Iteration, Prediction, weighted_mean
+from methods.confusion import Confusion
+from methods.likeness import hints, likeness_loss
+from methods.paste import Pasting, composed
 from modules.affinity import PAMR
 from utils.normalisation import unit
 
@@ -73,6 +78,7 @@ def weak_targets(
     background: float,
     old_yields: bool = False,
     fold_absent: bool = False,
+    confused: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> WeakTargets:
     """Targets of the weak step from ``pseudo_ep`` on (docs/method.md, "One weak iteration").
 
@@ -88,6 +94,8 @@ def weak_targets(
             Not in the papers.
         fold_absent: what the masks give to absent foreground classes goes to the present ones (``folded``) and is not lost to
             background. Not in the papers.
+        confused: with ``old_yields``, how far each old class yields to each new one, (N, O) in [0, 1], by what new classes claim,
+            (B, N, h, w), and ``old_probabilities``; None: wholly. Not in the papers.
     """
     old = old_probabilities.shape[1]
     present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
@@ -99,7 +107,12 @@ def weak_targets(
     appears = soft[:, old:].flatten(2).sum(dim=-1) > 0
     weight = (appears == image_labels[:, old - 1 :].bool()).all(dim=1).to(soft.dtype)
     if old_yields:
-        unclaimed = (1 - soft[:, old:].sum(dim=1, keepdim=True)).clamp(min=0)
+        claims = soft[:, old:]
+        if confused is None:
+            claimed = claims.sum(dim=1, keepdim=True)
+        else:
+            claimed = torch.einsum("no,bnhw->bohw", confused(claims, old_probabilities), claims)
+        unclaimed = (1 - claimed).clamp(min=0)
         segmenter = torch.cat([old_probabilities * unclaimed, soft[:, old:]], dim=1)
     else:
         segmenter = losses.mix_background(old_probabilities, soft, background)
@@ -114,6 +127,9 @@ class Weak:
         old: number of channels that the teacher knows, background included.
         total: number of the student's channels.
         affinity: the refinement of ``--affinity``; None without.
+        memory: what ``--confusion`` counts; None without.
+        pasting: what ``--paste`` asks for; None without.
+        kin: (N, O) likeness of new and old classes, for ``likeness`` above 0.
     """
 
     old: int
@@ -130,17 +146,26 @@ class Weak:
     fold_absent: bool = False
     replay_weight: float = 1.0
     no_mask: bool = False
+    memory: Confusion | None = None
+    pasting: Pasting | None = None
+    likeness: float = 0.0
+    kin: Tensor | None = None
     needs_teacher: bool = True
     needs_localizer: bool = True
 
     @classmethod
     def from_options(cls, options: Options, old: int, total: int, names: Sequence[str] = ()) -> Weak:
         """WILSON as the options tune it."""
+        affinity = PAMR() if options.affinity else None
+        pasting = None
+        if options.paste:
+            batch = options.batch_size, options.replay_share
+            pasting = Pasting(options.paste, options.random_seed, *batch, options.pseudo_ep, total - old, affinity)
         return cls(
             old=old,
             total=total,
             alpha=options.alpha,
-            affinity=PAMR() if options.affinity else None,
+            affinity=affinity,
             pseudo_ep=options.pseudo_ep,
             cam=options.cam,
             pos_w=options.pos_w,
@@ -151,12 +176,16 @@ class Weak:
             fold_absent=options.fold_absent,
             replay_weight=options.replay_weight,
             no_mask=options.no_mask,
+            pasting=pasting,
+            likeness=options.likeness,
+            kin=torch.from_numpy(likeness(names[old:], names[:old])).float() if options.likeness else None,
+            memory=Confusion(total - old, old, options.confusion) if options.confusion else None,
         )
 
     def losses(
         self, batch: Batch, student: Prediction, teacher: Prediction | None, iteration: Iteration
     ) -> dict[str, Tensor]:
-        """``cls``, ``loc``, ``de`` and, from ``pseudo_ep`` on, ``ref`` and ``seg``."""
+        """``cls``, ``loc``, ``like``, ``de`` and, from ``pseudo_ep`` on, ``ref`` and ``seg``."""
         assert teacher is not None and student.localizer is not None and student.localizer_eval is not None
         old_probabilities = torch.sigmoid(teacher.logits)
         # With --no_mask the image labels hold the old classes too, and the localizer learns them from there as well.
@@ -168,6 +197,10 @@ class Weak:
             ),
             "loc": F.binary_cross_entropy_with_logits(student.localizer[:, : self.old], old_probabilities),
         }
+        if self.kin is not None:
+            kin = self.kin.to(labels.device, non_blocking=True)
+            hinted = hints(kin, old_probabilities, batch.image_labels)
+            terms["like"] = self.likeness * likeness_loss(student.localizer, hinted)
         if self.loss_de > 0:
             terms["de"] = self.loss_de * F.mse_loss(student.body, teacher.body)
         if iteration.epoch < self.pseudo_ep:
@@ -183,9 +216,11 @@ class Weak:
             background=self.icarl_bkg,
             old_yields=self.old_yields,
             fold_absent=self.fold_absent,
+            confused=None if self.memory is None else partial(self.memory, average=iteration.average),
         )
         terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
-        per_pixel = F.binary_cross_entropy_with_logits(student.logits, targets.segmenter, reduction="none").sum(dim=1)
+        wanted = targets.segmenter if student.pasted is None else composed(targets.segmenter, student.pasted)
+        per_pixel = F.binary_cross_entropy_with_logits(student.logits, wanted, reduction="none").sum(dim=1)
         per_image = per_pixel.flatten(1).mean(dim=1)
         weight = torch.where(batch.is_replay, self.replay_weight * targets.image_weight, targets.image_weight)
         terms["seg"] = self.l_seg * weighted_mean(per_image, weight, iteration, NO_IMAGE_EPS)

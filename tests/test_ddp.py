@@ -121,6 +121,34 @@ def test_two_ranks_rehearse_as_one(tmp_path: Path, small_shapes: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_ranks_paste_and_count_as_one(tmp_path: Path, small_shapes: Path) -> None:
+    """What the best recipe may do more: pasted objects, counted confusion, likeness of classes; and the same after a stop."""
+    tree = labelled(tmp_path / "tree", ["circle", "star"], 3)
+    few = ["--iters_per_epoch", "1", "--print_interval", "1", "--num_workers", "0"]
+    run([*command(tmp_path, small_shapes, "base", *BASE), *few], 1)
+    more = (
+        "--batch_size 8 --epochs 3 --loss_de 0 --freeze --replay --paste 1 --old_yields --confusion 0.5 --likeness 0.5"
+    )
+    rates = "--lr 0.0002 --lr_pseudo 0.0002"
+    own = [*few, *more.split(), *rates.split(), "--replay_path", str(tree)]
+    own += ["--step_ckpt", str(tmp_path / "checkpoints/step/shapes-5-3-ov/base_0.pth")]
+    lines = {name: [*command(tmp_path, small_shapes, name, *WEAK), *own] for name in ("one", "two", "stopped")}
+    for name, ranks in (("one", 1), ("two", 2)):
+        run(lines[name], ranks)
+    compare(tmp_path, 1)
+    stop_at(begin(lines["stopped"]), "Epoch 2/3 done")
+    run([*lines["stopped"], "--resume", "auto"], 1)
+    one, two, again = (
+        checkpoint.load(tmp_path / f"checkpoints/step/shapes-5-3-ov/{name}_1.pth") for name in ("one", "two", "stopped")
+    )
+    counts = one["memory"]["counts"]
+    assert counts.sum() > 0
+    torch.testing.assert_close(two["memory"]["counts"] * 2, counts, rtol=1e-4, atol=1e-4)
+    for part in ("model_state", "localizer", "memory"):
+        assert [key for key, value in one[part].items() if not torch.equal(again[part][key], value)] == [], part
+
+
+@pytest.mark.slow
 def test_blocks_that_run_again(tmp_path: Path, small_shapes: Path) -> None:
     """--recompute trains as without it, bit for bit: on one rank, after a stop, and on two ranks."""
     few = ("--iters_per_epoch", "1", "--print_interval", "1", "--num_workers", "0", "--norm_act", "iabn_sync")

@@ -329,6 +329,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "localizer": (_optional(_dict_of(_tensor)), "tensors by name"),
     "pseudolabeler": (_optional(_dict_of(_tensor)), "tensors by name"),
     "unknown": (_optional(_dict_of(_tensor)), "tensors by name"),
+    "memory": (_optional(_dict_of(_tensor)), "tensors by name"),
     "optimizer_state": (_dict_of(_any), "a state by name"),
     "scheduler_state": (_dict_of(_any), "a state by name"),
     "scaler": (_dict_of(_any), "a state by name"),

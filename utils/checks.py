@@ -40,6 +40,32 @@ def replay_images(batch_size: int, share: float) -> int:
     return count
 
 
+def replay_places(batch_size: int, share: float) -> list[bool]:
+    """Which places of a batch over all ranks are replay images: evenly spread, so that ranks get equally many.
+
+    Raises:
+        UserError: as of ``replay_images``.
+    """
+    count = replay_images(batch_size, share)
+    # Where the whole part of place x share grows.
+    return [(i + 1) * count // batch_size > i * count // batch_size for i in range(batch_size)]
+
+
+def check_pairs(batch_size: int, share: float, world: int) -> None:
+    """Every replay image must be on the rank of the new image before it, which gives it an object (``--paste``).
+
+    Raises:
+        UserError: a rank's images begin with a replay image, that of another rank before them.
+    """
+    places = replay_places(batch_size, share)
+    each = images_per_rank(batch_size, world)
+    if any(places[rank * each] for rank in range(world)):
+        raise UserError(
+            f"--paste: {world} processes part replay images of --batch_size {batch_size} from the new ones before them; "
+            f"with a half of each give a multiple of {2 * world}"
+        )
+
+
 def other_class(there: Mapping[int, str], here: Mapping[int, str]) -> str:
     """The first class that has two names, "class 1 is apple there and hammer here"; "" where all that both sides number agree.
 

@@ -36,8 +36,9 @@ METHODS = {
 # (binary cross entropy) whatever the other options say.
 PIXEL_METHODS, IMAGE_METHODS = {"supervised", "plop", "ssul"}, {"weak", "rasp"}
 LATER_METHODS, BINARY_METHODS = {"plop", "weak", "rasp"}, {"ssul", "weak", "rasp"}
-# Names of options that change the losses or the start of a method of masks, and are none of these methods' own.
+# Names of options that change the losses or the start of a method, and are none of these methods' own.
 FOREIGN = {
+    "rasp": ("likeness",),
     "plop": ("bce", "unce", "unkd", "icarl"),
     "ssul": ("unce", "unkd", "icarl", "loss_kd", "loss_de", "init_balanced"),
 }

@@ -83,6 +83,7 @@ def check_losses(given: argparse.Namespace) -> None:
         background != -1 and not (given.weakly or given.icarl_disjoint),
         "--icarl_bkg needs --weakly or --icarl_disjoint",
     )
+    refuse(given.confusion > 0 and not given.old_yields, "--confusion needs --old_yields: it says how far they do")
     refuse(given.freeze and given.loss_de > 0, "--freeze contradicts --loss_de: a frozen body's features cannot change")
     refuse(given.freeze and given.freeze_norm, "--freeze_norm is part of --freeze: give one of them")
     refuse(
@@ -109,6 +110,10 @@ def check_side_data(given: argparse.Namespace, options: Collection[Option], repl
         refuse(not given.weakly, f"--{switch} needs --weakly: {switch} images have no pixel labels of the new classes")
         refuse(path is None, f"--{switch} needs --{switch}_path, the folder of the {switch} images")
         refuse(not Path(path).exists(), f"--{switch}_path {path}: the {switch} images are missing (no such folder)")
+    refuse(
+        bool(given.paste) and not given.freeze,
+        "--paste needs --freeze: a body that is trained would see every image twice",
+    )
     if given.replay:
         replay_images(given.batch_size, replay_share)
     refuse(

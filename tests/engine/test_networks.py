@@ -13,6 +13,7 @@ import argparser
 import engine.networks
 from dataset.batch import Batch
 from engine.networks import Student
+from methods.base import Iteration
 from modules.localizer import make_localizer
 from modules.norm import make_norm
 from segmentation_module import make_model
@@ -20,6 +21,7 @@ from tasks import load_task
 from train import Trainer
 from utils import distributed
 from utils.logger import Logger
+from utils.normalisation import Normalisation
 
 
 class Exact(distributed.Runtime):
@@ -28,6 +30,7 @@ class Exact(distributed.Runtime):
     dtype = torch.float64
 
 
+apply = Normalisation.apply
 EXACT = Exact(torch.device("cpu"))
 
 
@@ -111,6 +114,51 @@ def test_a_teacher_that_is_asked_later_stays_as_it_was(tmp_path: Path) -> None:
     after = networks.teacher.state_dict()
     assert networks.teacher_body is not None and after.keys() == before.keys()
     assert all(torch.equal(value, before[key]) for key, value in after.items())
+
+
+def test_ranks_see_the_scenes_that_one_process_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pasted objects: the body sees the scenes that hold them, the localizer and the teacher the images as they were."""
+    # A localizer that has learned nothing is sure of nothing.
+    monkeypatch.setattr("methods.paste.SURE", 0.1)
+    monkeypatch.setattr("methods.paste.LARGEST", 1.0)
+    trainer = make_trainer(tmp_path, f"--freeze --batch_size 8 --replay --replay_path {tmp_path} --paste 0.8")
+    networks = trainer.networks
+    networks.settle(EXACT, keep_teacher=True)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.zeros(8, 8)
+    labels[::2, 6] = 1
+    whole = Batch(
+        images=torch.randint(256, (8, 3, 32, 32), generator=generator, dtype=torch.uint8),
+        masks=torch.zeros(8, 32, 32, dtype=torch.int64),
+        image_labels=labels,
+        is_replay=torch.arange(8) % 2 == 1,
+        names=tuple("abcdefgh"),
+    )
+
+    def seen(batch: Batch, rank: int, world: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        maps = networks.look(networks.normalisation.apply(batch.images))
+        scenes = networks.paste(batch, maps, Iteration(0, lambda value: value, world, rank, number=3))
+        assert maps is not None and scenes is not None
+        return maps[0], scenes[0][0], scenes[1]
+
+    monkeypatch.setattr(Normalisation, "apply", lambda self, images: apply(self, images).double())
+    before, scenes, pasted = seen(whole, 0, 1)
+    changed = [place for place in range(8) if not torch.equal(before[place], scenes[place])]
+    assert changed == [place for place in range(8) if pasted[place].any()] and 1 < len(changed) < 5
+    assert all(place % 2 for place in changed)
+    halves = [
+        Batch(whole.images[part], whole.masks[part], labels[part], whole.is_replay[part], whole.names[part])
+        for part in (slice(0, 4), slice(4, 8))
+    ]
+    parts = [seen(half, rank, 2) for rank, half in enumerate(halves)]
+    for i, expected in ((1, scenes), (2, pasted)):
+        torch.testing.assert_close(torch.cat([part[i] for part in parts]), expected)
+    assert networks.localizer is not None and networks.localizer.training
+    # Of maps at the second place nobody here asks.
+    plain, mixed = (networks.student(whole.images, [before, before], other) for other in (None, [scenes, scenes]))
+    assert plain.localizer is not None and mixed.localizer is not None
+    assert torch.equal(plain.body, mixed.body) and torch.equal(plain.localizer, mixed.localizer)
+    assert not torch.equal(plain.logits[changed], mixed.logits[changed])
 
 
 def test_the_localizer_is_asked_in_both_modes() -> None:

@@ -11,7 +11,7 @@ import pytest
 import argparser
 from dataset import shapes
 from experiments.__main__ import get_argparser, main, make_runner
-from experiments.arms import ABLATIONS, ARMS, BASELINES
+from experiments.arms import ABLATIONS, ADDITIONS, ARMS, BASELINES
 from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
@@ -174,6 +174,14 @@ def test_a_baseline_is_run_by_name_and_may_have_a_base_step_of_its_own(data: Pat
     assert "ssul" in own and "--step_ckpt" not in own and "SSUL-0" in stages["SSUL-0-step1"].after
     assert set(own) - set(stages["base-0"].command) == {"SSUL-0", "--method", "ssul"}
     assert stages["SSUL-0-step2"].after == ("SSUL-0-step1",)
+
+
+def test_an_addition_is_the_best_recipe_and_one_thing_more(data: Path) -> None:
+    stages = described("animals --data DATA --seeds 0", data, "--arms", "best", *ADDITIONS)
+    best = run_options(stages, "best", data)
+    for arm in ADDITIONS:
+        other = run_options(stages, arm, data)
+        assert {key for key in best if best[key] != other[key]} == {arm.removeprefix("best-")}, arm
 
 
 def test_steps_follow_one_another(data: Path) -> None:

@@ -37,6 +37,7 @@ LINES = (
     f"{WEAK} --recipe paper --affinity",
     f"{WEAK} --recipe best --affinity",
     f"{WEAK} --recipe best {REPLAY} --lr_head 5 --jitter 0.1",
+    f"{WEAK} --recipe best {REPLAY} --paste 0.5 --confusion 0.1 --likeness 0.3",
     f"{WEAK} {REPLAY} --replay_num 3 --replay_share 0.25 --replay_weight 2 --replay_balance",
     f"{WEAK} --web --web_path tree",
     f"{WEAK} --web --web_path tree --web_num 10 --web_labels caption {REPLAY} --old_yields --fold_absent",

@@ -137,7 +137,7 @@ RUN = (
         f"{STEP} --{option}"
         for option in (
             *("affinity", "old_yields", "fold_absent", "pl_ckpt previous.pth", "pos_w 2", "cam att", "l_seg 0.5"),
-            "recipe best",
+            *("recipe best", "confusion 0.1", "likeness 1"),
         )
     ),
     f"{STEP} --unkd",
@@ -147,6 +147,9 @@ RUN = (
     f"{STEP} --icarl --icarl_disjoint --icarl_importance 2",
     *(f"{WEAK} --icarl_bkg {value}" for value in ("2", "-0.5")),
     f"{STEP} --icarl_bkg 0.5",
+    f"{WEAK} --confusion 0.1",
+    f"{WEAK} --paste 0.5",
+    f"{WEAK} --replay --replay_path tree --paste 0.5",
     f"{STEP} --freeze --loss_de 1",
     f"{WEAK} --recipe best --loss_de 1",
     f"{STEP} --freeze --freeze_norm",
