@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.stage import line
 
@@ -24,6 +24,7 @@ class Arm:
         replay: whether old classes are rehearsed.
         best: a weak step by the best recipe or a part of it, not by the papers'; with replay its
             later steps rehearse the web images of earlier steps as well.
+        times: its steps have so many times the epochs, and the epochs before ``--pseudo_ep``.
     """
 
     options: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Arm:
     web: str | None = None
     replay: bool = False
     best: bool = False
+    times: int = 1
 
 
 # In the order of the table; joint training, which has no steps, comes last.
@@ -74,7 +76,10 @@ ABLATIONS = {
     ),
     **{f"best-{part}": _without(part) for part in PARTS},
 }
-KNOWN = ARMS | ABLATIONS
+_BEST = ARMS["best"]
+# What goes beyond "best" and costs more; run by name only.
+BEYOND = {"best-2x": replace(_BEST, times=2), "best-4x": replace(_BEST, times=4)}
+KNOWN = ARMS | ABLATIONS | BEYOND
 
 
 def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from argparser import experiment_name
+from argparser import default_of, experiment_name
 from experiments.arms import BASE, BASE_ALL, JOINT, KNOWN, Arm
 from experiments.stage import Stage, line, wanted
 from tasks import load_task
@@ -79,7 +79,7 @@ class Experiment:
         folder: the option that names it.
         inputs: folders of it that must be there; none where it is drawn.
         seeds: random seeds, one run of every arm for each.
-        arms: names of ``ARMS`` and ``ABLATIONS``, and ``joint``.
+        arms: names of ``KNOWN``, and ``joint``.
         sizes: options.
         classes: names of all foreground classes of the task, as captions may name them.
         web: web images of base and new classes, for the discriminator; None where there are none.
@@ -215,7 +215,8 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
             planned.append(_run(experiment, JOINT, seed, experiment.joint, 0, sizes.base, drawn))
             continue
         arm = KNOWN[name]
-        options = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
+        size = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step)
+        options = line(_longer(size, arm.times, experiment.dataset), arm.options)
         sources, after = _sources(experiment, seed, arm)
         previous, checkpoint = base, experiment.checkpoint(base, 0)
         for step in range(1, len(load_task(experiment.dataset, experiment.task))):
@@ -226,6 +227,17 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
             planned.append(_run(experiment, name, seed, experiment.task, step, own, (previous, *after)))
             previous, checkpoint = planned[-1].name, experiment.checkpoint(f"{name}-{seed}", step)
     return planned
+
+
+def _longer(options: Sequence[str], times: int, dataset: str) -> tuple[str, ...]:
+    """Options of a step with so many times the epochs, and the epochs before ``--pseudo_ep``."""
+    words = list(options)
+    for name in ("epochs", "pseudo_ep") if times > 1 else ():
+        if f"--{name}" not in words:
+            words += [f"--{name}", str(default_of(name, dataset))]
+        at = words.index(f"--{name}") + 1
+        words[at] = str(times * int(words[at]))
+    return tuple(words)
 
 
 def _sources(experiment: Experiment, seed: int, arm: Arm, tree: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:

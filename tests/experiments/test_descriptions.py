@@ -11,7 +11,7 @@ import pytest
 import argparser
 from dataset import shapes
 from experiments.__main__ import get_argparser, main, make_runner
-from experiments.arms import ABLATIONS, ARMS
+from experiments.arms import ABLATIONS, ARMS, BEYOND
 from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
@@ -155,6 +155,23 @@ def test_an_ablation_is_the_best_recipe_without_one_part(data: Path) -> None:
     assert not run_options(described(LINES["animals"], data), "ours", data)["old_yields"], (
         "the papers' recipe has none of it"
     )
+
+
+def test_arms_that_go_beyond_the_best_recipe(data: Path) -> None:
+    """They differ from it in what their names say, at sizes that say their epochs and at those that leave them to run.py."""
+    found = described("animals --data DATA --seeds 0", data, "--arms", "best", *BEYOND)
+    best = run_options(found, "best", data)
+    expected: dict[str, dict[str, object]] = {
+        "best-2x": {"epochs": 16, "pseudo_ep": 4},
+        "best-4x": {"epochs": 32, "pseudo_ep": 8},
+    }
+    assert expected.keys() == BEYOND.keys()
+    for arm, changed in expected.items():
+        other = run_options(found, arm, data)
+        assert {key: other[key] for key in best if best[key] != other[key]} == changed, arm
+    paper = one(described(f"voc 15-5 --data DATA {WEB} --arms best-2x", data), "best-2x-42-step1")
+    assert paper[paper.index("--epochs") + 1] == "80" and paper[paper.index("--pseudo_ep") + 1] == "10"
+    assert set(BEYOND).isdisjoint(stage.arm for stage in described("animals --data DATA", data))
 
 
 def test_steps_follow_one_another(data: Path) -> None:
