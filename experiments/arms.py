@@ -25,6 +25,7 @@ class Arm:
         best: a weak step by the best recipe or a part of it, not by the papers'; with replay its
             later steps rehearse the web images of earlier steps as well.
         times: its steps have so many times the epochs, and the epochs before ``--pseudo_ep``.
+        unfreeze: share of its epochs after which a frozen body is trained all the same; 1 leaves it frozen.
     """
 
     options: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Arm:
     replay: bool = False
     best: bool = False
     times: int = 1
+    unfreeze: float = 1.0
 
 
 # In the order of the table; joint training, which has no steps, comes last.
@@ -78,7 +80,11 @@ ABLATIONS = {
 }
 _BEST = ARMS["best"]
 # What goes beyond "best" and costs more; run by name only.
-BEYOND = {"best-2x": replace(_BEST, times=2), "best-4x": replace(_BEST, times=4)}
+BEYOND = {
+    "best-2x": replace(_BEST, times=2),
+    "best-4x": replace(_BEST, times=4),
+    "best-late-body": replace(_BEST, options=line(_BEST.options, "--loss_de 1"), unfreeze=0.75),
+}
 KNOWN = ARMS | ABLATIONS | BEYOND
 
 

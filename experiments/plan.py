@@ -216,7 +216,7 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
             continue
         arm = KNOWN[name]
         size = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step)
-        options = line(_longer(size, arm.times, experiment.dataset), arm.options)
+        options = line(_epochs(size, arm, experiment.dataset), arm.options)
         sources, after = _sources(experiment, seed, arm)
         previous, checkpoint = base, experiment.checkpoint(base, 0)
         for step in range(1, len(load_task(experiment.dataset, experiment.task))):
@@ -229,14 +229,21 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
     return planned
 
 
-def _longer(options: Sequence[str], times: int, dataset: str) -> tuple[str, ...]:
-    """Options of a step with so many times the epochs, and the epochs before ``--pseudo_ep``."""
-    words = list(options)
-    for name in ("epochs", "pseudo_ep") if times > 1 else ():
+def _epochs(size: Sequence[str], arm: Arm, dataset: str) -> tuple[str, ...]:
+    """Options of a step's size, with the epochs that an arm makes of them."""
+    words = list(size)
+
+    def place(name: str) -> int:
+        """Where the value of an option stands; its default is added where none does."""
         if f"--{name}" not in words:
-            words += [f"--{name}", str(default_of(name, dataset))]
-        at = words.index(f"--{name}") + 1
-        words[at] = str(times * int(words[at]))
+            words.extend([f"--{name}", str(default_of(name, dataset))])
+        return words.index(f"--{name}") + 1
+
+    if arm.times > 1:
+        for name in ("epochs", "pseudo_ep"):
+            words[place(name)] = str(arm.times * int(words[place(name)]))
+    if arm.unfreeze < 1:
+        words += ["--unfreeze_ep", str(round(arm.unfreeze * int(words[place("epochs")])))]
     return tuple(words)
 
 

@@ -164,6 +164,7 @@ def test_arms_that_go_beyond_the_best_recipe(data: Path) -> None:
     expected: dict[str, dict[str, object]] = {
         "best-2x": {"epochs": 16, "pseudo_ep": 4},
         "best-4x": {"epochs": 32, "pseudo_ep": 8},
+        "best-late-body": {"unfreeze_ep": 6, "loss_de": 1.0},
     }
     assert expected.keys() == BEYOND.keys()
     for arm, changed in expected.items():
