@@ -346,6 +346,13 @@ class Options:
         needs="web",
         late=True,
     )
+    web_masks: str | None = _side_data(
+        None,
+        "tree of the same web images, labelled by a model of this step (generate_label.py --agree): where a label is sure it teaches "
+        "the segmenter in the localizer's place (not in the papers)",
+        path="folder",
+        needs="web",
+    )
 
     @property
     def experiment(self) -> str:

@@ -25,6 +25,7 @@ class Arm:
         best: a weak step by the best recipe or a part of it, not by the papers'; with replay its
             later steps rehearse the web images of earlier steps as well.
         times: its steps have so many times the epochs, and the epochs before ``--pseudo_ep``.
+        again: each step is trained again from where it started, with its web images labelled by its first model.
         unfreeze: share of its epochs after which a frozen body is trained all the same; 1 leaves it frozen.
     """
 
@@ -34,6 +35,7 @@ class Arm:
     replay: bool = False
     best: bool = False
     times: int = 1
+    again: bool = False
     unfreeze: float = 1.0
 
 
@@ -84,6 +86,7 @@ BEYOND = {
     "best-2x": replace(_BEST, times=2),
     "best-4x": replace(_BEST, times=4),
     "best-late-body": replace(_BEST, options=line(_BEST.options, "--loss_de 1"), unfreeze=0.75),
+    "best-second-round": replace(_BEST, again=True),
 }
 KNOWN = ARMS | ABLATIONS | BEYOND
 

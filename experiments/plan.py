@@ -224,7 +224,13 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
                 planned += _later_tree(experiment, name, seed, step)
                 sources, after = _sources(experiment, seed, arm, f"{name}-{seed}-step{step}")
             own = line(options, sources, "--step_ckpt", checkpoint)
-            planned.append(_run(experiment, name, seed, experiment.task, step, own, (previous, *after)))
+            waits = (previous, *after)
+            if arm.again:
+                planned.append(_run(experiment, f"{name}-first", seed, experiment.task, step, own, waits))
+                planned += _relabelled(experiment, name, seed, step)
+                own = line(own, "--web_masks", planned[-1].outputs["marker"].parent)
+                waits = (*waits, planned[-1].name)
+            planned.append(_run(experiment, name, seed, experiment.task, step, own, waits))
             previous, checkpoint = planned[-1].name, experiment.checkpoint(f"{name}-{seed}", step)
     return planned
 
@@ -379,8 +385,7 @@ def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list
     # The first of all seen classes is background.
     learned = experiment.classes[len(task.seen(0)) - 1 : len(task.seen(step - 1)) - 1]
     arm, tree = KNOWN[name], f"{name}-{seed}-step{step}"
-    web = experiment.candidates if arm.web == "raw" else experiment.selected(str(arm.web), seed)
-    assert web is not None
+    web = _web(experiment, arm, seed)
     add = line("-m utils.measure_noun move_web_images --mode hardlink --web_path", web, "--classes", learned)
     filled = _filled(experiment, seed, tree)
     previous = f"{name}-{seed}-step{step - 1}"
@@ -394,6 +399,44 @@ def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list
     )
     checkpoint = experiment.checkpoint(f"{name}-{seed}", step - 1)
     return [*filled, more, *_labelled(experiment, seed, tree, more.name, checkpoint)]
+
+
+def _relabelled(experiment: Experiment, name: str, seed: int, step: int) -> list[Stage]:
+    """The web images of a step as a tree, labelled by the first model that learned from them, where its localizer agrees."""
+    tree = f"{name}-{seed}-step{step}"
+    path, task = experiment.work / f"relabelled-{tree}", load_task(experiment.dataset, experiment.task)
+    new = experiment.classes[len(task.seen(step - 1)) - 1 : len(task.seen(step)) - 1]
+    web = _web(experiment, KNOWN[name], seed)
+    move = line(
+        "-m utils.measure_noun move_web_images --mode hardlink --web_path", web, "--classes", new, "--out", path
+    )
+    first = f"{name}-first"
+    placed = Stage(
+        f"relabel-tree-{tree}", move, (f"{first}-{seed}-step{step}",), allowed=LEFT_OUT, kind="web tree", seed=seed
+    )
+    checkpoint = experiment.checkpoint(f"{first}-{seed}", step)
+    label = line("generate_label.py --ckpt", checkpoint, "--path", path, "--agree --flip --scales 0.75 1 1.25")
+    return [
+        placed,
+        Stage(
+            f"relabel-{tree}",
+            label,
+            (placed.name,),
+            speed=experiment.sizes.speed,
+            allowed=LEFT_OUT,
+            ranks=True,
+            kind="labels",
+            seed=seed,
+            outputs={"marker": path / "labels.json"},
+        ),
+    ]
+
+
+def _web(experiment: Experiment, arm: Arm, seed: int) -> Path:
+    """The manifest of the web images that an arm learns from."""
+    web = experiment.candidates if arm.web == "raw" else experiment.selected(str(arm.web), seed)
+    assert web is not None
+    return web
 
 
 def _filled(experiment: Experiment, seed: int, tree: str) -> list[Stage]:

@@ -18,7 +18,9 @@ from argparser import Options
 from dataset.batch import Batch
 from methods import losses
 from methods.base import Iteration, Prediction, weighted_mean
+from methods.sure import sure_shares, with_sure
 from modules.affinity import PAMR
+from tasks import IGNORE
 from utils.normalisation import unit
 
 # Thresholds of the localizer's pseudo mask: share of a channel's maximum, the same for background, and the least value.
@@ -72,6 +74,7 @@ def weak_targets(
     background: float,
     old_yields: bool = False,
     fold_absent: bool = False,
+    sure: Tensor | None = None,
 ) -> WeakTargets:
     """Targets of the weak step from ``pseudo_ep`` on (docs/method.md, "One weak iteration").
 
@@ -87,6 +90,8 @@ def weak_targets(
             Not in the papers.
         fold_absent: what the masks give to absent foreground classes goes to the present ones (``folded``) and is not lost to
             background. Not in the papers.
+        sure: (B, C, h, w) shares that are labelled (``sure_shares``), where q has the labels in the masks' place; None: nowhere.
+            Not in the papers.
     """
     old = old_probabilities.shape[1]
     present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
@@ -95,6 +100,8 @@ def weak_targets(
     masks, refined = masks * present, refined * present
     pseudo = losses.pseudo_mask(refined, top=MASK_TOP, bkg=MASK_BACKGROUND, low=MASK_LOW, drop_ambiguous=True)
     soft = losses.soft_target(masks, alpha)
+    if sure is not None:
+        soft = with_sure(soft, sure)
     appears = soft[:, old:].flatten(2).sum(dim=-1) > 0
     weight = (appears == image_labels[:, old - 1 :].bool()).all(dim=1).to(soft.dtype)
     if old_yields:
@@ -113,6 +120,7 @@ class Weak:
         old: number of channels that the teacher knows, background included.
         total: number of the student's channels.
         affinity: the refinement of ``--affinity``; None without.
+        web_masks: whether the masks of web images are labels of ``--web_masks``.
     """
 
     old: int
@@ -129,6 +137,7 @@ class Weak:
     fold_absent: bool = False
     replay_weight: float = 1.0
     no_mask: bool = False
+    web_masks: bool = False
     needs_teacher: bool = True
     needs_localizer: bool = True
 
@@ -150,6 +159,7 @@ class Weak:
             fold_absent=options.fold_absent,
             replay_weight=options.replay_weight,
             no_mask=options.no_mask,
+            web_masks=options.web_masks is not None,
         )
 
     def losses(
@@ -182,6 +192,7 @@ class Weak:
             background=self.icarl_bkg,
             old_yields=self.old_yields,
             fold_absent=self.fold_absent,
+            sure=self._sure(batch, masks.shape[-2:]),
         )
         terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
         per_pixel = F.binary_cross_entropy_with_logits(student.logits, targets.segmenter, reduction="none").sum(dim=1)
@@ -189,6 +200,12 @@ class Weak:
         weight = torch.where(batch.is_replay, self.replay_weight * targets.image_weight, targets.image_weight)
         terms["seg"] = self.l_seg * weighted_mean(per_image, weight, iteration, NO_IMAGE_EPS)
         return terms
+
+    def _sure(self, batch: Batch, size: torch.Size) -> Tensor | None:
+        """What ``--web_masks`` are sure of, at feature size; a replay image's mask is the teacher's business."""
+        if not self.web_masks:
+            return None
+        return sure_shares(batch.masks.masked_fill(batch.is_replay[:, None, None], IGNORE), self.total, size)
 
     def _refine(self, images: Tensor, masks: Tensor) -> Tensor:
         """R: the masks after pixel affinity on the image at their size, or as they are without ``--affinity``."""

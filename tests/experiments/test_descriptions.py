@@ -165,11 +165,18 @@ def test_arms_that_go_beyond_the_best_recipe(data: Path) -> None:
         "best-2x": {"epochs": 16, "pseudo_ep": 4},
         "best-4x": {"epochs": 32, "pseudo_ep": 8},
         "best-late-body": {"unfreeze_ep": 6, "loss_de": 1.0},
+        "best-second-round": {"web_masks": f"{data.parent}/work/relabelled-best-second-round-0-step1"},
     }
     assert expected.keys() == BEYOND.keys()
     for arm, changed in expected.items():
         other = run_options(found, arm, data)
         assert {key: other[key] for key in best if best[key] != other[key]} == changed, arm
+    stages = {stage.name: stage for stage in found}
+    first, label = stages["best-second-round-first-0-step1"], stages["relabel-best-second-round-0-step1"]
+    same = [word for word in stages["best-0-step1"].command if word != "best-0"]
+    assert [word for word in first.command if word != "best-second-round-first-0"] == same
+    assert label.command[label.command.index("--ckpt") + 1] == str(first.outputs["checkpoint"])
+    assert {first.after[0], label.name} <= set(stages["best-second-round-0-step1"].after)
     paper = one(described(f"voc 15-5 --data DATA {WEB} --arms best-2x", data), "best-2x-42-step1")
     assert paper[paper.index("--epochs") + 1] == "80" and paper[paper.index("--pseudo_ep") + 1] == "10"
     assert set(BEYOND).isdisjoint(stage.arm for stage in described("animals --data DATA", data))

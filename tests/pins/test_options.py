@@ -40,6 +40,7 @@ LINES = (
     f"{WEAK} --recipe best {REPLAY} --lr_head 5 --jitter 0.1",
     f"{WEAK} {REPLAY} --replay_num 3 --replay_share 0.25 --replay_weight 2 --replay_balance",
     f"{WEAK} --web --web_path tree",
+    f"{WEAK} --web --web_path tree --web_masks tree",
     f"{WEAK} --web --web_path tree --web_num 10 --web_labels caption {REPLAY} --old_yields --fold_absent",
     "--dataset voc --task 15-5s --step 5 --step_ckpt previous.pth --weakly --method weak --sample_num 0",
 )

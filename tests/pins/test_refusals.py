@@ -152,6 +152,8 @@ RUN = (
     f"{STEP} --freeze --freeze_norm",
     f"{STEP} --freeze --recompute",
     f"{STEP} --unfreeze_ep 3",
+    f"{WEAK} --web_masks tree",
+    f"{WEAK} --web --web_path tree --web_masks nowhere",
     f"{STEP} --freeze --unfreeze_ep 30",
     f"{STEP} --freeze --lr_body 0.5",
     f"{STEP} --freeze --unfreeze_ep 0",
