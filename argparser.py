@@ -221,6 +221,12 @@ class Options:
         "imagenet", "weights of the body at step 0: imagenet, none, or a file", late=True, neutral=True
     )
     freeze: bool = _network(False, "do not train the body; its norms use their running statistics")
+    unfreeze_ep: int | None = _network(
+        None, "epoch from which the body of --freeze is trained all the same", check=values.positive, shown="never"
+    )
+    lr_body: float = _network(
+        1.0, "learning rate of the body from --unfreeze_ep on, times --lr", check=values.rate, late=True
+    )
     freeze_norm: bool = _network(
         False, "the body's norms use their running statistics in training too: for small batches"
     )
@@ -361,6 +367,13 @@ class Options:
         choices=("folder", "caption"),
         needs="web",
         late=True,
+    )
+    web_masks: str | None = _side_data(
+        None,
+        "tree of the same web images, labelled by a model of this step (generate_label.py --agree): where a label is sure it teaches "
+        "the segmenter in the localizer's place (not in the papers)",
+        path="folder",
+        needs="web",
     )
 
     @property

@@ -44,6 +44,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--flip", action="store_true", help="average with what the model sees in the mirrored image")
     add("--scales", type=float, nargs="+", default=[1.0], help="average over these sizes, factors of the image's")
     add("--threshold", type=float, default=0.0, help="pixels whose class is less probable than this become 255")
+    add("--agree", action="store_true", help="pixels of which the checkpoint's localizer sees another class become 255")
     add("--drop_without_words", type=Path, metavar="FILE",
         help="drop images whose label shows none of the classes that FILE names for their original, lines `ID.png word word`")  # fmt: skip
     add(
@@ -105,7 +106,7 @@ def main(given: argparse.Namespace) -> int:
         words = given.drop_without_words
         digest = None if words is None else words_digest(words)
         settings = LabelSettings(
-            given.flip, tuple(given.scales), given.threshold, given.max_side, runtime.precision, digest
+            given.flip, tuple(given.scales), given.threshold, given.max_side, runtime.precision, digest, given.agree
         )
         # Made here also where others label: what is wrong with it is known before any of them starts.
         labeller = Labeller(given.ckpt, settings, runtime, options)

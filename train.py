@@ -118,13 +118,15 @@ class Trainer:
         if self.runtime.world > 1:
             self.runtime.same(self._beginning(origin, train), DIFFER)
         if train is not None:
-            for line in self.networks.settle(self.runtime, keep_teacher=self.options.report):
+            thawed = self._thawed(self.progress.epoch)
+            for line in self.networks.settle(self.runtime, keep_teacher=self.options.report, thawed=thawed):
                 self.logger.info(line)
         if self.options.compile:
             self.networks.compile()
         if train is not None:
-            # Libraries keep stages of an encoder that a segmenter does not ask.
-            self.forward = self.runtime.wrap(self.networks.student, unused=self.networks.network is not None)
+            # Libraries keep stages of an encoder that a segmenter does not ask; nor is a body asked that learns later.
+            unused = self.networks.network is not None or self.networks.late
+            self.forward = self.runtime.wrap(self.networks.student, unused=unused)
 
     def _beginning(self, origin: Origin, train: TrainingView | None) -> dict[str, object]:
         """What has to be the same on all ranks, which read files of their own machines."""
@@ -188,6 +190,9 @@ class Trainer:
         if progress.epoch and not progress.iteration:
             self._validate(val)
         for epoch in range(progress.epoch, options.epochs):
+            if self._thawed(epoch):
+                for line in self.networks.thaw(self.runtime, keep_teacher=options.report):
+                    self.logger.info(line)
             sampler.set_epoch(epoch, progress.iteration)
             self._epoch(loader, epoch)
             progress.epoch, progress.iteration = epoch + 1, 0
@@ -221,6 +226,10 @@ class Trainer:
         with torch.random.fork_rng(devices=[]), shielded():
             loader = iter(self._loader(train, sampler))
         method.survey(looks(), self.runtime.sum)
+
+    def _thawed(self, epoch: int) -> bool:
+        """Whether a frozen body is trained in ``epoch`` (``--unfreeze_ep``)."""
+        return self.options.unfreeze_ep is not None and epoch >= self.options.unfreeze_ep
 
     def _epoch(self, loader: DataLoader, epoch: int) -> None:
         """The iterations of an epoch that are not done yet; stops after the one in which it is asked."""

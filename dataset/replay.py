@@ -20,11 +20,10 @@ from dataset.batch import Sample
 from dataset.epochs import EpochDataset, sample_seed
 from dataset.files import shown
 from dataset.incremental import IncrementalView
-from dataset.replay_tree import TRAIN_FILE, ReplayImage, originals, read_marker, read_train_file
+from dataset.replay_tree import TRAIN_FILE, ReplayImage, check_marker, originals, read_train_file
 from dataset.transform import Transform
 from dataset.web import WebView
 from tasks import BACKGROUND, IGNORE, Task, label_column
-from utils.checks import other_class
 from utils.errors import UserError
 from utils.images import DecodeError, check_pair, load_mask, load_reduced, mapped, strangers, unreduced
 
@@ -84,7 +83,8 @@ class ReplayView(EpochDataset[Sample]):
         # Old classes keep their channel, 255 stays.
         self.lookup = np.array(task.lookup(step - 1, train=False, mask_old=False, unknown="ignore"), dtype=np.uint8)
         self._known = bytes({*task.old(step), IGNORE})
-        _check_marker(path, {i: class_names.get(i, str(i)) for i in task.old(step)})
+        old = {i: class_names.get(i, str(i)) for i in task.old(step)}
+        check_marker(path, old, "--replay_path", "old class of this step", "an earlier step")
         every = originals(path)
         folders = [folder for folder in every if (folder / TRAIN_FILE).is_file()]
         if not folders:
@@ -116,8 +116,8 @@ class ReplayView(EpochDataset[Sample]):
         if beyond:
             LOG.info("Replay images beyond %d of an original (--replay_num): %d", per_original, beyond)
         if balance:
-            old = [i for i in task.old(step) if i != BACKGROUND]
-            times = repeats(np.stack(shares)[:, old] >= PRESENT)
+            foreground = [i for i in task.old(step) if i != BACKGROUND]
+            times = repeats(np.stack(shares)[:, foreground] >= PRESENT)
             self.images = [pair for pair, count in zip(self.images, times, strict=True) for _ in range(count)]
             LOG.info("Replay images of rare classes are repeated: %d in all", len(self.images))
 
@@ -167,26 +167,6 @@ class ReplayView(EpochDataset[Sample]):
             image_labels=labels,
             is_replay=True,
             name=f"{pair.original}/{pair.image.name}",
-        )
-
-
-def _check_marker(path: Path, old: Mapping[int, str]) -> None:
-    """UserError where the tree's labels are of classes that are not ``old`` ones, or have other names."""
-    marker = read_marker(path)
-    if marker is None:
-        LOG.warning("%s: nothing says who labelled it; its values are read as class ids of the data set", path)
-        return
-    other = other_class(dict(marker.classes), old)
-    if other:
-        raise UserError(
-            f"--replay_path {path}: labelled by {marker.origin}: {other}; label it by a checkpoint of this data set "
-            "(generate_label.py --relabel)"
-        )
-    foreign = [f"{name} ({number})" for number, name in marker.classes if number not in old]
-    if foreign:
-        raise UserError(
-            f"--replay_path {path}: labelled by {marker.origin}, whose {shown(foreign)} is no old class of this step; "
-            "label it by a checkpoint of an earlier step (generate_label.py --relabel)"
         )
 
 

@@ -100,7 +100,7 @@ def place_web(manifest: Path, classes: Sequence[str], out: Path, mode: str, *, a
                 others[row["class"]] += 1
                 continue
             file = source.file(row)
-            target = out / f"{folder_name(name)}-{number:06}" / IMAGES / file.name
+            target = out / web_original(name, number) / IMAGES / file.name
             counts[name] += 1
             if target.is_file():
                 done.before += 1
@@ -124,6 +124,16 @@ def _may_be_named(file: Path, root: Path, class_name: str) -> bool:
     """Whether a file lies in a manifest's folder, or in one named for its class."""
     real = Path(os.path.realpath(file))
     return real.is_relative_to(os.path.realpath(root)) or bool(fits(class_name, (real.parent.name,)))
+
+
+def web_original(class_name: str, number: int) -> str:
+    """The folder of a web image in a replay tree, as an original of its own.
+
+    Args:
+        class_name: what it was searched for.
+        number: of its row among all of its manifest, from 0.
+    """
+    return f"{folder_name(class_name)}-{number:06}"
 
 
 def folder_name(class_name: str) -> str:

@@ -15,21 +15,24 @@ Names that a line cannot hold (line breaks, bytes that are no UTF-8) are left ou
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from captions.formats import split_line
-from dataset.files import by_stem, need_folder, read_lines
+from dataset.files import by_stem, need_folder, read_lines, shown
 from utils import markers
+from utils.checks import other_class
 from utils.errors import UserError
 from utils.suffixes import IMAGE_SUFFIXES, is_image
 from utils.whole import claimed, clear_leftovers_in, write_whole
 
+LOG = logging.getLogger("webwilss")
 MARKER, BLOCKS = "labels.json", ".blocks"
 TRAIN_FILE = "train_fullPath.txt"
 IMAGES, LABELS, DROPPED = "image", "label", ".dropped"
@@ -137,6 +140,37 @@ def read_marker(tree: Path) -> Marker | None:
 def write_marker(tree: Path, marker: Marker) -> None:
     """Say whose labels the tree holds."""
     markers.write_marker(tree / MARKER, marker)
+
+
+def check_marker(tree: Path, known: Mapping[int, str], option: str, what: str, step: str) -> None:
+    """See that a tree's labels are of known classes; a tree that nobody signed is told.
+
+    Args:
+        tree: the tree.
+        known: id and name of the classes that its labels may hold.
+        option: that named the tree, for messages, as are the next two.
+        what: these classes are.
+        step: whose checkpoint knows them.
+
+    Raises:
+        UserError: the labels are of other classes, or theirs have other names.
+    """
+    marker = read_marker(tree)
+    if marker is None:
+        LOG.warning("%s: nothing says who labelled it; its values are read as class ids of the data set", tree)
+        return
+    other = other_class(dict(marker.classes), known)
+    if other:
+        raise UserError(
+            f"{option} {tree}: labelled by {marker.origin}: {other}; label it by a checkpoint of this data set "
+            "(generate_label.py --relabel)"
+        )
+    foreign = [f"{name} ({number})" for number, name in marker.classes if number not in known]
+    if foreign:
+        raise UserError(
+            f"{option} {tree}: labelled by {marker.origin}, whose {shown(foreign)} is no {what}; "
+            f"label it by a checkpoint of {step} (generate_label.py --relabel)"
+        )
 
 
 @contextmanager

@@ -46,6 +46,7 @@ class DataOptions:
         web_path: web images to train on in place of the data set's.
         web_num: web images of a class, at most.
         web_labels: whose image labels they have, the ``folder``'s or the ``caption``'s.
+        web_masks: tree of the same images with the labels of a model of this step.
         replay_path: tree of replay images to train on beside these or those.
         replay_num: replay images of an original, at most.
         replay_balance: whether replay images of rare classes are repeated.
@@ -67,6 +68,7 @@ class DataOptions:
     web_path: str | None = None
     web_num: int = 500
     web_labels: str = "folder"
+    web_masks: str | None = None
     replay_path: str | None = None
     replay_num: int = 2
     replay_balance: bool = False
@@ -156,6 +158,7 @@ def _own_images(
             labels=options.web_labels,
             transform=augmentation,
             seed=options.random_seed,
+            masks=None if options.web_masks is None else Path(options.web_masks),
         )
     source = make_source(task.dataset, folder, "train", step)
     if options.train_list is not None:

@@ -10,30 +10,34 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from captions.labels import caption_labels
 from captions.vocabulary import Vocabulary, make_vocabulary, match_class
 from dataset.batch import Sample
 from dataset.epochs import EpochDataset, sample_seed
 from dataset.files import shown
+from dataset.replay_placing import web_original
+from dataset.replay_tree import LABELS, check_marker
 from dataset.transform import Transform
-from tasks import BACKGROUND, IGNORE, Task
+from tasks import BACKGROUND, IGNORE, Task, label_column
 from utils.errors import UserError
-from utils.images import DecodeError, load_image, load_reduced
+from utils.images import DecodeError, check_pair, load_image, load_mask, load_reduced, mapped, read_head, strangers
 from utils.manifest import Manifest, Row, is_kept, open_manifest
 
 LOG = logging.getLogger("webwilss")
 
 
 class WebView(EpochDataset[Sample]):
-    """Web images of a step's new classes, with image labels; pixels have none, so that every mask is 255.
+    """Web images of a step's new classes, with image labels; pixels have none but those of ``masks``, so that every other is 255.
 
     Args:
         path: manifest, or folder of one folder a class.
@@ -45,9 +49,12 @@ class WebView(EpochDataset[Sample]):
             step knows and the caption names, and images whose caption lacks their class are dropped.
         transform: image and mask to tensors.
         seed: seed of the augmentation, which depends on (seed, epoch, image) alone.
+        masks: tree of the same manifest's images, labelled by a model of this step (docs/method.md, "A second round"); what its
+            labels show of new classes that the image does not hold is 255.
 
     Raises:
-        UserError: a class that the data set does not know, or a new class without images; the message lists the names.
+        UserError: a class that the data set does not know, a new class without images, or masks of other images or classes; the
+            message lists the names.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class WebView(EpochDataset[Sample]):
         labels: str,
         transform: Transform,
         seed: int,
+        masks: Path | None = None,
     ) -> None:
         self.transform, self.seed = transform, seed
         foreground = [i for i in task.seen(step) if i != BACKGROUND]
@@ -81,22 +89,75 @@ class WebView(EpochDataset[Sample]):
         self.image_labels = np.zeros((len(chosen.images), len(foreground)), dtype=np.float32)
         for labels_of, image in zip(self.image_labels, chosen.images, strict=True):
             labels_of[[column[name] for name in image.named if name in column]] = 1
+        self.masks: list[Path | None] = [None] * len(self.paths)
+        if masks is not None:
+            names = {i: class_names[i] for i in task.seen(step)}
+            check_marker(masks, names, "--web_masks", "class of this step", "this step")
+            self.masks = _usable_masks(masks, chosen.images, bytes([*names, IGNORE]))
+        # Seen classes have their channel, 255 stays.
+        self.lookup = np.array(task.lookup(step, train=False, mask_old=False, unknown="ignore"), dtype=np.uint8)
+        self.old = len(task.old(step))
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def _mask(self, path: Path, position: int) -> NDArray[np.uint8]:
+        """Channels (H, W) of a label; 255 too for new classes that the image does not hold."""
+        absent = [c for c in range(self.old, len(self.image_labels[position]) + 1) if not self._holds(position, c)]
+        lookup = np.where(np.isin(self.lookup, absent), IGNORE, self.lookup).astype(np.uint8)
+        return mapped(load_mask(path), lookup)
+
+    def _holds(self, position: int, channel: int) -> bool:
+        return bool(self.image_labels[position][label_column(channel)])
 
     def at(self, epoch: int, position: int) -> Sample:
         """The sample at a position, as ``epoch`` sees it."""
         drawn = self.transform.drawn(sample_seed(self.seed, epoch, position))
         image, _ = load_reduced(self.paths[position], drawn.reduction)
-        pixels = drawn.image(image)
+        pixels, path = drawn.image(image), self.masks[position]
+        unknown = torch.full(pixels.shape[-2:], IGNORE, dtype=torch.uint8)
         return Sample(
             image=pixels,
-            mask=torch.full(pixels.shape[-2:], IGNORE, dtype=torch.uint8),
+            mask=unknown if path is None else drawn.mask(self._mask(path, position)),
             image_labels=torch.from_numpy(self.image_labels[position]),
             is_replay=False,
             name=self.names[position],
         )
+
+
+def _usable_masks(tree: Path, images: Sequence[WebImage], known: bytes) -> list[Path | None]:
+    """The label of each image in a tree, None where there is none that can be used, which is told.
+
+    Args:
+        tree: where ``utils.measure_noun move_web_images`` placed the images, and ``generate_label.py`` labelled them.
+        images: of the same manifest.
+        known: what labels may hold.
+
+    Raises:
+        UserError: no image has a label.
+    """
+    masks: list[Path | None] = []
+    faults: list[str] = []
+    for image in tqdm(images, desc="Reading masks", disable=None):
+        path = tree / web_original(image.name, image.number) / LABELS / f"{image.file.stem}.png"
+        try:
+            mask = load_mask(path)
+            check_pair(read_head(image.file).size, mask, image.file, path)
+            if wrong := strangers(mask, known):
+                raise DecodeError(f"{path}: values {wrong} are no classes of this step")
+            masks.append(path)
+        except DecodeError as error:
+            faults.append(str(error))
+            masks.append(None)
+    if len(faults) == len(images):
+        raise UserError(
+            f"--web_masks {tree}: has no label of an image of the manifest ({faults[0]}); make it of the same manifest: "
+            "python -m utils.measure_noun move_web_images, then generate_label.py"
+        )
+    LOG.info("Web images with a mask: %d of %d", len(images) - len(faults), len(images))
+    if faults:
+        LOG.warning("%d web images have no usable mask and go without: %s", len(faults), shown(faults))
+    return masks
 
 
 @dataclass(frozen=True)
@@ -108,12 +169,14 @@ class WebImage:
         named: the classes that it shows, as far as is known; ``name`` is one of them.
         row: its row of the manifest.
         file: the image.
+        number: of its row among all of its manifest, from 0.
     """
 
     name: str
     named: frozenset[str]
     row: Row
     file: Path
+    number: int
 
 
 @dataclass(frozen=True)
@@ -157,7 +220,7 @@ def chosen_images(
     words = cache(lambda: make_vocabulary(seen))
     chosen = Chosen([], [], Counter())
     counts: Counter[str] = Counter()
-    for own, row in _rows_of_classes(source, known, new, chosen.passed, refuse=not later):
+    for number, own, row in _rows_of_classes(source, known, new, chosen.passed, refuse=not later):
         if counts[own] >= per_class:
             chosen.passed[f"more than {per_class} of a class (--web_num)"] += 1
             continue
@@ -173,20 +236,20 @@ def chosen_images(
                 chosen.faults.append(str(error))
                 continue
         counts[own] += 1
-        chosen.images.append(WebImage(own, frozenset(named), row, file))
+        chosen.images.append(WebImage(own, frozenset(named), row, file, number))
     return chosen
 
 
 def _rows_of_classes(
     source: Manifest, known: tuple[str, ...], new: list[str], passed: Counter[str], *, refuse: bool
-) -> Iterator[tuple[str, Row]]:
-    """(new class, row) of every kept row of a new class; ``passed`` counts the others, by why.
+) -> Iterator[tuple[int, str, Row]]:
+    """(number among all rows, new class, row) of every kept row of a new class; ``passed`` counts the others, by why.
 
     Raises:
         UserError: a row's class may be two of the data set's or, where that is to ``refuse``, is none of them.
     """
     unknown = set()
-    for own, row in source.matched(lambda name: match_class(name, known)):
+    for number, (own, row) in enumerate(source.matched(lambda name: match_class(name, known))):
         if own is None:
             unknown.add(row["class"])
         elif own not in new:
@@ -194,7 +257,7 @@ def _rows_of_classes(
         elif not is_kept(row):
             passed["that the selection did not keep"] += 1
         else:
-            yield own, row
+            yield number, own, row
     if unknown and refuse:
         raise UserError(
             f"--web_path {source.path}: {', '.join(sorted(unknown))} is no class of the data set; its classes are {', '.join(known)}"

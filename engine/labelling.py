@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from argparser import Options
@@ -25,13 +26,15 @@ from dataset import class_names, default_folder
 from dataset.files import shown
 from dataset.groups import Decoded, Groups, groups_of
 from dataset.replay_tree import BLOCKS, Marker, ReplayImage, images_of, left_out, originals
-from engine.state import read_model
+from engine.state import read_localizer, read_model
 from modules.description import Description, own_network
-from segmentation_module import Segmenter
+from modules.localizer import make_localizer
+from modules.norm import arithmetic, make_norm
+from segmentation_module import Output, SegmentationModule, Segmenter
 from spread.blocks import Row, Store, Worker, in_blocks
 from spread.options import BLOCK_SIZE
 from spread.ways import Way
-from tasks import BACKGROUND, load_task
+from tasks import BACKGROUND, IGNORE, load_task
 from utils import checkpoint, distributed
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -56,6 +59,7 @@ class LabelSettings:
         max_side: larger images are looked at with their longer side of so many pixels.
         precision: arithmetic of the network.
         words: hash of the class words that images are dropped by; None where none are.
+        agree: pixels where the checkpoint's localizer sees another class become 255.
     """
 
     flip: bool = False
@@ -64,10 +68,33 @@ class LabelSettings:
     max_side: int = 1024
     precision: str = "fp32"
     words: str | None = None
+    agree: bool = False
 
     def plain(self) -> dict[str, Any]:
-        """As JSON gives them back."""
-        return asdict(self) | {"scales": list(self.scales)}
+        """As JSON gives them back; ``agree`` where it is asked for, as trees that were labelled before it came do not know it."""
+        values = asdict(self) | {"scales": list(self.scales)}
+        return values if self.agree else {key: value for key, value in values.items() if key != "agree"}
+
+
+class WithLocalizer(nn.Module):
+    """A segmenter whose logits have its localizer's behind them, so that every look averages both.
+
+    Args:
+        model: the segmenter.
+        localizer: features to logits of the same channels.
+    """
+
+    def __init__(self, model: SegmentationModule, localizer: nn.Module) -> None:
+        super().__init__()
+        self.model, self.localizer = model, localizer
+
+    def forward(self, images: Tensor, interpolate: bool = True) -> Output:
+        """Logits (B, 2 C, H, W) of ``images`` (B, 3, H, W), or (B, 2 C, h, w) where they were not interpolated."""
+        output: Output = self.model(images, interpolate=interpolate)
+        masks = self.localizer(output.features["body"])
+        if masks.shape[-2:] != output.logits.shape[-2:]:
+            masks = F.interpolate(masks, output.logits.shape[-2:], mode="bilinear", align_corners=False)
+        return Output(torch.cat([output.logits, masks], dim=1), output.features)
 
 
 class Labeller:
@@ -80,7 +107,7 @@ class Labeller:
         described: what a published checkpoint does not say of itself; None for those of this project, which do.
 
     Raises:
-        UserError: the checkpoint cannot be read, or is of another network than described.
+        UserError: the checkpoint cannot be read, is of another network than described, or lacks the localizer that is asked for.
     """
 
     def __init__(self, path: Path, settings: LabelSettings, runtime: Runtime, described: Options | None = None) -> None:
@@ -88,8 +115,12 @@ class Labeller:
         description = _description(path, own, described)
         self.path, self.settings, self.runtime = path, settings, runtime
         task = description.task
+        localizer = read_localizer(path) if settings.agree else {}
+        if localizer is None:
+            raise UserError(f"--agree: {path} holds no localizer; give the checkpoint of a weak step")
+        seen = weights | {f"localizer.{key}": value for key, value in localizer.items()}
         self.marker = Marker(
-            checkpoint=checkpoint.weights_digest(weights),
+            checkpoint=checkpoint.weights_digest(seen),
             dataset=description.dataset,
             task=Path(task).stem if task.endswith(".json") else task,
             step=len(description.steps) - 1,
@@ -98,16 +129,35 @@ class Labeller:
         )
         self.segmenter = Segmenter(description, weights, runtime, str(path))
         self.model = self.segmenter.model
+        if settings.agree:
+            self.segmenter.model = self._with_localizer(localizer, description)
+
+    def _with_localizer(self, weights: dict[str, Tensor], description: Description) -> WithLocalizer:
+        """The segmenter beside its localizer."""
+        norm = make_norm(arithmetic(description.options["norm_act"]))
+        localizer = make_localizer(self.model.body.out_channels, len(description.ids), norm)
+        try:
+            localizer.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(
+                f"--agree: {self.path}: its localizer is of another network or number of classes than its segmenter"
+            ) from error
+        return WithLocalizer(self.model, localizer.to(self.runtime.device).requires_grad_(False)).eval()
 
     @torch.inference_mode()
     def label(self, images: Tensor) -> NDArray[np.uint8]:
-        """Class ids (B, H, W) of ``images`` (B, 3, H, W) uint8; 255 where the class is less probable than the threshold.
+        """Class ids (B, H, W) of ``images`` (B, 3, H, W) uint8; 255 where the class is less probable than the threshold, or where
+        segmenter and localizer have to agree and do not.
 
         Raises:
             UserError: the network gives no numbers; the greatest of them would be background.
         """
         logits = self.segmenter.logits(images, self.settings.scales, self.settings.flip)
-        label: NDArray[np.uint8] = self.segmenter.labels(logits, self.settings.threshold).cpu().numpy()
+        own, *others = logits.chunk(2, dim=1) if self.settings.agree else [logits]
+        labels = self.segmenter.labels(own, self.settings.threshold)
+        for masks in others:
+            labels = labels.masked_fill(own.argmax(dim=1) != masks.argmax(dim=1), IGNORE)
+        label: NDArray[np.uint8] = labels.cpu().numpy()
         return label
 
 

@@ -39,7 +39,8 @@ class Student(nn.Module):
     Args:
         model: the segmenter.
         localizer: None where the method needs none.
-        freeze: the body is not trained (``--freeze``).
+        freeze: the body is not trained (``--freeze``), or not before ``--unfreeze_ep``; its norms use their running statistics.
+        late: the body is trained from some epoch on.
         freeze_norm: the body's norms use their running statistics in training, too (``--freeze_norm``).
         layers: the losses look at several layers (``methods.base.Layered``).
         unknown: classifier of the unknown on the head's features; None where the method has none (``methods.base.Wondering``).
@@ -56,6 +57,7 @@ class Student(nn.Module):
         layers: bool = False,
         unknown: nn.Conv2d | None = None,
         freeze_head: bool = False,
+        late: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -67,7 +69,9 @@ class Student(nn.Module):
         self.freeze_head = freeze_head
         if freeze_head:
             model.head.requires_grad_(False)
-        if freeze:
+        # What is trained later has to be known to those who average gradients over ranks from the first iteration on. Until then
+        # ``Networks.look`` is asked in its place.
+        if freeze and not late:
             model.body.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Student:
@@ -125,6 +129,7 @@ class Networks:
         method: the losses.
         normalisation: of the images that the body wants.
         network: what an adopted segmenter is made from (``Description.network``); None for one of this project.
+        late: the student's frozen body is to be trained from some epoch on (``thaw``).
         frozen_body: what sees the images in place of the student's frozen body; None where that is trained.
         teacher_body: what sees them in place of the teacher's; None where ``frozen_body`` serves both, or before ``settle``.
     """
@@ -136,10 +141,11 @@ class Networks:
     method: Method
     normalisation: Normalisation
     network: Mapping[str, Any] | None = None
+    late: bool = False
     frozen_body: nn.Module | None = None
     teacher_body: nn.Module | None = None
 
-    def settle(self, runtime: Runtime, *, keep_teacher: bool) -> list[str]:
+    def settle(self, runtime: Runtime, *, keep_teacher: bool, thawed: bool = False) -> list[str]:
         """Once the weights are given: make what sees the images in place of bodies that are not trained.
 
         Student and teacher share one pass where the student's body is frozen and has the teacher's weights and statistics, which are
@@ -148,13 +154,14 @@ class Networks:
         Args:
             runtime: device and precision.
             keep_teacher: the teacher is asked after training, too, exactly as it was; else nothing is kept but what is folded.
+            thawed: the run goes on after the frozen body's ``thaw``.
 
         Returns:
             what the log should say.
         """
         told, shared = [], False
         teacher = self.teacher if self.method.needs_teacher else None
-        if self.student.freeze:
+        if self.student.freeze and not thawed:
             self.frozen_body, folded = _asked_body(self.model.body, runtime)
             told.append(f"Frozen body: {folded}")
             if teacher is not None:
@@ -162,14 +169,29 @@ class Networks:
                 passes = "one pass of it serves both" if shared else "each has its own pass"
                 told.append(f"The teacher's body is {'the same' if shared else 'another one'}: {passes}")
         if teacher is not None and shared:
-            # One of them in memory.
-            teacher.body = self.model.body
+            # One of them in memory, unless one is to change.
+            if not self.late:
+                teacher.body = self.model.body
         elif teacher is not None:
-            self.teacher_body, folded = _asked_body(teacher.body, runtime)
-            told.append(f"Teacher's body: {folded}")
-            if not keep_teacher:
-                teacher.body = self.teacher_body
+            told.append(self._settle_teacher(teacher, runtime, keep_teacher))
         return told
+
+    def thaw(self, runtime: Runtime, *, keep_teacher: bool) -> list[str]:
+        """From now on the frozen body is trained, and the teacher's is another one; arguments and result as of ``settle``."""
+        if self.frozen_body is None:
+            return []
+        self.frozen_body = None
+        told = ["The body is trained from now on"]
+        if self.teacher is not None and self.method.needs_teacher and self.teacher_body is None:
+            told.append(self._settle_teacher(self.teacher, runtime, keep_teacher))
+        return told
+
+    def _settle_teacher(self, teacher: SegmentationModule, runtime: Runtime, keep: bool) -> str:
+        """Make what sees the images in place of the teacher's body; what the log should say."""
+        self.teacher_body, folded = _asked_body(teacher.body, runtime)
+        if not keep:
+            teacher.body = self.teacher_body
+        return f"Teacher's body: {folded}"
 
     def look(self, images: Tensor) -> Maps | None:
         """A frozen body's maps of ``images`` (B, 3, H, W); None where the student's body is trained."""
@@ -303,7 +325,7 @@ def make_networks(
     localizer = None
     if method.needs_localizer:
         localizer = make_localizer(model.body.out_channels, total, make_norm(options.norm_act))
-    unknown, freeze_head = None, False
+    unknown, freeze_head, late = None, False, options.unfreeze_ep is not None
     if isinstance(method, Wondering) and method.needs_unknown:
         last = model.cls[0]
         assert isinstance(last, nn.Conv2d)
@@ -316,10 +338,11 @@ def make_networks(
         layers=isinstance(method, Layered) and method.needs_layers,
         unknown=unknown,
         freeze_head=freeze_head,
+        late=late,
     ).to(runtime.device)
     # Channels last is what convolutions like best: 1.1 to 1.6 times as fast on a CPU (benchmarks/results/step.md).
     student.to(memory_format=torch.channels_last)
-    return Networks(student, model, localizer, teacher, method, normalisation, network)
+    return Networks(student, model, localizer, teacher, method, normalisation, network, late)
 
 
 def _segmenter(options: Options, task: Task, step: int, network: Mapping[str, Any] | None) -> SegmentationModule:
@@ -415,8 +438,8 @@ def make_optimisation(options: Options, networks: Networks, runtime: Runtime, it
         iters_per_epoch: iterations of an epoch; the schedule is for ``options.epochs`` of them.
     """
     groups: list[dict[str, Any]] = []
-    if not options.freeze:
-        groups.append({"params": list(networks.model.body.parameters()), "lr": options.lr})
+    if not options.freeze or networks.late:
+        groups.append({"params": list(networks.model.body.parameters()), "lr": options.lr * options.lr_body})
     for part in (networks.model.head, networks.model.cls):
         groups.append({"params": list(part.parameters()), "lr": options.lr * options.lr_head})
     unknown = networks.student.unknown

@@ -195,6 +195,15 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], Description | None]:
     return state["model_state"], Description.of_checkpoint(state, str(path))
 
 
+def read_localizer(path: Path) -> dict[str, Tensor] | None:
+    """The weights of a checkpoint's localizer; None where it has none.
+
+    Raises:
+        UserError: the file is missing, damaged or no checkpoint.
+    """
+    return _localizer_weights(read_state(path))
+
+
 def adopted_network(options: Options) -> Mapping[str, Any] | None:
     """What the adopted segmenter of ``--backbone adopted`` is made from: the checkpoint that the run starts from says it.
 

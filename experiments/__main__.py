@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import adopt, animals, demo, paper, voc256
-from experiments.arms import ABLATIONS, ARMS, BASELINES, JOINT
+from experiments.arms import ABLATIONS, ADDITIONS, ARMS, BASELINES, BEYOND, JOINT
 from experiments.plan import Experiment, stages
 from experiments.runner import Runner, make_slots
 from experiments.stage import Stage
@@ -61,8 +61,8 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         "--arms",
         nargs="+",
         metavar="ARM",
-        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of {', '.join([*ABLATIONS, *BASELINES])}; adopt: of "
-        f"{', '.join(adopt.ARMS)}",
+        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of "
+        f"{', '.join([*ABLATIONS, *ADDITIONS, *BEYOND, *BASELINES])}; adopt: of {', '.join(adopt.ARMS)}",
     )
     add(
         "--options",

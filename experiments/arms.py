@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.stage import line
 
@@ -25,6 +25,9 @@ class Arm:
         best: a weak step by the best recipe or a part of it, not by the papers'; with replay its
             later steps rehearse the web images of earlier steps as well.
         base: what its own base step has beside the others'; None: it starts from theirs.
+        times: its steps have so many times the epochs, and the epochs before ``--pseudo_ep``.
+        again: each step is trained again from where it started, with its web images labelled by its first model.
+        unfreeze: share of its epochs after which a frozen body is trained all the same; 1 leaves it frozen.
     """
 
     options: tuple[str, ...] = ()
@@ -33,6 +36,9 @@ class Arm:
     replay: bool = False
     best: bool = False
     base: tuple[str, ...] | None = None
+    times: int = 1
+    again: bool = False
+    unfreeze: float = 1.0
 
 
 # In the order of the table; joint training, which has no steps, comes last.
@@ -91,7 +97,15 @@ ADDITIONS = {
         "best-paste": "--paste 0.5",
     }.items()
 }
-KNOWN = ARMS | ABLATIONS | ADDITIONS | BASELINES
+_BEST = ARMS["best"]
+# What goes beyond "best" and costs more; run by name only.
+BEYOND = {
+    "best-2x": replace(_BEST, times=2),
+    "best-4x": replace(_BEST, times=4),
+    "best-late-body": replace(_BEST, options=line(_BEST.options, "--loss_de 1"), unfreeze=0.75),
+    "best-second-round": replace(_BEST, again=True),
+}
+KNOWN = ARMS | ABLATIONS | ADDITIONS | BEYOND | BASELINES
 
 
 def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:

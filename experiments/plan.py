@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from argparser import experiment_name
+from argparser import default_of, experiment_name
 from experiments.arms import BASE, BASE_ALL, JOINT, KNOWN, Arm
 from experiments.stage import Stage, line, wanted
 from tasks import load_task
@@ -215,7 +215,8 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
             planned.append(_run(experiment, JOINT, seed, experiment.joint, 0, sizes.base, drawn))
             continue
         arm = KNOWN[name]
-        options = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
+        size = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step)
+        options = line(_epochs(size, arm, experiment.dataset), arm.options)
         sources, after = _sources(experiment, seed, arm)
         previous = base if arm.base is None else f"{name}-{seed}"
         checkpoint = experiment.checkpoint(previous, 0)
@@ -226,9 +227,33 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
                 planned += _later_tree(experiment, name, seed, step)
                 sources, after = _sources(experiment, seed, arm, f"{name}-{seed}-step{step}")
             own = line(options, sources, "--step_ckpt", checkpoint)
-            planned.append(_run(experiment, name, seed, experiment.task, step, own, (previous, *after)))
+            waits = (previous, *after)
+            if arm.again:
+                planned.append(_run(experiment, f"{name}-first", seed, experiment.task, step, own, waits))
+                planned += _relabelled(experiment, name, seed, step)
+                own = line(own, "--web_masks", planned[-1].outputs["marker"].parent)
+                waits = (*waits, planned[-1].name)
+            planned.append(_run(experiment, name, seed, experiment.task, step, own, waits))
             previous, checkpoint = planned[-1].name, experiment.checkpoint(f"{name}-{seed}", step)
     return planned
+
+
+def _epochs(size: Sequence[str], arm: Arm, dataset: str) -> tuple[str, ...]:
+    """Options of a step's size, with the epochs that an arm makes of them."""
+    words = list(size)
+
+    def place(name: str) -> int:
+        """Where the value of an option stands; its default is added where none does."""
+        if f"--{name}" not in words:
+            words.extend([f"--{name}", str(default_of(name, dataset))])
+        return words.index(f"--{name}") + 1
+
+    if arm.times > 1:
+        for name in ("epochs", "pseudo_ep"):
+            words[place(name)] = str(arm.times * int(words[place(name)]))
+    if arm.unfreeze < 1:
+        words += ["--unfreeze_ep", str(round(arm.unfreeze * int(words[place("epochs")])))]
+    return tuple(words)
 
 
 def _sources(experiment: Experiment, seed: int, arm: Arm, tree: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -363,8 +388,7 @@ def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list
     # The first of all seen classes is background.
     learned = experiment.classes[len(task.seen(0)) - 1 : len(task.seen(step - 1)) - 1]
     arm, tree = KNOWN[name], f"{name}-{seed}-step{step}"
-    web = experiment.candidates if arm.web == "raw" else experiment.selected(str(arm.web), seed)
-    assert web is not None
+    web = _web(experiment, arm, seed)
     add = line("-m utils.measure_noun move_web_images --mode hardlink --web_path", web, "--classes", learned)
     filled = _filled(experiment, seed, tree)
     previous = f"{name}-{seed}-step{step - 1}"
@@ -378,6 +402,44 @@ def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list
     )
     checkpoint = experiment.checkpoint(f"{name}-{seed}", step - 1)
     return [*filled, more, *_labelled(experiment, seed, tree, more.name, checkpoint)]
+
+
+def _relabelled(experiment: Experiment, name: str, seed: int, step: int) -> list[Stage]:
+    """The web images of a step as a tree, labelled by the first model that learned from them, where its localizer agrees."""
+    tree = f"{name}-{seed}-step{step}"
+    path, task = experiment.work / f"relabelled-{tree}", load_task(experiment.dataset, experiment.task)
+    new = experiment.classes[len(task.seen(step - 1)) - 1 : len(task.seen(step)) - 1]
+    web = _web(experiment, KNOWN[name], seed)
+    move = line(
+        "-m utils.measure_noun move_web_images --mode hardlink --web_path", web, "--classes", new, "--out", path
+    )
+    first = f"{name}-first"
+    placed = Stage(
+        f"relabel-tree-{tree}", move, (f"{first}-{seed}-step{step}",), allowed=LEFT_OUT, kind="web tree", seed=seed
+    )
+    checkpoint = experiment.checkpoint(f"{first}-{seed}", step)
+    label = line("generate_label.py --ckpt", checkpoint, "--path", path, "--agree --flip --scales 0.75 1 1.25")
+    return [
+        placed,
+        Stage(
+            f"relabel-{tree}",
+            label,
+            (placed.name,),
+            speed=experiment.sizes.speed,
+            allowed=LEFT_OUT,
+            ranks=True,
+            kind="labels",
+            seed=seed,
+            outputs={"marker": path / "labels.json"},
+        ),
+    ]
+
+
+def _web(experiment: Experiment, arm: Arm, seed: int) -> Path:
+    """The manifest of the web images that an arm learns from."""
+    web = experiment.candidates if arm.web == "raw" else experiment.selected(str(arm.web), seed)
+    assert web is not None
+    return web
 
 
 def _filled(experiment: Experiment, seed: int, tree: str) -> list[Stage]:

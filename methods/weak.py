@@ -24,7 +24,9 @@ from methods.base import Iteration, Prediction, weighted_mean
 from methods.confusion import Confusion
 from methods.likeness import hints, likeness_loss
 from methods.paste import Pasting, composed
+from methods.sure import sure_shares, with_sure
 from modules.affinity import PAMR
+from tasks import IGNORE
 from utils.normalisation import unit
 
 # Thresholds of the localizer's pseudo mask: share of a channel's maximum, the same for background, and the least value.
@@ -79,6 +81,7 @@ def weak_targets(
     old_yields: bool = False,
     fold_absent: bool = False,
     confused: Callable[[Tensor, Tensor], Tensor] | None = None,
+    sure: Tensor | None = None,
 ) -> WeakTargets:
     """Targets of the weak step from ``pseudo_ep`` on (docs/method.md, "One weak iteration").
 
@@ -96,6 +99,8 @@ def weak_targets(
             background. Not in the papers.
         confused: with ``old_yields``, how far each old class yields to each new one, (N, O) in [0, 1], by what new classes claim,
             (B, N, h, w), and ``old_probabilities``; None: wholly. Not in the papers.
+        sure: (B, C, h, w) shares that are labelled (``sure_shares``), where q has the labels in the masks' place; None: nowhere.
+            Not in the papers.
     """
     old = old_probabilities.shape[1]
     present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
@@ -104,6 +109,8 @@ def weak_targets(
     masks, refined = masks * present, refined * present
     pseudo = losses.pseudo_mask(refined, top=MASK_TOP, bkg=MASK_BACKGROUND, low=MASK_LOW, drop_ambiguous=True)
     soft = losses.soft_target(masks, alpha)
+    if sure is not None:
+        soft = with_sure(soft, sure)
     appears = soft[:, old:].flatten(2).sum(dim=-1) > 0
     weight = (appears == image_labels[:, old - 1 :].bool()).all(dim=1).to(soft.dtype)
     if old_yields:
@@ -130,6 +137,7 @@ class Weak:
         memory: what ``--confusion`` counts; None without.
         pasting: what ``--paste`` asks for; None without.
         kin: (N, O) likeness of new and old classes, for ``likeness`` above 0.
+        web_masks: whether the masks of web images are labels of ``--web_masks``.
     """
 
     old: int
@@ -150,6 +158,7 @@ class Weak:
     pasting: Pasting | None = None
     likeness: float = 0.0
     kin: Tensor | None = None
+    web_masks: bool = False
     needs_teacher: bool = True
     needs_localizer: bool = True
 
@@ -180,6 +189,7 @@ class Weak:
             likeness=options.likeness,
             kin=torch.from_numpy(likeness(names[old:], names[:old])).float() if options.likeness else None,
             memory=Confusion(total - old, old, options.confusion) if options.confusion else None,
+            web_masks=options.web_masks is not None,
         )
 
     def losses(
@@ -217,6 +227,7 @@ class Weak:
             old_yields=self.old_yields,
             fold_absent=self.fold_absent,
             confused=None if self.memory is None else partial(self.memory, average=iteration.average),
+            sure=self._sure(batch, masks.shape[-2:]),
         )
         terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
         wanted = targets.segmenter if student.pasted is None else composed(targets.segmenter, student.pasted)
@@ -225,6 +236,12 @@ class Weak:
         weight = torch.where(batch.is_replay, self.replay_weight * targets.image_weight, targets.image_weight)
         terms["seg"] = self.l_seg * weighted_mean(per_image, weight, iteration, NO_IMAGE_EPS)
         return terms
+
+    def _sure(self, batch: Batch, size: torch.Size) -> Tensor | None:
+        """What ``--web_masks`` are sure of, at feature size; a replay image's mask is the teacher's business."""
+        if not self.web_masks:
+            return None
+        return sure_shares(batch.masks.masked_fill(batch.is_replay[:, None, None], IGNORE), self.total, size)
 
     def _refine(self, images: Tensor, masks: Tensor) -> Tensor:
         """R: the masks after pixel affinity on the image at their size, or as they are without ``--affinity``."""

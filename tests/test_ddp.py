@@ -87,12 +87,14 @@ def test_two_ranks_equal_one(tmp_path: Path, small_shapes: Path) -> None:
         )
     compare(tmp_path, 1)
     # A frozen body sees the images before the student does, which alone is wrapped.
-    frozen = ["--freeze", "--loss_de", "0", "--epochs", "2", "--lr", "0.001", "--step_ckpt", previous]
-    for name, ranks in (("one", 1), ("two", 2)):
-        run([*command(tmp_path, small_shapes, name, *WEAK), *few, *frozen], ranks)
-        log = (tmp_path / "logs/shapes-5-3-ov" / name / "log.txt").read_text()
-        assert "The teacher's body is the same: one pass of it serves both" in log
-    compare(tmp_path, 1)
+    frozen = ["--freeze", "--epochs", "2", "--lr", "0.001", "--step_ckpt", previous]
+    for more in (["--loss_de", "0"], ["--unfreeze_ep", "1"]):
+        for name, ranks in (("one", 1), ("two", 2)):
+            run([*command(tmp_path, small_shapes, name, *WEAK), *few, *frozen, *more], ranks)
+            log = (tmp_path / "logs/shapes-5-3-ov" / name / "log.txt").read_text()
+            assert "The teacher's body is the same: one pass of it serves both" in log
+        compare(tmp_path, 1)
+    assert "The body is trained from now on" in log
 
 
 def test_two_ranks_rehearse_as_one(tmp_path: Path, small_shapes: Path) -> None:

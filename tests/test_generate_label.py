@@ -18,6 +18,8 @@ from dataset.replay_tree import claimed_tree, images_of, originals, read_marker
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import val_transform
 from engine.labelling import Labeller, LabelSettings
+from modules.localizer import make_localizer
+from modules.norm import make_norm
 from segmentation_module import make_model
 from tests.conftest import ROOT
 from tests.replay_trees import images
@@ -98,6 +100,32 @@ def test_unsure_pixels_say_nothing(ckpt: Path, tmp_path: Path, binary: bool) -> 
     clear = abs(probability - threshold) > 1e-6
     assert 0 < threshold < 1 and np.array_equal(sure[clear], (probability > threshold)[clear])
     assert 0.4 < sure.mean() < 0.6 and np.array_equal(unsure[sure], labeller.label(pixels)[sure])
+
+
+def test_segmenter_and_localizer_agree(ckpt: Path, tree: Path, tmp_path: Path) -> None:
+    """Where their classes differ nobody is sure; labels of a tree say so, and a checkpoint without a localizer is refused."""
+    with pytest.raises(UserError, match=r"--agree: .*odd_1.pth holds no localizer"):
+        run(f"--ckpt {ckpt} --path {tree} --agree")
+    state, weak = checkpoint.load(ckpt), tmp_path / "weak.pth"
+    runtime = distributed.start("cpu")
+    plain = Labeller(ckpt, LabelSettings(), runtime)
+    localizer = make_localizer(plain.model.body.out_channels, 7, make_norm("iabn"))
+    checkpoint.save(weak, state | {"localizer": localizer.state_dict()})
+    pixels = torch.randint(0, 255, (1, 3, 64, 96), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    agreed = Labeller(weak, LabelSettings(agree=True), runtime)
+    look = plain.segmenter.normalisation.apply(pixels)
+    with torch.no_grad():
+        body = plain.model(look, interpolate=False).features["body"]
+        masks = torch.nn.functional.interpolate(localizer.eval()(body), (64, 96), mode="bilinear")
+    expected = plain.label(pixels)
+    found, other = agreed.label(pixels), agreed.segmenter.ids[masks.argmax(dim=1)].numpy()
+    assert 0.01 < (expected == other).mean() < 0.99
+    assert (found == np.where(expected == other, expected, 255)).mean() > 0.999
+    assert agreed.marker.settings["agree"] and "agree" not in plain.marker.settings
+    assert agreed.marker.checkpoint != plain.marker.checkpoint, "the localizer is a part of who labelled"
+    checkpoint.save(weak, state | {"localizer": make_localizer(16, 7, make_norm("iabn")).state_dict()})
+    with pytest.raises(UserError, match="its localizer is of another network or number of classes"):
+        run(f"--ckpt {weak} --path {tree} --agree")
 
 
 def test_odd_images(ckpt: Path, tree: Path) -> None:

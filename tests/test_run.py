@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 import argparser
+import generate_label
 import run
 from dataset import shapes
 from dataset.protocol import select
@@ -29,7 +30,7 @@ from tasks import load_task
 from tests.conftest import ROOT
 from tests.replay_trees import labelled
 from train import Trainer
-from utils import checkpoint
+from utils import checkpoint, measure_noun
 from utils.errors import UserError
 from utils.normalisation import unit
 
@@ -130,6 +131,63 @@ def test_a_frozen_body_is_folded_alike_when_a_run_goes_on(
         assert [key for key, value in expected[part].items() if not torch.equal(value, found[part][key])] == []
     log = (base / "logs" / EXPERIMENT / "broken/log.txt").read_text()
     assert log.count("The teacher's body is the same: one pass of it serves both") == 2
+
+
+def test_a_body_that_learns_late(base: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was up to --unfreeze_ep; weights alone move then; stopped before and after, the run ends bit for bit as one that was not."""
+    method = "--weakly --cam mean --loss_de 1 --pseudo_ep 0 --report --freeze --unfreeze_ep 1 --lr_body 0.5"
+    line = f"{common(base, small_shapes)} --epochs 3 --step 1 --lr 0.001 --step_ckpt {path_of(base, 'run', 0)} {method}"
+    assert execute(f"{line} --name undisturbed") == 0
+    original = Trainer.train_step
+
+    def stopping(self: Trainer, *arguments: Any) -> dict[str, torch.Tensor]:
+        if stop_at == 2 * self.progress.epoch + self.progress.iteration:
+            self.stopping.ask(15)
+        return original(self, *arguments)
+
+    def body(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {key: value for key, value in state["model_state"].items() if key.startswith("body.")}
+
+    def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+        return {key for key in one if not torch.equal(one[key], other[key])}
+
+    before = body(checkpoint.load(path_of(base, "run", 0)))
+    monkeypatch.setattr(Trainer, "train_step", stopping)
+    for stop_at in (1, 3):
+        assert execute(f"{line} --name late --resume auto") == 128 + 15
+        moved = differing(before, body(checkpoint.load(path_of(base, "late", 1))))
+        assert bool(moved) == (stop_at == 3) and not any("running" in key for key in moved)
+    monkeypatch.undo()
+    assert execute(f"{line} --name late --resume auto") == 0
+    found, expected = (checkpoint.load(path_of(base, name, 1)) for name in ("late", "undisturbed"))
+    for part in ("model_state", "localizer"):
+        assert not differing(expected[part], found[part])
+    first, _, *rates = (group["initial_lr"] for group in expected["optimizer_state"]["param_groups"])
+    assert first == 0.0005 and 0.01 in rates
+    logs = [(base / "logs" / EXPERIMENT / name / "log.txt").read_text() for name in ("undisturbed", "late")]
+    assert logs[0].index("one pass of it serves both") < logs[0].index("The body is trained from now on")
+    # The teacher that has seen the body change, and the one that was loaded after that.
+    assert len({log.split("test_before: ")[1].splitlines()[0] for log in logs}) == 1
+
+
+def test_a_second_round(base: Path, small_shapes: Path, tmp_path: Path) -> None:
+    """The step's own model labels its web images, and the step learns from them, from where it began."""
+    web, tree = tmp_path / "web", tmp_path / "tree"
+    shapes.render_web(web, ["cross", "crescent", "heart"], 3, 0, 0.0, 0.5, size=64)
+    line = (
+        f"{common(base, small_shapes)} --step 1 --lr 0.001 --step_ckpt {path_of(base, 'run', 0)} --weakly --pseudo_ep 0 --freeze "
+        f"--web --web_path {web}"
+    )
+    assert execute(f"{line} --name first") == 0
+    moved = f"move_web_images --web_path {web} --classes cross crescent heart --out {tree}"
+    assert measure_noun.main(moved.split()) == 0
+    label = f"--ckpt {path_of(base, 'first', 1)} --path {tree} --agree --flip --device cpu --num_workers 0"
+    assert generate_label.main(generate_label.get_argparser().parse_args(label.split())) == 0
+    assert execute(f"{line} --name second --web_masks {tree}") == 0
+    assert "Web images with a mask: 9 of 9" in (base / "logs" / EXPERIMENT / "second/log.txt").read_text()
+    first, second = (checkpoint.load(path_of(base, name, 1)) for name in ("first", "second"))
+    assert second["finished"] and second["options"]["web_masks"] == str(tree)
+    assert not torch.equal(first["model_state"]["cls.1.weight"], second["model_state"]["cls.1.weight"])
 
 
 @pytest.mark.parametrize("labels", ["folder", "caption"])

@@ -84,7 +84,17 @@ def check_losses(given: argparse.Namespace) -> None:
         "--icarl_bkg needs --weakly or --icarl_disjoint",
     )
     refuse(given.confusion > 0 and not given.old_yields, "--confusion needs --old_yields: it says how far they do")
-    refuse(given.freeze and given.loss_de > 0, "--freeze contradicts --loss_de: a frozen body's features cannot change")
+    late = given.unfreeze_ep is not None
+    refuse(
+        given.freeze and given.loss_de > 0 and not late,
+        "--freeze contradicts --loss_de: a frozen body's features cannot change",
+    )
+    refuse(late and not given.freeze, "--unfreeze_ep needs --freeze: else the body is trained from the first epoch on")
+    refuse(
+        late and not given.test and given.unfreeze_ep >= given.epochs,
+        f"--unfreeze_ep {given.unfreeze_ep} leaves none of --epochs {given.epochs} for the body",
+    )
+    refuse(given.lr_body is not None and not late, "--lr_body needs --unfreeze_ep")
     refuse(given.freeze and given.freeze_norm, "--freeze_norm is part of --freeze: give one of them")
     refuse(
         given.recompute and given.freeze, "--recompute contradicts --freeze: a frozen body keeps nothing for backward"

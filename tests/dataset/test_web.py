@@ -11,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+from dataset.replay_placing import place_web
+from dataset.replay_tree import Marker, images_of, originals, write_marker
 from dataset.transform import train_transform
 from dataset.voc import CLASS_NAMES
 from dataset.web import WebView
 from tasks import Task, load_task
 from utils import manifest
 from utils.errors import UserError
+from utils.images import write_mask
 
 TASK = load_task("voc", "4-2")
 
@@ -26,7 +29,9 @@ def picture(path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(path)
 
 
-def view(path: Path, *, per_class: int = 500, labels: str = "folder", step: int = 1) -> WebView:
+def view(
+    path: Path, *, per_class: int = 500, labels: str = "folder", step: int = 1, masks: Path | None = None
+) -> WebView:
     return WebView(
         path,
         TASK,
@@ -36,6 +41,7 @@ def view(path: Path, *, per_class: int = 500, labels: str = "folder", step: int 
         labels=labels,
         transform=train_transform(32),
         seed=1,
+        masks=masks,
     )
 
 
@@ -189,3 +195,66 @@ def test_captions_that_are_not_there(tmp_path: Path) -> None:
     picture(tmp_path / "cow/1.jpg")
     with pytest.raises(UserError, match="--web_labels folder"):
         view(tmp_path, labels="caption")
+
+
+def labelled_tree(web: Path, tree: Path, values: dict[str, int], classes: dict[int, str]) -> Path:
+    """The cow and sheep images of a manifest as a tree, each with a label of one value below, 255 in its upper half."""
+    place_web(web, ["cow", "sheep"], tree, "hardlink")
+    write_marker(tree, Marker("0", "voc", "4-2", 1, tuple(classes.items()), {}))
+    for folder in originals(tree):
+        for pair in images_of(folder):
+            if pair.image.name in values:
+                label = np.full((40, 50), 255, np.uint8)
+                label[20:] = values[pair.image.name]
+                write_mask(pair.label, label)
+    return tree
+
+
+SEEN = {i: CLASS_NAMES[i] for i in TASK.seen(1)}
+
+
+def test_masks_of_web_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In channels; a new class that the image is not known to hold says nothing; rows that are passed over keep their numbers."""
+    rows = [
+        {"path": name, "class": kind, "kept": kept, "labels": labels}
+        for name, kind, kept, labels in (
+            ("dog.png", "dog", "1", "dog"), ("left.png", "cow", "0", "cow"), ("cow.png", "cow", "1", "cow"),
+            ("both.png", "cow", "1", "cow;sheep"), ("other.png", "cow", "1", "cow"), ("old.png", "sheep", "1", "sheep"),
+            ("none.png", "sheep", "1", "sheep"),
+        )
+    ]  # fmt: skip
+    web = rows_to(tmp_path / "web", rows)
+    cow, sheep, person = (
+        next(i for i, name in SEEN.items() if name == wanted) for wanted in ("cow", "sheep", "person")
+    )
+    values = {"cow.png": cow, "both.png": sheep, "other.png": sheep, "old.png": person}
+    tree = labelled_tree(web, tmp_path / "tree", values, SEEN)
+    with caplog.at_level(logging.INFO):
+        found = view(web, labels="caption", masks=tree)
+    assert "Web images with a mask: 4 of 5" in caplog.text and "none.png: no such file" in caplog.text
+    channels = [sorted(set(found[(0, position)].mask.unique().tolist()) - {255}) for position in range(len(found))]
+    order = list(TASK.seen(1))
+    assert channels == [[order.index(cow)], [order.index(sheep)], [], [order.index(person)], []]
+    plain = view(web, labels="caption")
+    for position in range(len(found)):
+        assert torch.equal(found[(3, position)].image, plain[(3, position)].image)
+    whole = found[(3, 0)]
+    assert 0.2 < (whole.mask != 255).float().mean() < 0.8, "cut out as the image is"
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (
+            SEEN | {20: "tvmonitor"},
+            r"--web_masks .*tvmonitor \(20\) is no class of this step; label it by a checkpoint of this step",
+        ),
+        (SEEN | {10: "ox"}, "class 10 is ox there and cow here"),
+        (SEEN, "has no label of an image of the manifest"),
+    ],
+)
+def test_masks_that_do_not_fit(classes: dict[int, str], message: str, tmp_path: Path) -> None:
+    web = rows_to(tmp_path / "web", [{"path": f"{name}.png", "class": name} for name in ("cow", "sheep")])
+    tree = labelled_tree(web, tmp_path / "tree", {}, classes)
+    with pytest.raises(UserError, match=message):
+        view(web, masks=tree)

@@ -11,7 +11,7 @@ import pytest
 import argparser
 from dataset import shapes
 from experiments.__main__ import get_argparser, main, make_runner
-from experiments.arms import ABLATIONS, ADDITIONS, ARMS, BASELINES
+from experiments.arms import ABLATIONS, ADDITIONS, ARMS, BASELINES, BEYOND
 from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
@@ -182,6 +182,31 @@ def test_an_addition_is_the_best_recipe_and_one_thing_more(data: Path) -> None:
     for arm in ADDITIONS:
         other = run_options(stages, arm, data)
         assert {key for key in best if best[key] != other[key]} == {arm.removeprefix("best-")}, arm
+
+
+def test_arms_that_go_beyond_the_best_recipe(data: Path) -> None:
+    """They differ from it in what their names say, at sizes that say their epochs and at those that leave them to run.py."""
+    found = described("animals --data DATA --seeds 0", data, "--arms", "best", *BEYOND)
+    best = run_options(found, "best", data)
+    expected: dict[str, dict[str, object]] = {
+        "best-2x": {"epochs": 16, "pseudo_ep": 4},
+        "best-4x": {"epochs": 32, "pseudo_ep": 8},
+        "best-late-body": {"unfreeze_ep": 6, "loss_de": 1.0},
+        "best-second-round": {"web_masks": f"{data.parent}/work/relabelled-best-second-round-0-step1"},
+    }
+    assert expected.keys() == BEYOND.keys()
+    for arm, changed in expected.items():
+        other = run_options(found, arm, data)
+        assert {key: other[key] for key in best if best[key] != other[key]} == changed, arm
+    stages = {stage.name: stage for stage in found}
+    first, label = stages["best-second-round-first-0-step1"], stages["relabel-best-second-round-0-step1"]
+    same = [word for word in stages["best-0-step1"].command if word != "best-0"]
+    assert [word for word in first.command if word != "best-second-round-first-0"] == same
+    assert label.command[label.command.index("--ckpt") + 1] == str(first.outputs["checkpoint"])
+    assert {first.after[0], label.name} <= set(stages["best-second-round-0-step1"].after)
+    paper = one(described(f"voc 15-5 --data DATA {WEB} --arms best-2x", data), "best-2x-42-step1")
+    assert paper[paper.index("--epochs") + 1] == "80" and paper[paper.index("--pseudo_ep") + 1] == "10"
+    assert set(BEYOND).isdisjoint(stage.arm for stage in described("animals --data DATA", data))
 
 
 def test_steps_follow_one_another(data: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from dataset.batch import Batch
 from methods.base import Iteration, Prediction
+from methods.sure import sure_shares
 from methods.weak import Weak, folded, weak_targets
 
 OLD, TOTAL = 3, 5
@@ -74,3 +75,49 @@ def test_the_weight_of_replay_images() -> None:
     assert abs(first - second) > 0.01
     assert abs(seg_loss(0.25, [False, True]) - (first + 0.25 * second) / 1.25) < 1e-4
     assert abs(seg_loss(0.25, [False]) - first) < 1e-4, "without replay images nothing changes"
+
+
+def test_sure_pixels_stand_in_for_the_masks() -> None:
+    """Cell by cell in the ratio of what is sure; the old target yields to a label as to a mask."""
+    mask = torch.full((1, 8, 8), 255)
+    mask[0, :4, :4], mask[0, :2, 4:], mask[0, 4:, :4] = 3, 1, 0
+    shares = sure_shares(mask, TOTAL, torch.Size((2, 2)))
+    expected = torch.zeros(1, TOTAL, 2, 2)
+    expected[0, 3, 0, 0], expected[0, 1, 0, 1], expected[0, 0, 1, 0] = 1, 0.5, 1
+    assert torch.equal(shares, expected)
+    masks = torch.rand(1, TOTAL, 2, 2, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    labels, teacher = torch.tensor([[1.0, 0, 1, 0]]), torch.full((1, OLD, 2, 2), 0.8)
+    plain, taught = (
+        weak_targets(masks, masks, labels, teacher, alpha=0.5, background=-1, old_yields=True, sure=sure)
+        for sure in (None, shares)
+    )
+    wanted = expected + torch.tensor([[0, 0.5], [0, 1]]) * plain.soft
+    torch.testing.assert_close(taught.soft, wanted)
+    torch.testing.assert_close(
+        taught.segmenter[:, :OLD], 0.8 * (1 - wanted[:, OLD:].sum(dim=1, keepdim=True)).expand_as(teacher)
+    )
+    assert torch.equal(taught.pseudo_mask, plain.pseudo_mask), "the localizer learns as before"
+
+
+@pytest.mark.parametrize(
+    ("replay", "web_masks", "moves"), [(False, True, True), (True, True, False), (False, False, False)]
+)
+def test_masks_of_web_images_alone_are_labels(replay: bool, web_masks: bool, moves: bool) -> None:
+    """Others hold what the step must not see, or what the teacher says anyway."""
+    generator = torch.Generator().manual_seed(0)
+    logits, masks = (torch.randn(1, TOTAL, 4, 4, generator=generator) for _ in range(2))
+    body = torch.zeros(1, 8, 4, 4)
+    method = Weak(OLD, TOTAL, pseudo_ep=0, web_masks=web_masks)
+    found = []
+    for value in (3, 255):
+        batch = Batch(
+            images=torch.zeros(1, 3, 64, 64, dtype=torch.uint8),
+            masks=torch.full((1, 64, 64), value),
+            image_labels=torch.tensor([[0.0, 0, 1, 0]]),
+            is_replay=torch.tensor([replay]),
+            names=("x",),
+        )
+        student = Prediction(logits, body, masks, masks)
+        terms = method.losses(batch, student, Prediction(logits[:, :OLD], body), Iteration(0, lambda value: value))
+        found.append(terms["seg"].item())
+    assert (found[0] != found[1]) == moves

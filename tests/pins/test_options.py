@@ -36,10 +36,12 @@ LINES = (
     f"{WEAK} --cam att --pos_w 2 --l_seg 0.5 --pl_ckpt previous.pth --pseudo_ep 0 --lr_pseudo 0.5 --lr_power 0.5",
     f"{WEAK} --recipe paper --affinity",
     f"{WEAK} --recipe best --affinity",
+    f"{WEAK} --recipe best --loss_de 1 --unfreeze_ep 20 --lr_body 0.1",
     f"{WEAK} --recipe best {REPLAY} --lr_head 5 --jitter 0.1",
     f"{WEAK} --recipe best {REPLAY} --paste 0.5 --confusion 0.1 --likeness 0.3",
     f"{WEAK} {REPLAY} --replay_num 3 --replay_share 0.25 --replay_weight 2 --replay_balance",
     f"{WEAK} --web --web_path tree",
+    f"{WEAK} --web --web_path tree --web_masks tree",
     f"{WEAK} --web --web_path tree --web_num 10 --web_labels caption {REPLAY} --old_yields --fold_absent",
     "--dataset voc --task 15-5s --step 5 --step_ckpt previous.pth --weakly --method weak --sample_num 0",
 )
