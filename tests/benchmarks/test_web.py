@@ -193,7 +193,7 @@ def test_bad_input_is_named(experiment: Experiment, tmp_path: Path) -> None:
 def test_unseen_are_photographs_with_a_new_class_and_no_base_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modules.spectrum import Preprocessing
+    from modules.discriminator import Preprocessing
     from utils import checkpoint
     from utils.metrics import BinaryScores
     from web import discriminator, quality

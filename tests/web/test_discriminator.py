@@ -16,7 +16,7 @@ from PIL import Image
 import argparser
 import select_web
 import train_discriminator
-from modules.spectrum import Preprocessing
+from modules.discriminator import Preprocessing
 from tests.conftest import ROOT
 from utils import checkpoint
 from utils.distributed import Runtime
