@@ -13,15 +13,17 @@ usage: bash run.sh COMMAND
   fuzz [PYTEST OPTIONS]         the same .venv; every reader of files against hostile input, a minute each (FUZZ_SECONDS);
                                 then every command killed, stopped, doubled, out of disk: two hours in all
   animals --data DIR [OPTIONS]  every method and part on real photographs, with seeds
+  voc256 TASK --data DIR        twenty classes of real photographs at 256 pixels (15-5, 10-10, 15-5s ...), with --overlap
+                                or without
   adopt --data DIR [OPTIONS]    segmenters of other libraries learn new classes, beside this project's own
   voc TASK [OPTIONS]            PASCAL VOC at the paper's scale (15-5, 10-10, 15-5s ...), with --overlap or without
   coco [OPTIONS]                COCO to VOC at the paper's scale
 
-demo, animals, adopt, voc and coco are descriptions of experiments/: each prints every command that it
+demo, animals, voc256, adopt, voc and coco are descriptions of experiments/: each prints every command that it
 runs, goes on where it was stopped, runs what does not depend on each other side by side, and ends
 with table.md, .csv, .tex and report.html in its work folder.
 
-OPTIONS are those of python -m experiments animals|adopt|voc|coco --help: --arms chooses methods, --seeds,
+OPTIONS are those of python -m experiments animals|voc256|adopt|voc|coco --help: --arms chooses methods, --seeds,
 --jobs, --gpus, --cpu, --options='...' adds to every run.py line. --dry_run runs nothing and prints
 every command as `+ python ...`, for as many GPUs as --gpus says, with `# NAME: done` above what is
 done. GPUS=2 is --gpus 2, GPUS=0 is --cpu, DRY_RUN=1 is --dry_run.
@@ -81,7 +83,7 @@ command=${1:-}
 case $command in
     test) run_tests "$@" ;;
     fuzz) run_fuzz "$@" ;;
-    demo | animals | voc | coco) experiment "$command" "$@" ;;
+    demo | animals | voc256 | voc | coco) experiment "$command" "$@" ;;
     adopt)
         # Its training scripts need segmentation_models.pytorch.
         [[ $EXTRA != demo ]] || EXTRA=smp

@@ -106,20 +106,29 @@ def measure_search(history: History) -> Search:
         UserError: there was no search.
     """
     # Imported here, so that --help answers at once.
-    from experiments.imitation.search import find, originals, read_pool
+    from experiments.imitation.originals import originals, read_originals
+    from experiments.imitation.pool import read_pool
+    from experiments.imitation.search import find, find_by_caption
 
     searches = history.of_kind("search")
     if not searches:
         raise UserError(f"--works {history.work}: no search has ended there; name a folder whose arms rehearse")
     files = searches[0].inputs
     # The last run is of the last step; joint training has another task.
-    wanted = originals("voc", files["originals"], history.runs[-1].options["task"], "overlap", ORIGINALS)
+    pool = read_pool(files["pool"])
+    if "queries" in files:
+        wanted = read_originals(files["queries"])
+        found = find_by_caption(pool, wanted)
+    else:
+        wanted = originals("voc", files["originals"], history.runs[-1].options["task"], "overlap", ORIGINALS)
+        found = find(pool, wanted)
+    classes = {original.name: set(original.classes) for original in wanted}
     kept = history.work / "rehearsal" / "kept"
     right: dict[str, list[bool]] = {"found": [], "kept by the caption filter": []}
-    for original, images in find(read_pool(files["pool"]), wanted).items():
+    for original, images in found.items():
         names = set((kept / f"{original}.txt").read_text(encoding="utf-8").split())
         for number, image in enumerate(images, 1):
-            shows = bool(image.shows & set(wanted[original]))
+            shows = bool(image.shows & classes[original])
             right["found"].append(shows)
             if f"{number:05}.jpg" in names:
                 right["kept by the caption filter"].append(shows)

@@ -2,6 +2,7 @@
 
     python -m experiments demo
     python -m experiments animals --data DIR --jobs 2
+    python -m experiments voc256 15-5 --overlap --data DIR --jobs 2
     python -m experiments voc 15-5 --overlap --web data/web --arms WILSON raw-web discriminator
     python -m experiments coco --dry_run
 
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments import adopt, animals, demo, paper
+from experiments import adopt, animals, demo, paper, voc256
 from experiments.arms import ABLATIONS, ARMS, JOINT
 from experiments.plan import Experiment, stages
 from experiments.runner import Runner, make_slots
@@ -36,6 +37,11 @@ Describe = Callable[[argparse.Namespace], Experiment | list[Stage]]
 EXPERIMENTS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Describe, str]] = {
     "demo": (demo.add_options, demo.describe, "the whole chain on drawn pictures, in minutes on a CPU"),
     "animals": (animals.add_options, animals.describe, "real photographs of animals, at the size of a CPU"),
+    "voc256": (
+        voc256.add_options,
+        voc256.describe,
+        "twenty classes of real photographs at 256 pixels, in hours on a CPU",
+    ),
     "adopt": (adopt.add_options, adopt.describe, "segmenters of other libraries learn classes, in hours on a CPU"),
     "voc": (paper.add_voc_options, paper.describe_voc, "PASCAL VOC at the paper's scale"),
     "coco": (paper.add_coco_options, paper.describe_coco, "COCO to VOC at the paper's scale"),
@@ -46,9 +52,11 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     """Options of every experiment."""
     add = parser.add_argument
     add(
-        "--work", type=Path, help="folder of all that is made [demo, or work/<experiment>-<task>, with -ov for overlap]"
+        "--work",
+        type=Path,
+        help="folder of all that is made [demo, or work/<experiment>-<task>, with -ov for overlap, -tune for --tune]",
     )
-    add("--seeds", type=int, nargs="+", help="random seeds [animals and adopt 0 1 2, else 42]")
+    add("--seeds", type=int, nargs="+", help="random seeds [animals, voc256 and adopt 0 1 2, else 42]")
     add(
         "--arms",
         nargs="+",
@@ -103,7 +111,7 @@ def make_runner(given: argparse.Namespace, gpus: Sequence[str]) -> Runner:
         raise UserError(f"--seeds {' '.join(map(str, given.seeds))}: different whole numbers of at least 0 are needed")
     if given.cpu and given.gpus > 1:
         raise UserError(f"--gpus {given.gpus} contradicts --cpu: choose one")
-    suffix = "-ov" if getattr(given, "overlap", False) else ""
+    suffix = ("-ov" if getattr(given, "overlap", False) else "") + ("-tune" if getattr(given, "tune", False) else "")
     given.work = (given.work or Path(f"work/{given.experiment}-{given.task}{suffix}")).resolve()
     planned = EXPERIMENTS[given.experiment][1](given)
     try:

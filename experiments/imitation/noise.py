@@ -1,8 +1,9 @@
-"""Noisy candidates for new classes, with known truth, out of clean web images.
+"""Noisy candidates with known truth, out of clean web images.
 
 Of the candidates for each new class some show another class, half of them another new class and
-half a base class, and some are drawings. The columns ``true_class`` and ``domain`` of the manifest
-say so; no script of the method reads them.
+half a base class, and some are drawings. Those for base classes, which a real search finds in the
+same place, carry the same noise where it is asked for. The columns ``true_class`` and ``domain`` of
+the manifest say so; no script of the method reads them.
 """
 
 from __future__ import annotations
@@ -47,48 +48,98 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int = 0) -> int:
+def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int = 0, noisy_base: bool = False) -> int:
     """Write the candidates and their manifest; the number of rows.
 
     Args:
         web: one folder of web images a class.
-        out: folder of the candidates, one folder a new class, and of ``manifest.csv``.
+        out: folder of the candidates, one folder a class, and of ``manifest.csv``.
         new: the classes searched for.
-        base: other classes; what is taken of them is what the discriminator holds out, so that it
-            has not been trained on it.
+        base: other classes, which the search finds by mistake. The discriminator learns from no
+            image of them that stands among the candidates for a new class.
         seed: which images are mixed in.
+        noisy_base: whether there are candidates for the base classes too, with the same noise: the
+            manifest is then all that the discriminator sees of them.
 
     Raises:
-        UserError: a class has no images.
+        UserError: a class has no images, or too few for all that is asked of them.
     """
     rng = np.random.default_rng(seed)
     right = {name: image_files(web / name) for name in new}
-    spare = {name: [p for p in image_files(web / name) if is_held_out(Example(p, name, False))] for name in base}
+    own = {name: image_files(web / name) for name in base}
+    wrong = {name: round(_total(right[name]) * WRONG) for name in new}
+    old = {name: count // 2 if len(new) > 1 else count for name, count in wrong.items()}
+    if noisy_base:
+        spare = _set_aside(own, -(-sum(old.values()) // len(base)), rng)
+    else:
+        spare = {name: [path for path in own[name] if is_held_out(Example(path, name, False))] for name in base}
     rows: list[dict[str, str]] = []
     for number, name in enumerate(new):
-        folder = out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        total = len(right[name]) / (1 - WRONG - DRAWN)
-        wrong_count, drawn_count = round(total * WRONG), round(total * DRAWN)
-        # Each held-out image of a base class is used for one new class alone.
-        old = [(path, other) for other in base for path in spare[other][number :: len(new)]]
+        # Each spare image of a base class is used for one new class alone.
+        strange = [(path, other) for other in base for path in spare[other][number :: len(new)]]
         foreign = [(path, other) for other in new if other != name for path in right[other]]
-        half = wrong_count // 2 if foreign else wrong_count
-        wrong = [old[i] for i in rng.permutation(len(old))[:half]]
-        wrong += [foreign[i] for i in rng.permutation(len(foreign))[: wrong_count - len(wrong)]]
-        for index, (path, true) in enumerate([*((path, name) for path in right[name]), *wrong]):
-            target = folder / f"{index:04}{path.suffix.lower()}"
-            target.write_bytes(path.read_bytes())
-            rows.append(_row(target, out, name, true, "photo"))
-        for index in range(drawn_count):
-            if index % 2:
-                drawn = drawing(load_image(right[name][int(rng.integers(len(right[name])))]))
-            else:
-                drawn = Image.fromarray(web_picture(rng, SHAPES[index % len(SHAPES)], "clipart", 200)[0])
-            target = folder / f"drawn{index:04}.jpg"
-            drawn.save(target, quality=90)
-            rows.append(_row(target, out, name, name if index % 2 else "none", "drawing"))
+        mixed = [strange[i] for i in rng.permutation(len(strange))[: old[name]]]
+        mixed += [foreign[i] for i in rng.permutation(len(foreign))[: wrong[name] - len(mixed)]]
+        rows += _candidates(out, name, right[name], mixed, rng)
+    if noisy_base:
+        # An image is right for its own class or wrong for another one, and stands here once.
+        given = _set_aside(own, 0, rng, share=WRONG / (1 - DRAWN))
+        pool = [(path, other) for other in base for path in given[other]]
+        pool = [pool[i] for i in rng.permutation(len(pool))]
+        for name in base:
+            mixed = [pair for pair in pool if pair[1] != name][: round(_total(own[name]) * WRONG)]
+            pool = [pair for pair in pool if pair not in mixed]
+            rows += _candidates(out, name, own[name], mixed, rng)
     return write(out / FILE, COLUMNS, [rows[i] for i in rng.permutation(len(rows))])
+
+
+def _total(right: Sequence[Path]) -> float:
+    """Number of candidates of which the images of a class are the right ones."""
+    return len(right) / (1 - WRONG - DRAWN)
+
+
+def _set_aside(
+    images: dict[str, list[Path]], count: int, rng: np.random.Generator, share: float = 0.0
+) -> dict[str, list[Path]]:
+    """Take ``count`` images, and a share of the rest, out of those of each class."""
+    aside = {}
+    for name, files in images.items():
+        mixed = [files[i] for i in rng.permutation(len(files))]
+        number = count + round(share * (len(files) - count))
+        if number >= len(files):
+            raise UserError(f"{files[0].parent}: has {len(files)} images; more than {number} are needed for the noise")
+        aside[name], images[name] = mixed[:number], sorted(mixed[number:])
+    return aside
+
+
+def _candidates(
+    out: Path, name: str, right: Sequence[Path], wrong: Sequence[tuple[Path, str]], rng: np.random.Generator
+) -> list[dict[str, str]]:
+    """Write what a search for one class finds; its rows.
+
+    Args:
+        out: folder of all candidates.
+        name: the class.
+        right: images of it.
+        wrong: images of other classes, with their names.
+        rng: which of the right images are drawn as well.
+    """
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index, (path, true) in enumerate([*((path, name) for path in right), *wrong]):
+        target = folder / f"{index:04}{path.suffix.lower()}"
+        target.write_bytes(path.read_bytes())
+        rows.append(_row(target, out, name, true, "photo"))
+    for index in range(round(_total(right) * DRAWN)):
+        if index % 2:
+            drawn = drawing(load_image(right[int(rng.integers(len(right)))]))
+        else:
+            drawn = Image.fromarray(web_picture(rng, SHAPES[index % len(SHAPES)], "clipart", 200)[0])
+        target = folder / f"drawn{index:04}.jpg"
+        drawn.save(target, quality=90)
+        rows.append(_row(target, out, name, name if index % 2 else "none", "drawing"))
+    return rows
 
 
 def _row(path: Path, root: Path, name: str, true: str, domain: str) -> dict[str, str]:
