@@ -15,10 +15,10 @@ import argparse
 import json
 import logging
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from modules.inputs import INPUTS
 from spread.options import add_options, ray_options
 from utils.errors import UserError, shown_text
 from utils.script import run
@@ -40,19 +40,21 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--network", default="efficientnet_b0", help="timm's name of the classifier")
     add("--pretrained", default="none", help="its initial weights: imagenet, none or a file")
     add(
-        "--source",
-        choices=("amplitude", "pixels"),
-        default="amplitude",
-        help="what the network sees; pixels to compare",
-    )
+        "--input", "--source",
+        type=lambda name: {"amplitude": "spectrum"}.get(name, name),
+        choices=tuple(INPUTS),
+        default="spectrum",
+        help="what is looked at: amplitude spectrum, its radial bands, pixels, or the segmenter's features; "
+        "bands and encoder have a small classifier of their own",
+    )  # fmt: skip
     add(
         "--features",
         choices=("image", "encoder"),
         default="image",
-        help="spectrum of the image, or of the segmenter's features",
+        help="spectrum, bands or pixels of the image, or of the segmenter's features; --input encoder needs no word",
     )
     add("--amplitude", choices=("log", "raw"), default="log", help="log(1 + |F|) or |F|")
-    add("--band", choices=("all", "low", "high"), default="all", help="frequencies that count")
+    add("--band", choices=("all", "low", "high"), default="all", help="frequencies that count, of the spectrum")
     add("--size", type=int, default=224, help="side of the images, pixels")
     add("--epochs", type=int, default=10, help="passes over the images")
     add("--batch_size", type=int, default=32, help="images of an iteration")
@@ -75,7 +77,7 @@ def main(given: argparse.Namespace) -> int:
     """Train, test, save, report; the exit code."""
     ray = ray_options(given)
     # Imported here, so that --help answers at once.
-    from modules.spectrum import Preprocessing
+    from modules.discriminator import Preprocessing
     from spread.blocks import Store
     from spread.ways import make_way, start_runtime
     from utils import distributed
@@ -90,9 +92,12 @@ def main(given: argparse.Namespace) -> int:
     for option in ("epochs", "batch_size", "lr"):
         if getattr(given, option) <= 0:
             raise UserError(f"--{option} {getattr(given, option)}: a number above 0 is needed")
+    if given.band != "all" and given.input != "spectrum":
+        raise UserError(f"--band {given.band}: is of --input spectrum, not of {given.input}; leave it out")
     if (given.num_workers or 0) < 0:
         raise UserError(f"--num_workers {given.num_workers}: a number of at least 0 is needed")
-    preprocessing = Preprocessing(given.network, given.source, given.features, given.amplitude, given.band, given.size)
+    features = "encoder" if given.input == "encoder" else given.features
+    preprocessing = Preprocessing(given.network, given.input, features, given.amplitude, given.band, given.size)
     recipe = Recipe(given.epochs, given.batch_size, given.lr, given.weight_decay, given.pretrained, given.random_seed)
     # One process learns, wherever others look at the images.
     runtime = start_runtime(given.device, given.precision, None)
@@ -116,7 +121,7 @@ def main(given: argparse.Namespace) -> int:
         discriminator = make(preprocessing, state, recipe.seed)
         here = partial(moments_worker, discriminator, runtime)
         elsewhere = MomentsWork(preprocessing, given.step_ckpt, given.device)
-        store = Store(path.with_name(path.name + ".blocks"), json.dumps([asdict(preprocessing), body_digest(state)]))
+        store = Store(path.with_name(path.name + ".blocks"), json.dumps([preprocessing.plain(), body_digest(state)]))
         statistics = Statistics(way, elsewhere if ray else here, store, given.block_size)
         workers = split(runtime.device.type, given.num_workers, alone=True).workers
         saved = train(discriminator, [*positives, *negatives], recipe, runtime, workers, path, state, statistics)

@@ -24,7 +24,7 @@ from benchmarks.pages import finish, make_parser
 from results.table import markdown_table
 
 if TYPE_CHECKING:
-    from modules.spectrum import Discriminator
+    from modules.discriminator import Discriminator
     from utils.distributed import Runtime
     from utils.manifest import Manifest
 
@@ -85,7 +85,7 @@ def measure(settings: argparse.Namespace) -> Measurement:
     """Score in turns with the bare pass; then a manifest of ``rows`` and one of a tenth of it."""
     # Imported here, so that --help answers at once.
     from dataset.shapes import render_web
-    from modules.spectrum import Discriminator, Preprocessing
+    from modules.discriminator import Discriminator, Preprocessing
     from spread.ways import InProcess
     from utils import distributed, manifest
     from utils.cores import available, split

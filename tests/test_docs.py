@@ -17,8 +17,8 @@ from experiments.arms import KNOWN, PARTS
 from methods import losses, weak
 from modules import affinity
 from modules.adopted.parts import NEVER
+from modules.discriminator import Preprocessing
 from modules.localizer import HIDDEN
-from modules.spectrum import Preprocessing
 from segmentation_module import GRID
 from tests.conftest import ROOT
 from web.examples import HELD_OUT

@@ -20,11 +20,14 @@ import generate_caption
 import generate_label
 import run
 import tasks
+import train_discriminator
 from captions import filters, nouns, similarity
 from captions.captioners import CAPTIONERS
 from dataset import SOURCES as DATA_SETS
 from modules.adopted import LIBRARIES
 from modules.description import Description
+from modules.discriminator import Discriminator, Preprocessing
+from modules.inputs import INPUTS
 from segmentation_module import load_segmenter, make_segmenter
 from utils import measure_noun
 from utils.errors import UserError
@@ -129,6 +132,32 @@ def check(argument, client):
 def search(argument, query, client):
     for path in sorted(Path(argument).glob(f"{query.name}*.jpg")):
         yield Candidate(path.as_uri(), "beside", path, f"a {query.text}")
+"""
+INPUT = """
+import torch
+from torch import nn
+
+from modules.inputs.base import everything
+
+
+class Brightness:
+    vector = True
+
+    def channels(self, given):
+        return 1
+
+    def prepare(self, values):
+        return values.mean(dim=(1, 2, 3))[:, None, None, None].float()
+
+    def mask(self, height, width):
+        return everything(height, width)
+
+    def network(self, channels):
+        return nn.Sequential(nn.Flatten(), nn.Linear(channels, 2))
+
+
+def make(preprocessing):
+    return Brightness()
 """
 SIMILARITY = """
 import numpy as np
@@ -291,6 +320,16 @@ def test_source_of_web_images(add: Add, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(WEB_SOURCES, "beside", add("web.sources.beside", WEB_SOURCE))
     assert collect_web.main(given) == 0
     assert [(row["class"], row["caption"]) for row in open_manifest(tmp_path / "web")] == [("cow", "a cow")] * 3
+
+
+def test_input_of_the_discriminator(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "--step_ckpt base_0.pth --web_path web --input brightness"
+    with pytest.raises(SystemExit):
+        train_discriminator.get_argparser().parse_args(line.split())
+    monkeypatch.setitem(INPUTS, "brightness", add("modules.inputs.brightness", INPUT))
+    given = train_discriminator.get_argparser().parse_args(line.split())
+    discriminator = Discriminator(Preprocessing(given.network, given.input, size=32))
+    assert discriminator(torch.rand(4, 3, 32, 32)).shape == (4, 2) and discriminator.mean.shape == (1, 1, 1)
 
 
 def test_similarity(add: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modules.spectrum import Preprocessing
+from modules.discriminator import Preprocessing
 from utils.metrics import BinaryScores
 from web import discriminator as discriminators
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from engine.state import read_state
 from modules.bodies import make_body
+from modules.discriminator import Discriminator, Preprocessing
 from modules.norm import make_norm
-from modules.spectrum import Discriminator, Preprocessing
 from utils import checkpoint
 from utils.checks import other_class
 from utils.distributed import Runtime
@@ -141,7 +141,7 @@ def save(
         {
             "format": checkpoint.FORMAT,
             "kind": KIND,
-            "preprocessing": asdict(discriminator.preprocessing),
+            "preprocessing": discriminator.preprocessing.plain(),
             "recipe": recipe,
             "scores": asdict(scores),
             "by_class": by_class,
@@ -172,11 +172,9 @@ def load(path: Path, runtime: Runtime, step: Path | dict[str, Any] | None = None
         raise UserError(f"{path}: not a discriminator; train_discriminator.py makes one")
     checkpoint.need(saved, path, "preprocessing", "scores", "by_class", "classes", "encoder", "identity")
     try:
-        preprocessing, scores = Preprocessing(**saved["preprocessing"]), BinaryScores(**saved["scores"])
+        preprocessing, scores = Preprocessing.of(saved["preprocessing"]), BinaryScores(**saved["scores"])
     except TypeError as error:
         raise UserError(f"{path}: damaged, or of another version: {error}; train it again") from error
-    if any(type(value) is not type(getattr(Preprocessing(), name)) for name, value in saved["preprocessing"].items()):
-        raise UserError(f"{path}: damaged: its preprocessing is of other types; train it again")
     state, given = (step, None) if isinstance(step, dict) else (None, step)
     if state is None:
         beside = step_checkpoint_beside(path)

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from modules.discriminator import DATASET, WEB, Discriminator, Preprocessing
 from modules.pretrained import load_classifier
-from modules.spectrum import DATASET, WEB, Discriminator, Preprocessing
 from spread.blocks import Row, Store, Worker, in_batches, in_blocks
 from spread.options import BLOCK_SIZE
 from spread.ways import Way, looked_at
@@ -37,7 +37,7 @@ from web.scoring import Prepare, Prepared
 
 LOG = logging.getLogger("webwilss")
 MIN_EXAMPLES = 10
-# Images whose spectrum is taken at once.
+# Images that are prepared at once.
 STATISTICS_BATCH = 64
 
 
@@ -69,7 +69,7 @@ Files = tuple[tuple[int, str], ...]
 def moments_worker(discriminator: Discriminator, runtime: Runtime) -> Worker[Files]:
     """Looks at batches of training images; a row is how many they are, their faults, and the moments of what could be read.
 
-    These are the sum and the sum of squares of each channel of the spectrum, in its band, and the number of values.
+    These are the sum and the sum of squares of each prepared channel, in its band, and the number of values.
     """
 
     def finish(prepared: Prepared) -> list[Row]:
@@ -95,7 +95,7 @@ def _decoded(decode: Prepare, batch: Sequence[Files]) -> Prepared:
 
 @dataclass(frozen=True)
 class MomentsWork:
-    """How a worker elsewhere makes the discriminator whose spectrum is taken; its weights do not matter.
+    """How a worker elsewhere makes the discriminator that prepares images; its weights do not matter.
 
     Attributes:
         preprocessing: what becomes of an image.
@@ -178,6 +178,8 @@ class Fitting:
         self.data = Examples(self.train, discriminator.preprocessing.size, recipe.seed)
         self.epoch = 0
         self.unreadable: dict[Path, str] = {}
+        self.domains = torch.tensor([DATASET if e.of_dataset else WEB for e in self.train])
+        self._vectors: tuple[Tensor, Tensor] | None = None
         share = sum(e.of_dataset for e in self.train) / len(self.train)
         # Both domains weigh the same in the loss, so that p_ds / p_web = 1 means "equally likely", whatever their numbers.
         self.weight = torch.tensor([0.5 / share, 0.5 / (1 - share)], device=runtime.device)
@@ -194,7 +196,10 @@ class Fitting:
             names: timm's name of the network.
             statistics: who looks at the training set for them; this process, by default.
         """
-        LOG.info(load_classifier(self.discriminator.network, names, self.recipe.pretrained))
+        if self.discriminator.input.vector:
+            LOG.info("--input %s: a small classifier, random weights", self.discriminator.preprocessing.input)
+        else:
+            LOG.info(load_classifier(self.discriminator.network, names, self.recipe.pretrained))
         if statistics is None:
             worker = moments_worker(self.discriminator, self.runtime)
             cores = split(self.runtime.device.type, self.workers)
@@ -205,7 +210,7 @@ class Fitting:
         squares: Tensor | float = 0.0
         count = 0.0
         hidden = None if self.runtime.main else True
-        with tqdm(total=len(self.train), desc="Statistics of the spectrum", disable=hidden) as bar:
+        with tqdm(total=len(self.train), desc="Mean and deviation", disable=hidden) as bar:
             for size, faults, moments in chain.from_iterable(found):
                 for position, fault in faults:
                     self._note_fault(self.train[position], fault)
@@ -221,8 +226,8 @@ class Fitting:
             device = self.runtime.device
             self.discriminator.fit_statistics((total.to(device), squares.to(device), count))
 
-    def _readable(self, loaded: Iterator[ExampleBatch], desc: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B, 3, S, S) and domains (B,) of each batch.
+    def _readable(self, loaded: Iterator[ExampleBatch], desc: str) -> Iterator[ExampleBatch]:
+        """Batches of what can be read.
 
         A web image that cannot be read is left out, an image of the data set is an error.
         """
@@ -232,9 +237,40 @@ class Fitting:
                     self._note_fault(self.train[index], fault)
                 bar.update(len(batch.indices) + len(batch.faults))
                 if len(batch.indices):
-                    domains = [DATASET if self.train[i].of_dataset else WEB for i in batch.indices.tolist()]
-                    targets = torch.tensor(domains, dtype=torch.int64)
-                    yield batch.pixels(self.runtime.device), targets.to(self.runtime.device)
+                    yield batch
+
+    def _prepared(self, keys: list[list[tuple[int, int]]], desc: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Prepared values (B, C, h, w) of the batches of an epoch, and their positions (B,)."""
+        if self.discriminator.input.vector:
+            return self._of_vectors(keys)
+        return self._of_images(batches(self.data, self.workers, keys=keys), desc)
+
+    def _of_images(self, loaded: Iterator[ExampleBatch], desc: str) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._readable(loaded, desc):
+            with torch.no_grad(), self.runtime.autocast():
+                values = self.discriminator.prepare(batch.pixels(self.runtime.device))
+            yield values, batch.indices
+
+    def _of_vectors(self, keys: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
+        values, known = self._all_vectors()
+        for batch in keys:
+            positions = torch.tensor([position for _, position in batch])
+            positions = positions[known[positions]]
+            yield values[positions.to(values.device)], positions
+
+    def _all_vectors(self) -> tuple[Tensor, Tensor]:
+        """Vectors (N, C, 1, 1) of all training examples, and which (N,) could be read; taken once."""
+        if self._vectors is None:
+            middle = Examples(self.train, self.discriminator.preprocessing.size)
+            known = torch.zeros(len(self.train), dtype=torch.bool)
+            values = torch.zeros(len(self.train), *self.discriminator.mean.shape, device=self.runtime.device)
+            for loaded in self._readable(batches(middle, self.workers), "Vectors"):
+                with torch.no_grad(), self.runtime.autocast():
+                    taken = self.discriminator.prepare(loaded.pixels(self.runtime.device))
+                values[loaded.indices.to(values.device)] = taken
+                known[loaded.indices] = True
+            self._vectors = values, known
+        return self._vectors
 
     def _note_fault(self, example: Example, fault: str) -> None:
         if example.of_dataset:
@@ -247,23 +283,23 @@ class Fitting:
         """One pass over the training examples; the mean loss."""
         self.discriminator.train()
         keys = shuffled(len(self.train), self.recipe.batch_size, self.recipe.seed, self.epoch)
-        loaded = batches(self.data, self.workers, keys=keys)
-        # Dropout must not depend on how often the training was stopped.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.epoch)
         losses, started = [], time.monotonic()
         desc = f"Discriminator epoch {self.epoch + 1}/{self.recipe.epochs}"
-        for images, targets in self._readable(loaded, desc):
-            if len(images) > 1:
-                losses.append(self._update(images, targets))
+        prepared = self._prepared(keys, desc)
+        # Dropout must not depend on how often the training was stopped.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.epoch)
+        for values, positions in prepared:
+            if len(positions) > 1:
+                losses.append(self._update(values, self.domains[positions].to(self.runtime.device)))
             self.scheduler.step()
         self.epoch += 1
         mean = float(np.mean(losses))
         LOG.info("%s done in %.0f s, loss %.4f", desc, time.monotonic() - started, mean)
         return mean
 
-    def _update(self, images: Tensor, targets: Tensor) -> float:
+    def _update(self, values: Tensor, targets: Tensor) -> float:
         with self.runtime.autocast():
-            logits = self.discriminator(images).float()
+            logits = self.discriminator.classify(values).float()
         loss = F.cross_entropy(logits, targets, weight=self.weight)
         if not torch.isfinite(loss):
             raise UserError(f"the discriminator's loss is {float(loss)} at epoch {self.epoch + 1}; lower --lr")
@@ -345,7 +381,7 @@ def train(
     training set for its mean and deviation; ranks that are not the main one do nothing else, and get None.
     """
     fitting = Fitting(discriminator, examples, recipe, runtime, workers)
-    key = json.dumps([asdict(discriminator.preprocessing), asdict(recipe), examples_digest(examples)])
+    key = json.dumps([discriminator.preprocessing.plain(), asdict(recipe), examples_digest(examples)])
     fit(fitting, path, key, statistics)
     if not runtime.main:
         return None

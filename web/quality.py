@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from modules.spectrum import DATASET, Discriminator
+from modules.discriminator import DATASET, Discriminator
 from utils.distributed import Runtime
 from utils.metrics import BinaryScores, binary_scores
 from web.discriminator import Saved

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from modules.spectrum import DATASET, WEB, Discriminator
+from modules.discriminator import DATASET, WEB, Discriminator
 from spread.blocks import Row, Store, Worker, in_batches, in_blocks
 from spread.options import BLOCK_SIZE
 from spread.ways import Way
@@ -103,7 +103,7 @@ class Prepare:
 
 
 def in_workers(discriminator: Discriminator, runtime: Runtime) -> bool:
-    """Whether the spectrum is taken by the workers: on the CPU, for spectra of images. A GPU takes it faster itself."""
+    """Whether workers prepare the images: on the CPU, where no encoder is asked. A GPU does it faster itself."""
     return runtime.device.type == "cpu" and discriminator.preprocessing.features == "image"
 
 

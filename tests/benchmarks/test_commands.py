@@ -27,7 +27,7 @@ def test_help_answers(name: str) -> None:
 
 
 def test_there_are_all_of_them() -> None:
-    assert set(NAMES) >= {"animals", "captions", "data", "nouns", "readme", "replay", "scoring", "step", "web"}
+    assert set(NAMES) >= {"animals", "captions", "data", "nouns", "readme", "replay", "scoring", "step", "domain"}
 
 
 def test_nobody_changes_the_import_path() -> None:
@@ -48,7 +48,7 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_benchmark_ends_with_its_code(code: int) -> None:
     with pytest.raises(SystemExit) as ended:
-        finish("web", lambda: code)
+        finish("domain", lambda: code)
     assert ended.value.code == code
 
 
@@ -57,5 +57,5 @@ def test_a_stopped_benchmark_says_so(capsys: pytest.CaptureFixture[str]) -> None
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        finish("web", stopped)
-    assert ended.value.code == 130 and capsys.readouterr().err.startswith("benchmarks.web: stopped; ")
+        finish("domain", stopped)
+    assert ended.value.code == 130 and capsys.readouterr().err.startswith("benchmarks.domain: stopped; ")

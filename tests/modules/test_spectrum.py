@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from modules.spectrum import BAND_RADIUS, Discriminator, Preprocessing, amplitude_spectrum, band_mask
+from modules.discriminator import Discriminator, Preprocessing
+from modules.spectrum import BAND_RADIUS, amplitude_spectrum, band_mask
 from utils.errors import UserError
 
 TINY = "tf_efficientnet_lite0"

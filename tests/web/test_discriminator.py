@@ -16,7 +16,7 @@ from PIL import Image
 import argparser
 import select_web
 import train_discriminator
-from modules.spectrum import Preprocessing
+from modules.discriminator import Discriminator, Preprocessing
 from tests.conftest import ROOT
 from utils import checkpoint
 from utils.distributed import Runtime
@@ -136,6 +136,58 @@ def test_encoder_features(step_ckpt: Path, web_images: Path, tmp_path: Path) -> 
     other = state | {"model_state": state["model_state"] | {first: state["model_state"][first] + 1}}
     with pytest.raises(UserError, match="another step-0 checkpoint"):
         discriminators.load(path, RUNTIME, other)
+
+
+@pytest.mark.parametrize("name", ["bands", "encoder"])
+def test_vectors_are_taken_once_and_a_stopped_training_ends_alike(
+    name: str, step_ckpt: Path, web_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = discriminators.read_step_checkpoint(step_ckpt)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    found = [*examples(step_ckpt, web_images), *_training(broken, False)]
+    preprocessing = Preprocessing(NETWORK, name, "encoder" if name == "encoder" else "image", size=64)
+    prepared: list[int] = []
+    whole = Discriminator.prepare
+    monkeypatch.setattr(
+        Discriminator, "prepare", lambda self, images: prepared.append(len(images)) or whole(self, images)
+    )
+
+    def fitting() -> fittings.Fitting:
+        return fittings.Fitting(discriminators.make(preprocessing, state, seed=1), found, RECIPE, RUNTIME, 0)
+
+    first = fitting()
+    fittings.fit(first, tmp_path / "whole.pth", "key")
+    assert sum(prepared) == 2 * (len(first.train) - 1), "for the mean and deviation, and for all epochs"
+    assert list(first.unreadable) == [broken]
+    half = fitting()
+    half.start(NETWORK)
+    half.run_epoch()
+    checkpoint.save(tmp_path / "d.pth.part", half.state() | {"key": "key"})
+    second = fitting()
+    fittings.fit(second, tmp_path / "d.pth", "key")
+    for key, value in first.discriminator.state_dict().items():
+        assert torch.equal(value, second.discriminator.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", ["bands", "encoder"])
+def test_a_selection_by_another_input(
+    name: str, step_ckpt: Path, candidates: Path, tmp_path: Path, web_images: Path
+) -> None:
+    weights = tmp_path / "d.pth"
+    line = train_line(step_ckpt, web_images, weights, f"--input {name} --lr 0.01")
+    assert script(train_discriminator.main, train_discriminator.get_argparser, line) == 0
+    select = select_line(candidates, candidates / "s.csv", f"--discriminator {weights} --step_ckpt {step_ckpt}")
+    assert script(select_web.main, select_web.get_argparser, select) == 0
+    rows = read(candidates / "s.csv")
+    scenes = np.array(["scene" in row["path"] for row in rows])
+    assert binary_scores(np.array([float(row["p_ds"]) for row in rows]), scenes).auc > 0.8
+
+
+def test_the_word_of_before_is_taken() -> None:
+    parser = train_discriminator.get_argparser()
+    for word, name in (("amplitude", "spectrum"), ("pixels", "pixels")):
+        assert parser.parse_args(["--step_ckpt", "a", "--web_path", "b", "--source", word]).input == name
 
 
 def script(main: object, parser: object, line: str) -> int:
@@ -294,6 +346,7 @@ def test_a_discriminator_at_chance_is_refused(trained: Path, candidates: Path, t
         ("train_discriminator.py", "--step_ckpt no.pth --web_path {web}", "no.pth: no such checkpoint"),
         ("train_discriminator.py", "--step_ckpt {step} --web_path nowhere", "nowhere: no such manifest"),
         ("train_discriminator.py", "--step_ckpt {step} --web_path {web} --size 3", "--size 3"),
+        ("train_discriminator.py", "--step_ckpt {step} --web_path {web} --input bands --band low", "--band low: is of"),
         ("train_discriminator.py", "--step_ckpt {step} --web_path {web} --network nonet", "--network nonet"),
         ("train_discriminator.py", "--step_ckpt {step} --web_path {web} --epochs 0", "--epochs 0"),
     ],
