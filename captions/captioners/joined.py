@@ -26,10 +26,11 @@ class JoinedCaptioner:
     def caption_files(self, paths: Sequence[Path]) -> list[str | UserError]:
         """One line for each file, or the first fault that a captioner has with it."""
         said = [captioner.caption_files(paths) for captioner in self.captioners]
-        return [_joined(lines) for lines in zip(*said, strict=True)]
+        return [joined(lines) for lines in zip(*said, strict=True)]
 
 
-def _joined(lines: Sequence[str | UserError]) -> str | UserError:
+def joined(lines: Sequence[str | UserError]) -> str | UserError:
+    """What several captioners say of one image, in one line; the first fault of any of them."""
     phrases: dict[str, str] = {}
     for line in lines:
         if isinstance(line, UserError):

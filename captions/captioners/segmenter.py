@@ -75,5 +75,7 @@ def _pixels(image: Image.Image) -> Tensor:
 def make(settings: CaptionerSettings, runtime: Runtime) -> SegmenterCaptioner:
     """The captioner of ``--captioner segmenter``."""
     if settings.model is None:
-        raise UserError("--captioner segmenter needs --model: a checkpoint, or another segmenter that add_class.py takes")
+        raise UserError(
+            "--captioner segmenter needs --model: a checkpoint, or another segmenter that add_class.py takes"
+        )
     return SegmenterCaptioner(runtime, settings.model)

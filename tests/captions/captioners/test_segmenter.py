@@ -108,7 +108,14 @@ def test_two_ranks_write_what_one_does(odd_ckpt: Path, photos: Path, tmp_path: P
     one, two = tmp_path / "one.txt", tmp_path / "two.txt"
     options = ["--captioner", "segmenter", "--model", str(odd_ckpt), "--device", "cpu", "--batch_size", "1"]
     assert generate(photos, one, *options) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "generate_caption.py"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "generate_caption.py",
+    ]
     subprocess.run([*launch, str(photos), str(two), *options, "--block_size", "1"], cwd=ROOT, check=True, timeout=300)
     assert two.read_bytes() == one.read_bytes()
 
