@@ -25,6 +25,7 @@ class Arm:
         best: a weak step by the best recipe or a part of it, not by the papers'; with replay its
             later steps rehearse the web images of earlier steps as well.
         base: what its own base step has beside the others'; None: it starts from theirs.
+        web_replay: whether it rehearses the web images of base classes too, those that its selection keeps.
         times: its steps have so many times the epochs, and the epochs before ``--pseudo_ep``.
         again: each step is trained again from where it started, with its web images labelled by its first model.
         unfreeze: share of its epochs after which a frozen body is trained all the same; 1 leaves it frozen.
@@ -36,6 +37,7 @@ class Arm:
     replay: bool = False
     best: bool = False
     base: tuple[str, ...] | None = None
+    web_replay: bool = False
     times: int = 1
     again: bool = False
     unfreeze: float = 1.0
@@ -100,6 +102,7 @@ ADDITIONS = {
 _BEST = ARMS["best"]
 # What goes beyond "best" and costs more; run by name only.
 BEYOND = {
+    "best-web-replay": replace(_BEST, web_replay=True),
     "best-2x": replace(_BEST, times=2),
     "best-4x": replace(_BEST, times=4),
     "best-late-body": replace(_BEST, options=line(_BEST.options, "--loss_de 1"), unfreeze=0.75),

@@ -223,7 +223,7 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
         if arm.base is not None:
             planned.append(_run(experiment, name, seed, experiment.task, 0, line(sizes.base, arm.base), drawn))
         for step in range(1, len(load_task(experiment.dataset, experiment.task))):
-            if arm.replay and arm.best and step > 1:
+            if arm.replay and arm.best and (step > 1 or arm.web_replay):
                 planned += _later_tree(experiment, name, seed, step)
                 sources, after = _sources(experiment, seed, arm, f"{name}-{seed}-step{step}")
             own = line(options, sources, "--step_ckpt", checkpoint)
@@ -381,26 +381,30 @@ def _tree(experiment: Experiment, seed: int) -> list[Stage]:
 
 
 def _later_tree(experiment: Experiment, name: str, seed: int, step: int) -> list[Stage]:
-    """The replay tree of a later step of an arm: the same, and the web images of the steps between,
-    labelled by the step before.
+    """The replay tree of a step of an arm that rehearses web images: that of all arms, and the web
+    images of the steps between, or of all old classes (``Arm.web_replay``), labelled by the step
+    before.
     """
     task = load_task(experiment.dataset, experiment.task)
-    # The first of all seen classes is background.
-    learned = experiment.classes[len(task.seen(0)) - 1 : len(task.seen(step - 1)) - 1]
     arm, tree = KNOWN[name], f"{name}-{seed}-step{step}"
+    # The first of all seen classes is background.
+    begin = 0 if arm.web_replay else len(task.seen(0)) - 1
+    learned = experiment.classes[begin : len(task.seen(step - 1)) - 1]
     web = _web(experiment, arm, seed)
     add = line("-m utils.measure_noun move_web_images --mode hardlink --web_path", web, "--classes", learned)
     filled = _filled(experiment, seed, tree)
-    previous = f"{name}-{seed}-step{step - 1}"
+    before = name if step > 1 else BASE
+    previous = f"{before}-{seed}" + (f"-step{step - 1}" if step > 1 else "")
+    chosen = (f"select-{arm.web}-{seed}",) if step == 1 and arm.web != "raw" else ()
     more = Stage(
         f"replay-web-{tree}",
         line(add, "--out", experiment.work / f"replay-{tree}"),
-        (filled[-1].name, previous),
+        (filled[-1].name, previous, *chosen),
         allowed=LEFT_OUT,
         kind="web replay",
         seed=seed,
     )
-    checkpoint = experiment.checkpoint(f"{name}-{seed}", step - 1)
+    checkpoint = experiment.checkpoint(f"{before}-{seed}", step - 1)
     return [*filled, more, *_labelled(experiment, seed, tree, more.name, checkpoint)]
 
 

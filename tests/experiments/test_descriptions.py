@@ -131,7 +131,8 @@ def run_options(stages: list[Stage], arm: str, data: Path) -> dict[str, object]:
         if stage.name in wanted.after:
             for path in stage.makes:
                 make(path)
-    make(data.parent / "work" / "replay-0")
+    if "--replay_path" in wanted.command:
+        make(Path(wanted.command[wanted.command.index("--replay_path") + 1]))
     return argparser.parse(list(wanted.command[1:])).plain() | {"name": None}
 
 
@@ -189,6 +190,7 @@ def test_arms_that_go_beyond_the_best_recipe(data: Path) -> None:
     found = described("animals --data DATA --seeds 0", data, "--arms", "best", *BEYOND)
     best = run_options(found, "best", data)
     expected: dict[str, dict[str, object]] = {
+        "best-web-replay": {"replay_path": f"{data.parent}/work/replay-best-web-replay-0-step1"},
         "best-2x": {"epochs": 16, "pseudo_ep": 4},
         "best-4x": {"epochs": 32, "pseudo_ep": 8},
         "best-late-body": {"unfreeze_ep": 6, "loss_de": 1.0},
@@ -199,6 +201,9 @@ def test_arms_that_go_beyond_the_best_recipe(data: Path) -> None:
         other = run_options(found, arm, data)
         assert {key: other[key] for key in best if best[key] != other[key]} == changed, arm
     stages = {stage.name: stage for stage in found}
+    more = stages["replay-web-best-web-replay-0-step1"]
+    assert more.after == ("replay-tree-best-web-replay-0-step1", "base-0", "select-words-0")
+    assert more.command[more.command.index("--classes") + 1 : -2] == ("cat", "dog", "horse", "person")
     first, label = stages["best-second-round-first-0-step1"], stages["relabel-best-second-round-0-step1"]
     same = [word for word in stages["best-0-step1"].command if word != "best-0"]
     assert [word for word in first.command if word != "best-second-round-first-0"] == same
