@@ -18,7 +18,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from modules.inputs import INPUTS
+from modules.inputs import INPUTS, input_name
 from spread.options import add_options, ray_options
 from utils.errors import UserError, shown_text
 from utils.script import run
@@ -41,7 +41,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--pretrained", default="none", help="its initial weights: imagenet, none or a file")
     add(
         "--input", "--source",
-        type=lambda name: {"amplitude": "spectrum"}.get(name, name),
+        type=input_name,
         choices=tuple(INPUTS),
         default="spectrum",
         help="what is looked at: amplitude spectrum, its radial bands, pixels, or the segmenter's features; "

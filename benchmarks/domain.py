@@ -390,6 +390,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--work", type=Path, default=Path("work/domain"), help="where candidates and runs are kept [work/domain]")
     add("--seeds", type=int, nargs="+", default=[0], help="of the discriminators [0]")
     add("--inputs", nargs="+", choices=tuple(INPUTS), default=list(INPUTS), help="what they look at [all]")
+    add("--learn_from", nargs="+", choices=(CLEAN, HONEST), default=[CLEAN, HONEST], help="what they learn from [both]")
     add("--network", default="tf_efficientnet_lite0", help="of spectrum and pixels [tf_efficientnet_lite0]")
     add("--size", type=int, default=160, help="side of the images, pixels [160]")
     add("--epochs", type=int, default=4, help="of spectrum and pixels [4]")
@@ -416,12 +417,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for step, web in zip(given.step_ckpt, given.web, strict=True)
     ]
     runs: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {
-        (data.name, imitation, name): [] for data in sets for imitation in (CLEAN, HONEST) for name in given.inputs
+        (data.name, imitation, name): [] for data in sets for imitation in given.learn_from for name in given.inputs
     }
     # A whole table of the first seed comes before a second one.
     for seed in given.seeds:
         for data in sets:
-            for imitation in (CLEAN, HONEST):
+            for imitation in given.learn_from:
                 for name in given.inputs:
                     path = measure(data, imitation, name, seed, settings, given.work, runtime)
                     runs[data.name, imitation, name].append(json.loads(path.read_text(encoding="utf-8")))

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modules.inputs import INPUTS, make_input
+from modules.inputs import EARLIER, INPUTS, input_name, make_input
 from utils.errors import UserError
 
 # Channels of the output: probability of the training data's domain, and of the web's.
 DATASET, WEB = 0, 1
 MIN_DEVIATION = 1e-6
-# What files call the input, and the spectrum among them: version 0.1.0 knew it and pixels alone.
-FILE_FIELD, FILE_SPECTRUM = "source", "amplitude"
+# What files call the input; they keep its earlier name, so that version 0.1.0 reads the spectrum's.
+FILE_FIELD = "source"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Preprocessing:
 
     def plain(self) -> dict[str, Any]:
         """As files hold it."""
-        values = asdict(self) | {"input": FILE_SPECTRUM if self.input == "spectrum" else self.input}
+        earlier = {name: word for word, name in EARLIER.items()}
+        values = asdict(self) | {"input": earlier.get(self.input, self.input)}
         return {FILE_FIELD if name == "input" else name: value for name, value in values.items()}
 
     @classmethod
@@ -77,8 +78,8 @@ class Preprocessing:
         for name, value in values.items():
             if type(value) is not type(getattr(cls(), name, None)):
                 raise TypeError(f"its preprocessing has a field {name} of another type")
-        if values.get("input") == FILE_SPECTRUM:
-            values["input"] = "spectrum"
+        if "input" in values:
+            values["input"] = input_name(values["input"])
         return cls(**values)
 
 

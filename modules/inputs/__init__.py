@@ -1,6 +1,6 @@
 """What a domain discriminator looks at: a new input is a file with ``make(preprocessing) -> Input``, and one line in ``INPUTS``.
 
-Source: docs/method.md, "Other inputs of the discriminator".
+Source: docs/method.md, "Does the discriminator help?".
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ INPUTS = {
     "pixels": "modules.inputs.pixels",
     "encoder": "modules.inputs.encoder",
 }
+# What version 0.1.0 called them, on the command line and in files.
+EARLIER = {"amplitude": "spectrum"}
+
+
+def input_name(word: str) -> str:
+    """The name of an input that may go by its earlier one."""
+    return EARLIER.get(word, word)
 
 
 def make_input(preprocessing: Preprocessing) -> Input:
