@@ -79,7 +79,8 @@ def _with_noise(
     pool: Sequence[PoolImage], picks: list[PoolImage], noise: NDArray[np.int64], rng: np.random.Generator
 ) -> list[PoolImage]:
     """The picks, filled up with the first of the noise that are none of them, all mixed."""
-    picks = picks + [pool[i] for i in noise if pool[i] not in picks][: DOWNLOADS - len(picks)]
+    there = {image.path for image in picks}
+    picks = picks + [pool[i] for i in noise if pool[i].path not in there][: DOWNLOADS - len(picks)]
     return [picks[i] for i in rng.permutation(len(picks))]
 
 
