@@ -111,6 +111,11 @@ TABLES = {
 PAGES = {
     "captions.md": Page("which similarity of nouns filters downloads best", "default", ("precision", "recall")),
     "nouns.md": Page("which tagger finds the nouns of captions best", "hanta", ("F1",)),
+    "tags.md": Page(
+        "which classes the captioner of ImageNet's tags names, class by class",
+        "least",
+        ("now: kept", "now: precision"),
+    ),
     "web.md": Page(
         "does the discriminator transfer, what does selection keep", "captions", ("precision", "recall", "kept")
     ),
