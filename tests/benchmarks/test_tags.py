@@ -33,7 +33,7 @@ def test_precision_is_of_a_search_with_noise() -> None:
 def test_every_other_image_is_tuned_on() -> None:
     images = Images(np.zeros((len(NAMES), 1000), np.float32), NAMES, np.zeros((len(NAMES), len(CLASSES)), np.float32))
     tuned = images.tuned()
-    assert [int(tuned[NAMES == name].sum()) for name in CLASSES] == [2] * len(CLASSES) and tuned[:4].tolist() == [
+    assert [int(tuned[name == NAMES].sum()) for name in CLASSES] == [2] * len(CLASSES) and tuned[:4].tolist() == [
         1,
         0,
         1,
