@@ -193,6 +193,9 @@ PAGES = {
         ("ms / image", "KiB / image"),
     ),
     "duplicates.md": Page("how long near-duplicates are looked for", "1,000,000", ("ms, tables", "times as fast")),
+    "web.md": Page(
+        "does the discriminator transfer, what does selection keep", "captions", ("precision", "recall", "kept")
+    ),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "loop.md": Page(
         "what an iteration costs beside its arithmetic", "fused and guarded", ("times as fast as the first",)

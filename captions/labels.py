@@ -262,6 +262,11 @@ def caption_labels(caption: str, vocabulary: Vocabulary) -> set[str]:
     return matcher(vocabulary).labels(caption)
 
 
+@cache
+def _no_classes() -> Matcher:
+    return Matcher(Vocabulary({}))
+
+
 def things(caption: str) -> list[str]:
     """What a caption speaks of, whatever the vocabulary: WordNet's expressions and nouns in it, each once, as they are written.
 
@@ -269,7 +274,7 @@ def things(caption: str) -> list[str]:
     """
     words = tokens(caption)
     found: dict[str, None] = {}
-    for unit in matcher(Vocabulary({}))._units(words):
+    for unit in _no_classes()._units(words):
         phrase = " ".join(token.word for token in words[unit.start : unit.stop])
         noun = unit.stop - unit.start > 1 or any(wordnet.load().has(form) for form in words[unit.start].forms)
         if noun and phrase not in _ARTICLES | _STOPS | _OR | _DENIALS | _NOT:
