@@ -160,6 +160,11 @@ TABLES = {
 PAGES = {
     "captions.md": Page("which similarity of nouns filters downloads best", "default", ("precision", "recall")),
     "nouns.md": Page("which tagger finds the nouns of captions best", "hanta", ("F1",)),
+    "tags.md": Page(
+        "which classes the captioner of ImageNet's tags names, class by class",
+        "least",
+        ("now: kept", "now: precision"),
+    ),
     "domain.md": Page(
         "what a domain discriminator tells apart and chooses, by what it looks at and learns from",
         "captions",
@@ -193,9 +198,6 @@ PAGES = {
         ("ms / image", "KiB / image"),
     ),
     "duplicates.md": Page("how long near-duplicates are looked for", "1,000,000", ("ms, tables", "times as fast")),
-    "web.md": Page(
-        "does the discriminator transfer, what does selection keep", "captions", ("precision", "recall", "kept")
-    ),
     "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
     "loop.md": Page(
         "what an iteration costs beside its arithmetic", "fused and guarded", ("times as fast as the first",)
