@@ -142,7 +142,7 @@ def write_marker(tree: Path, marker: Marker) -> None:
     markers.write_marker(tree / MARKER, marker)
 
 
-def check_marker(tree: Path, known: Mapping[int, str], option: str, what: str, step: str) -> None:
+def check_marker(tree: Path, known: Mapping[int, str], option: str, what: str, step: str) -> Marker | None:
     """See that a tree's labels are of known classes; a tree that nobody signed is told.
 
     Args:
@@ -152,13 +152,16 @@ def check_marker(tree: Path, known: Mapping[int, str], option: str, what: str, s
         what: these classes are.
         step: whose checkpoint knows them.
 
+    Returns:
+        who labelled it; None where nobody signed.
+
     Raises:
         UserError: the labels are of other classes, or theirs have other names.
     """
     marker = read_marker(tree)
     if marker is None:
         LOG.warning("%s: nothing says who labelled it; its values are read as class ids of the data set", tree)
-        return
+        return None
     other = other_class(dict(marker.classes), known)
     if other:
         raise UserError(
@@ -171,6 +174,7 @@ def check_marker(tree: Path, known: Mapping[int, str], option: str, what: str, s
             f"{option} {tree}: labelled by {marker.origin}, whose {shown(foreign)} is no {what}; "
             f"label it by a checkpoint of {step} (generate_label.py --relabel)"
         )
+    return marker
 
 
 @contextmanager

@@ -92,7 +92,13 @@ class WebView(EpochDataset[Sample]):
         self.masks: list[Path | None] = [None] * len(self.paths)
         if masks is not None:
             names = {i: class_names[i] for i in task.seen(step)}
-            check_marker(masks, names, "--web_masks", "class of this step", "this step")
+            marker = check_marker(masks, names, "--web_masks", "class of this step", "this step")
+            unknown = [] if marker is None else [name for i, name in names.items() if i not in dict(marker.classes)]
+            if marker is not None and unknown:
+                raise UserError(
+                    f"--web_masks {masks}: labelled by {marker.origin}, which does not know {shown(unknown)} and takes them for "
+                    "background; label it by a checkpoint of this step (generate_label.py --relabel)"
+                )
             self.masks = _usable_masks(masks, chosen.images, bytes([*names, IGNORE]))
         # Seen classes have their channel, 255 stays.
         self.lookup = np.array(task.lookup(step, train=False, mask_old=False, unknown="ignore"), dtype=np.uint8)
@@ -103,12 +109,10 @@ class WebView(EpochDataset[Sample]):
 
     def _mask(self, path: Path, position: int) -> NDArray[np.uint8]:
         """Channels (H, W) of a label; 255 too for new classes that the image does not hold."""
-        absent = [c for c in range(self.old, len(self.image_labels[position]) + 1) if not self._holds(position, c)]
+        labels = self.image_labels[position]
+        absent = [c for c in range(self.old, len(labels) + 1) if not labels[label_column(c)]]
         lookup = np.where(np.isin(self.lookup, absent), IGNORE, self.lookup).astype(np.uint8)
         return mapped(load_mask(path), lookup)
-
-    def _holds(self, position: int, channel: int) -> bool:
-        return bool(self.image_labels[position][label_column(channel)])
 
     def at(self, epoch: int, position: int) -> Sample:
         """The sample at a position, as ``epoch`` sees it."""

@@ -250,6 +250,10 @@ def test_masks_of_web_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
             r"--web_masks .*tvmonitor \(20\) is no class of this step; label it by a checkpoint of this step",
         ),
         (SEEN | {10: "ox"}, "class 10 is ox there and cow here"),
+        (
+            {i: name for i, name in SEEN.items() if name != "cow"},
+            "which does not know cow and takes them for background",
+        ),
         (SEEN, "has no label of an image of the manifest"),
     ],
 )
