@@ -15,11 +15,11 @@ import itertools
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.pages import RESULTS, ROOT, between_marks
-from experiments.arms import ABLATIONS, ARMS, BASE, BASE_ALL, JOINT
+from benchmarks.studies import BASE_MODEL, DIFFERENCES, EXPLAINED, PAGES, SHOWN, TABLES, Page
+from experiments.arms import BASE, BASE_ALL, JOINT
 from results.rows import SCORES
 from results.table import FEW, markdown_table, mean_and_deviation
 from results.tables import LEVEL
@@ -33,124 +33,8 @@ COLUMNS = {"step", "arm", "seeds", "missing", *(f"{score}_{part}" for score in S
 COMPARED = ("all", "harmonic")
 # Prose of the pages is wrapped here; tables are not.
 WIDTH = 100
-DATA = (
-    "Real photographs at the size of a CPU: 1,140 for training and 231 for the test, of PASCAL VOC, at most 256 pixels a side; 150 web "
-    "images a class; EfficientNet-Lite0, crop 160. mIoU in percent, mean ± standard deviation over seeds."
-)
-BASE_MODEL = (
-    "`base` is the model of step 0, whose test leaves out the pixels of classes not yet learned; `base-all-pixels` is the same model on "
-    "all pixels, as later steps are tested: what it took for an old class counts there."
-)
-# The table of README, and what its arms are.
-SHOWN = "animals-4-2"
-EXPLAINED = {
-    BASE: "step 0: pixel labels of the old classes; tested without the pixels of new ones",
-    BASE_ALL: "the same model on all pixels, as the arms below are tested",
-    "fine-tuning": "pixel labels of the new classes, nothing against forgetting",
-    "LwF": "fine-tuning; the old model's outputs are targets too",
-    "ILT": "LwF; the old model's features are targets too",
-    "MiB": "pixel labels; losses that expect old classes in the background",
-    "WILSON": "image labels of the data set's photographs; a localizer finds the masks",
-    "raw-web": "WILSON on web images as found, labelled by the search word",
-    "discriminator": "raw-web without images unlike the data set's",
-    "caption-labels": "discriminator, and labels from captions",
-    "ours": "caption-labels, and rehearsal of old classes: the papers' recipe",
-    "best": "selection by captions alone, rehearsal, `--recipe best`",
-    JOINT: "pixel labels of all classes at once, without steps",
-}
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a table is of.
-
-    Attributes:
-        title: its heading.
-        what: the task, and which of its scores.
-        command: what makes it.
-        arms: what that command makes a row of each; the page says which of them the file lacks.
-    """
-
-    title: str
-    what: str
-    command: str
-    arms: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a page answers, and the cells of it to quote: those of the first table row that begins with ``row``, in ``columns``."""
-
-    what: str
-    row: str
-    columns: tuple[str, ...]
-
-
-COMMAND = "bash run.sh animals --data DIR --jobs 2"
-TABLES = {
-    "animals-4-2": Source(
-        "All methods",
-        "Cat, dog, horse and person from pixel labels, then cow and sheep in one step. Half of the web images are what was searched for; "
-        "`ours` is the papers' recipe, `best` is `--recipe best`.",
-        COMMAND,
-        (*ARMS, JOINT),
-    ),
-    "animals-4-1": Source(
-        "Two steps of one class each",
-        "Cat, dog, horse and person from pixel labels, then cow, then sheep; after the last step, where sheep alone is new.",
-        f"{COMMAND} --task 4-1 --arms best best-no-replay raw-web joint",
-    ),
-    "ablation-4-2": Source(
-        "What each part of the recipe gives",
-        "Cow and sheep in one step; `best` is `--recipe best`, the other arms do without one part of it each "
-        "([method.md](method.md#improvements---recipe-best)).",
-        f"{COMMAND} --arms best {' '.join(ABLATIONS)}",
-        tuple(ABLATIONS),
-    ),
-}
-PAGES = {
-    "captions.md": Page("which similarity of nouns filters downloads best", "default", ("precision", "recall")),
-    "nouns.md": Page("which tagger finds the nouns of captions best", "hanta", ("F1",)),
-    "domain.md": Page(
-        "what a domain discriminator tells apart and chooses, by what it looks at and learns from",
-        "captions",
-        ("precision", "recall", "kept"),
-    ),
-    "replay.md": Page(
-        "what rehearsal keeps, and what single-class steps learn",
-        "kept by the caption filter",
-        ("that show a class of their original",),
-    ),
-    "animals.md": Page(
-        "pixel-labelled baselines and WILSON on the data set's own photographs", "WILSON", ("all mIoU",)
-    ),
-    "export.md": Page("how fast exported files are", "ONNX, 1 thread", ("ms / image", "times as fast as torch")),
-    "adopt.md": Page(
-        "what segmenters of other libraries keep and learn, against this project's own",
-        "smp, after",
-        ("old mIoU", "new mIoU"),
-    ),
-    "predict.md": Page(
-        "what predict.py costs beside the network alone", "predict.py", ("rate, % of the network alone",)
-    ),
-    "testing.md": Page(
-        "how fast whole images are tested",
-        "groups of one size, a stream a core (run.py)",
-        ("times as fast",),
-    ),
-    "scale.md": Page(
-        "how time and memory of each script grow with the number of images",
-        "`predict.py`",
-        ("ms / image", "KiB / image"),
-    ),
-    "scoring.md": Page("how fast web images are scored", "scoring", ("images / s",)),
-    "loop.md": Page(
-        "what an iteration costs beside its arithmetic", "fused and guarded", ("times as fast as the first",)
-    ),
-    "norm.md": Page("what the activated norm keeps for the backward pass", "resnet101", ("kept ratio", "peak ratio")),
-    "step.md": Page("what an iteration takes, part by part", "weak / base", ("s / iteration",)),
-    "data.md": Page("how fast images are loaded", "whole path", ("images / s",)),
-}
+# Arms that stand beside what papers report, with what they learn new classes from.
+BESIDE = {"raw-web": "raw web images", "ours": "web images", "best": "web images"}
 
 
 def _share(row: dict[str, str], key: str) -> str:
@@ -261,25 +145,27 @@ def summary(results: Path) -> list[str]:
     path = results / f"{SHOWN}.csv"
     if not path.is_file():
         return []
-    text = (
-        f"{TABLES[SHOWN].what} {DATA} Differences with their intervals, single-class steps and what each part gives: "
-    )
+    text = f"{TABLES[SHOWN].what} {TABLES[SHOWN].data} Differences with their intervals, single-class steps and what each part gives: "
     return [*_wrapped(f"{text}[docs/results.md](docs/results.md)."), "", *short_table(path)]
 
 
 def full(results: Path) -> list[str]:
     """The part of docs/results.md: every table, then a line for each page of ``benchmarks/results``."""
     parts: list[str] = []
+    data = ""
     for name, source in TABLES.items():
         path = results / f"{name}.csv"
-        if path.is_file():
-            text = f"{source.what} [{path.name}](../benchmarks/results/{path.name}) is made by"
-            parts += [f"## {source.title}", "", *_wrapped(text), "", *_command(source.command), "", *table(path), ""]
-            content = path.read_text(encoding="utf-8")
-            absent = [arm for arm in source.arms if f",{arm}," not in content]
-            parts += [*_wrapped(f"Not run for this table: {', '.join(absent)}."), ""] if absent else []
-    if parts:
-        parts = [*_wrapped(f"{DATA} {BASE_MODEL}"), "", *parts]
+        if not path.is_file():
+            continue
+        if source.data != data:
+            parts += [*_wrapped(source.data if data else f"{source.data} {BASE_MODEL}"), ""]
+            data = source.data
+        text = f"{source.what} [{path.name}](../benchmarks/results/{path.name}) is made by"
+        parts += [f"## {source.title}", "", *_wrapped(text), "", *_command(source.command), "", *table(path), ""]
+        content = path.read_text(encoding="utf-8")
+        absent = [arm for arm in source.arms if f",{arm}," not in content]
+        parts += [*_wrapped(f"Not run for this table: {', '.join(absent)}."), ""] if absent else []
+    parts += beside(results)
     pages = [
         line
         for name, page in PAGES.items()
@@ -291,6 +177,32 @@ def full(results: Path) -> list[str]:
     if pages:
         parts += ["## More measurements", "", "Each page says which command made it.", "", *pages]
     return parts
+
+
+def beside(results: Path) -> list[str]:
+    """What papers report of the tasks of the tables, and our arms beside it, as shares of joint training."""
+    rows: list[list[str]] = []
+    for name, source in TABLES.items():
+        path = results / f"{name}.csv"
+        if not source.published or not path.is_file():
+            continue
+        task = name.partition("-")[2]
+        rows += [
+            [task, f"{paper.method} [published]", paper.images, paper.network, f"{paper.share:.1f}"]
+            for paper in source.published
+        ]
+        shown = {row["arm"]: row for row in _shown(path)}
+        joint = shown.get(JOINT)
+        for arm, images in BESIDE.items():
+            if joint is not None and arm in shown:
+                share = 100 * float(shown[arm]["all_mean"]) / float(joint["all_mean"])
+                seeds = len(shown[arm]["seeds"].split())
+                what = f"EfficientNet-Lite0, crop 160, {seeds} seed{'s' if seeds > 1 else ''}"
+                rows.append([task, arm, images, what, f"{share:.1f}"])
+    if not rows:
+        return []
+    heading = ["task", "method", "new classes from", "network", "% of joint"]
+    return ["## Beside the papers", "", *_wrapped(DIFFERENCES), "", *markdown_table(heading, rows, right=1), ""]
 
 
 # Page -> what stands between its marks.

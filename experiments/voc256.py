@@ -38,6 +38,8 @@ SIZES = Sizes(
     speed=line("--num_workers 0"),
 )
 CAPTIONS = "captions/voc_train_captions.json"
+# Training images of step 0 that are searched for: a hundred a class, or all where there are fewer.
+ORIGINALS = 1500
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +112,7 @@ def describe(given: argparse.Namespace) -> Experiment:
             "queries",
             line(
                 "-m experiments.imitated_search queries --captions", captions, "--out", search / "originals.csv",
-                "--dataset_dir", photographs, f"--task {given.task} --protocol {protocol}",
+                "--dataset_dir", photographs, f"--task {given.task} --protocol {protocol} --originals {ORIGINALS}",
             ),
             after=after,
             needs=(captions, *(() if after else (photographs,))),

@@ -84,12 +84,17 @@ def mix(web: Path, out: Path, new: Sequence[str], base: Sequence[str], seed: int
     if noisy_base:
         # An image is right for its own class or wrong for another one, and stands here once.
         given = _set_aside(own, 0, rng, share=WRONG / (1 - DRAWN))
-        pool = [(path, other) for other in base for path in given[other]]
-        pool = [pool[i] for i in rng.permutation(len(pool))]
+        lacking = {name: round(_total(own[name]) * WRONG) for name in base}
+        strangers: dict[str, list[tuple[Path, str]]] = {name: [] for name in base}
+        pairs = [(path, name) for name in base for path in given[name]]
+        for path, true in (pairs[i] for i in rng.permutation(len(pairs))):
+            # Whoever lacks most gets it; the last one or two may be of the only class that lacks some.
+            name = max((name for name in base if name != true), key=lambda name: lacking[name])
+            if lacking[name] > 0:
+                lacking[name] -= 1
+                strangers[name].append((path, true))
         for name in base:
-            mixed = [pair for pair in pool if pair[1] != name][: round(_total(own[name]) * WRONG)]
-            pool = [pair for pair in pool if pair not in mixed]
-            rows += _candidates(out, name, own[name], mixed, rng)
+            rows += _candidates(out, name, own[name], strangers[name], rng)
     return write(out / FILE, COLUMNS, [rows[i] for i in rng.permutation(len(rows))])
 
 

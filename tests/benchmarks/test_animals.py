@@ -11,7 +11,8 @@ import pytest
 import argparser
 from benchmarks import animals
 from benchmarks.animals import ARMS, MAKE, main, measure, page
-from benchmarks.readme import PAGES, quoted
+from benchmarks.readme import quoted
+from benchmarks.studies import PAGES
 from experiments.__main__ import get_argparser
 from tests.benchmarks.work_folder import add, end_stages, row
 from utils.errors import UserError

@@ -7,8 +7,8 @@ from argparse import Namespace
 import pytest
 
 from benchmarks import data, export, loop, nouns, scoring, step
-from benchmarks.pages import spread
-from benchmarks.readme import PAGES, RESULTS
+from benchmarks.pages import RESULTS, spread
+from benchmarks.studies import PAGES
 from captions.nouns import DEFAULT_TAGGER
 
 

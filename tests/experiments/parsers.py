@@ -11,7 +11,7 @@ import generate_label
 import generate_train_file
 import select_web
 import train_discriminator
-from experiments import adopt_steps, imitated_search, noisy_web, report
+from experiments import adopt_steps, hold_out, imitated_search, noisy_web, report
 from utils import measure_noun, table
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -25,6 +25,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "add_class.py": add_class.get_argparser,
     "experiments.adopt_steps": adopt_steps.get_argparser,
     "experiments.report": report.get_argparser,
+    "experiments.hold_out": hold_out.get_argparser,
     "experiments.noisy_web": noisy_web.get_argparser,
     "experiments.imitated_search": imitated_search.get_argparser,
 }

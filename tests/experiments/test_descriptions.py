@@ -25,6 +25,8 @@ LINES = {
     "demo": "demo --arms discriminator ours joint",
     "animals": "animals --data DATA",
     "animals-4-1": "animals --data DATA --task 4-1 --seeds 3",
+    "voc256": "voc256 15-5 --overlap --data DATA",
+    "voc256-tune": "voc256 10-2 --data DATA --tune --network resnet50 --seeds 1",
     "voc": "voc 15-5 --overlap --data DATA",
     "voc-web": f"voc 15-5s --data DATA --iterations 100 {WEB} --captioner transformers some/model",
     "coco": f"coco --data DATA --seeds 0 1 {WEB}",

@@ -22,6 +22,8 @@ EXPERIMENTS = {
     "animals": "animals --data DATA --seeds 0",
     "animals-ablations": f"animals --data DATA --arms best {ABLATIONS} --seeds 3",
     "animals-4-1": "animals --data DATA --task 4-1 --seeds 0 1 --arms raw-web ours best joint",
+    "voc256": "voc256 15-5 --overlap --data DATA --seeds 0",
+    "voc256-tune": "voc256 10-5-5 --data DATA --tune --arms raw-web best --network tf_efficientnet_lite2",
     "voc": "voc 15-5 --overlap --data DATA",
     "voc-web": f"voc 10-10 --data DATA {WEB} --options='--precision&bf16'",
     "voc-downloads": f"voc 15-5 --overlap --data DATA {DOWNLOADS} --iterations 100 --captioner transformers some/model",
@@ -35,9 +37,14 @@ EXPERIMENTS = {
 def data(tmp_path: Path) -> Path:
     """All that the user gives, empty."""
     folder = tmp_path / "data"
-    for name in ("voc-animals", "web-animals", "web-captioned", "voc", "coco", "web", "downloads"):
+    for name in (
+        "voc-animals", "web-animals", "web-captioned", "voc20", "web20", "web-captioned-coco", "captions", "voc", "coco",
+        "web", "downloads",
+    ):  # fmt: skip
         (folder / name).mkdir(parents=True)
-    for name in ("web-captioned/captions.json", "words.txt"):
+    for name in (
+        "web-captioned/captions.json", "web-captioned-coco/captions.json", "captions/voc_train_captions.json", "words.txt",
+    ):  # fmt: skip
         (folder / name).touch()
     return folder
 
@@ -63,6 +70,8 @@ def test_default_work_folders(data: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for line, folder in (
         ("demo", "demo"),
         ("animals --data DATA --task 4-1", "work/animals-4-1"),
+        ("voc256 15-5 --overlap --data DATA", "work/voc256-15-5-ov"),
+        ("voc256 10-10s --data DATA --tune", "work/voc256-10-10s-tune"),
         ("voc 15-5 --overlap --data DATA", "work/voc-15-5-ov"),
         ("voc 10-10s --data DATA", "work/voc-10-10s"),
         ("coco --data DATA", "work/coco-voc"),
