@@ -32,7 +32,8 @@ from benchmarks.domain import (
     values,
     with_captions,
 )
-from benchmarks.readme import PAGES, quoted
+from benchmarks.readme import quoted
+from benchmarks.studies import PAGES
 from tests.web.conftest import step_ckpt, web_images  # noqa: F401
 from utils import distributed
 from utils.errors import UserError
