@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +75,9 @@ class Trainer:
         step = options.step
         self.names = [class_names.get(i, str(i)) for i in task.seen(step)]
         self.old = len(task.old(step))
-        self.networks = make_networks(options, task, runtime, adopted_network(options))
-        self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger)
+        states: dict[Path, dict[str, Any]] = {}
+        self.networks = make_networks(options, task, runtime, adopted_network(options, states))
+        self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger, states)
         self.evaluator = Evaluator(
             self.names,
             self.old,

@@ -21,12 +21,13 @@ import torch
 from captions.labels import caption_labels
 from captions.vocabulary import Vocabulary, make_vocabulary, match_class
 from dataset.batch import Sample
+from dataset.decoded import Decoded
 from dataset.epochs import EpochDataset, sample_seed
 from dataset.files import shown
 from dataset.transform import Transform
 from tasks import BACKGROUND, IGNORE, Task
 from utils.errors import UserError
-from utils.images import DecodeError, load_image, load_reduced
+from utils.images import DecodeError, load_reduced
 from utils.manifest import Manifest, Row, is_kept, open_manifest
 
 LOG = logging.getLogger("webwilss")
@@ -155,7 +156,7 @@ def chosen_images(
     new = [class_names[i] for i in task.new(step)]
     # Made for rows whose labels nobody has read; names that WordNet does not know have theirs from select_web.py.
     words = cache(lambda: make_vocabulary(seen))
-    chosen = Chosen([], [], Counter())
+    chosen, decoded = Chosen([], [], Counter()), Decoded(source.path)
     counts: Counter[str] = Counter()
     for own, row in _rows_of_classes(source, known, new, chosen.passed, refuse=not later):
         if counts[own] >= per_class:
@@ -168,12 +169,13 @@ def chosen_images(
         file = source.file(row)
         if not later or file.exists():
             try:
-                load_image(file)
+                decoded.check(file)
             except DecodeError as error:
                 chosen.faults.append(str(error))
                 continue
         counts[own] += 1
         chosen.images.append(WebImage(own, frozenset(named), row, file))
+    decoded.keep()
     return chosen
 
 
