@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spread.options import add_options, ray_options
+from utils.checks import UNSCALED_PRECISIONS
 from utils.errors import UserError, shown_text
 from utils.script import GOES_ON, run
 
@@ -65,7 +66,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add(
         "--precision",
-        choices=("auto", "fp32", "tf32", "bf16"),
+        choices=UNSCALED_PRECISIONS,
         default="fp32",
         help="arithmetic of the network; auto: the device's fastest",
     )

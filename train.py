@@ -11,7 +11,8 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -76,8 +77,9 @@ class Trainer:
         step = options.step
         self.names = [class_names.get(i, str(i)) for i in task.seen(step)]
         self.old = len(task.old(step))
-        self.networks = make_networks(options, task, runtime, adopted_network(options), self.names)
-        self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger)
+        states: dict[Path, dict[str, Any]] = {}
+        self.networks = make_networks(options, task, runtime, adopted_network(options, states), self.names)
+        self.snapshot = Snapshot(options, task, self.names, self.networks, runtime, logger, states)
         self.evaluator = Evaluator(
             self.names,
             self.old,

@@ -54,7 +54,7 @@ part() {
     local name=$1 limit=$2 begin=$SECONDS code=0 outcome=passed
     shift 2
     # A processor that others work on, too, is no card whose minutes are counted.
-    [[ -z $SMALL ]] || limit=$((6 * limit))
+    [[ -z $SMALL ]] || limit=$((30 * limit))
     echo "== $name (at most $limit s)"
     timeout --kill-after=5 "$limit" "$@" 2>&1 | tee "$WORK/$name.log" || code=${PIPESTATUS[0]}
     [[ $code -eq 0 ]] || outcome="exit code $code"

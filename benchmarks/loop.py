@@ -150,6 +150,7 @@ def iterations(body: str, crop: int, batch: int, settings: argparse.Namespace) -
             device=settings.device,
             precision=precision,
             compile=compiled,
+            freeze=False,
         )
         trainer = make_trainer(0, given)
         runtime = trainer.runtime
@@ -204,7 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     name, crop, batch = SIZES[0]
     given = argparse.Namespace(
-        backbone="resnet101", crop_size=crop, batch_size=batch, device=settings.device, precision="fp32", compile=False
+        backbone="resnet101",
+        crop_size=crop,
+        batch_size=batch,
+        device=settings.device,
+        precision="fp32",
+        compile=False,
+        freeze=False,
     )
     trainer = make_trainer(0, given)
     many = 10 * settings.repeats

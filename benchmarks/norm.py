@@ -180,7 +180,7 @@ def get_argparser() -> argparse.ArgumentParser:
     add("--device", default="auto")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     add("--repeats", type=int, default=4)
-    parser.set_defaults(compile=False)
+    parser.set_defaults(compile=False, freeze=False)
     return parser
 
 

@@ -538,7 +538,7 @@ def scripts(settings: argparse.Namespace, precision: str) -> list[Row]:
     if precision == "fp32":
         values |= {
             "web": None,
-            "workers": 1,
+            "workers": None,
             "rows": 0,
             "network": settings.network,
             "size": 224,

@@ -31,15 +31,16 @@ LARGEST = 1 << 26
 def _texts(folder: Path, what: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; {what} are expected there")
-    named = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
-    # A pipe would be waited for.
-    files = [path for path in named if path.is_file()]
+    with os.scandir(folder) as entries:
+        # A pipe would be waited for.
+        named = {one.name: one.is_file() for one in entries if one.name.endswith(SUFFIX) and one.name[0] != "."}
+    files = sorted(name for name, is_file in named.items() if is_file)
     if not files:
         raise UserError(f"{folder}: holds no {what} ({SUFFIX})")
     if len(files) < len(named):
-        others = [path.name for path in named if not path.is_file()]
+        others = sorted(named.keys() - set(files))
         LOG.warning("%s: %d things are no files and are left out: %s", folder, len(others), ", ".join(others[:3]))
-    return files
+    return [folder / name for name in files]
 
 
 def read_lists(source: Path) -> dict[str, list[tuple[str, list[str]]]]:

@@ -10,7 +10,7 @@ A name may hold blanks where it ends as an image file does. A noun of several wo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
@@ -37,15 +37,18 @@ def split_line(line: str) -> tuple[str, str]:
     return name, rest
 
 
-def _split(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    return (split_line(line.removesuffix("\n")) for line in lines if line.strip())
+def _split(text: str) -> list[tuple[str, str]]:
+    """``split_line`` of each line that is not blank; lines end as any system writes them."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return [split_line(line) for line in text.split("\n") if line.strip()]
 
 
-def _lines(path: Path | str) -> Iterator[tuple[str, str]]:
-    path = Path(path)
+def _lines(path: Path | str) -> list[tuple[str, str]]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from _split(file)
+        # As one read of bytes: there may be ten thousand small files.
+        with open(path, "rb", buffering=0) as file:
+            return _split(file.read().decode("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -68,7 +71,7 @@ def _line(name: str, rest: str) -> str:
             f"{name!r}: its name or words are no UTF-8, and no caption file can hold them; rename it"
         ) from None
     # A file that begins with U+FEFF is read without it.
-    if list(_split([line])) != [(name, rest)] or not {"\n", "\r"}.isdisjoint(name) or name.startswith("\ufeff"):
+    if _split(line) != [(name, rest)] or not {"\n", "\r"}.isdisjoint(name) or name.startswith("\ufeff"):
         raise UserError(f"{name!r}: a caption file cannot hold this name; rename the image to one without blanks")
     return line
 
@@ -100,7 +103,7 @@ def read_captions(path: Path | str) -> list[tuple[str, str]]:
     Raises:
         UserError: the file is missing or no text.
     """
-    return list(_lines(path))
+    return _lines(path)
 
 
 def write_captions(path: Path | str, rows: Iterable[tuple[str, str]]) -> None:
@@ -123,8 +126,7 @@ def read_nouns(path: Path | str) -> list[tuple[str, list[str]]]:
 
 def parse_nouns(text: str) -> list[tuple[str, list[str]]]:
     """``read_nouns`` for the text of a noun file, where it comes out of an archive."""
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    return _nouns(_split(text.split("\n")))
+    return _nouns(_split(text.removeprefix("\ufeff")))
 
 
 def _nouns(lines: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:

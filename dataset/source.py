@@ -23,7 +23,7 @@ LOG = logging.getLogger("webwilss")
 
 
 def cache_folder() -> Path:
-    """Where computed image labels are kept: ``WEBWILSS_CACHE``, or web-wilss under the user's cache folder."""
+    """Where is kept what was seen of images: ``WEBWILSS_CACHE``, or web-wilss under the user's cache folder."""
     given = os.environ.get("WEBWILSS_CACHE")
     if given:
         return Path(given)

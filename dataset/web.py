@@ -23,6 +23,7 @@ from tqdm import tqdm
 from captions.labels import caption_labels
 from captions.vocabulary import Vocabulary, make_vocabulary, match_class
 from dataset.batch import Sample
+from dataset.decoded import Decoded
 from dataset.epochs import EpochDataset, sample_seed
 from dataset.files import shown
 from dataset.replay_placing import web_original
@@ -30,7 +31,7 @@ from dataset.replay_tree import LABELS, check_marker
 from dataset.transform import Transform
 from tasks import BACKGROUND, IGNORE, Task, label_column
 from utils.errors import UserError
-from utils.images import DecodeError, check_pair, load_image, load_mask, load_reduced, mapped, read_head, strangers
+from utils.images import DecodeError, check_pair, load_mask, load_reduced, mapped, read_head, strangers
 from utils.manifest import Manifest, Row, is_kept, open_manifest
 
 LOG = logging.getLogger("webwilss")
@@ -222,7 +223,7 @@ def chosen_images(
     new = [class_names[i] for i in task.new(step)]
     # Made for rows whose labels nobody has read; names that WordNet does not know have theirs from select_web.py.
     words = cache(lambda: make_vocabulary(seen))
-    chosen = Chosen([], [], Counter())
+    chosen, decoded = Chosen([], [], Counter()), Decoded(source.path)
     counts: Counter[str] = Counter()
     for number, own, row in _rows_of_classes(source, known, new, chosen.passed, refuse=not later):
         if counts[own] >= per_class:
@@ -235,12 +236,13 @@ def chosen_images(
         file = source.file(row)
         if not later or file.exists():
             try:
-                load_image(file)
+                decoded.check(file)
             except DecodeError as error:
                 chosen.faults.append(str(error))
                 continue
         counts[own] += 1
         chosen.images.append(WebImage(own, frozenset(named), row, file, number))
+    decoded.keep()
     return chosen
 
 

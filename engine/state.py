@@ -204,8 +204,12 @@ def read_localizer(path: Path) -> dict[str, Tensor] | None:
     return _localizer_weights(read_state(path))
 
 
-def adopted_network(options: Options) -> Mapping[str, Any] | None:
+def adopted_network(options: Options, states: dict[Path, dict[str, Any]]) -> Mapping[str, Any] | None:
     """What the adopted segmenter of ``--backbone adopted`` is made from: the checkpoint that the run starts from says it.
+
+    Args:
+        options: the run's.
+        states: takes that checkpoint under its path, for the ``Snapshot`` that will ask for its weights.
 
     Returns:
         ``Description.network``; None for a network of this project.
@@ -222,7 +226,8 @@ def adopted_network(options: Options) -> Mapping[str, Any] | None:
             f"--backbone {ADOPTED}: step 0 trains networks of this project; python add_class.py makes a step 0 of a "
             "segmenter that was trained elsewhere"
         )
-    network: Mapping[str, Any] | None = read_state(path).get("network")
+    states[path] = read_state(path)
+    network: Mapping[str, Any] | None = states[path].get("network")
     if network is None:
         raise UserError(f"{path}: its network is one of this project: name it with --backbone in place of {ADOPTED}")
     return network
@@ -277,6 +282,7 @@ class Snapshot:
         networks: what is saved, and given weights.
         runtime: ranks, of which the main one writes.
         logger: where it says what was loaded.
+        states: checkpoints that were read already, by their paths; each is used once.
     """
 
     def __init__(
@@ -287,7 +293,9 @@ class Snapshot:
         networks: Networks,
         runtime: Runtime,
         logger: Logger,
+        states: dict[Path, dict[str, Any]] | None = None,
     ) -> None:
+        self._states = {} if states is None else states
         self.options, self.task, self.class_names = options, task, class_names
         self.networks, self.runtime, self.logger = networks, runtime, logger
         self._keep: Path | None = None
@@ -484,15 +492,19 @@ class Snapshot:
 
     # ---- networks from checkpoints ------------------------------------------------------------------------------------
 
+    def _read(self, path: Path) -> dict[str, Any]:
+        """The checkpoint at a path; one that was read already is handed over."""
+        return self._states.pop(path) if path in self._states else read_state(path)
+
     def _load_teacher(self, path: Path | None) -> None:
         """Give the teacher, where there is one, the weights of the previous step."""
         if self.networks.teacher is not None and path is not None:
-            state = read_state(path)
+            state = self._read(path)
             self.networks.teacher.load_state_dict(self._checked_weights(state, path, self.options.step - 1))
 
     def _load_student(self, path: Path) -> dict[str, Any]:
         """Segmenter and, where both have one, localizer of this step; gives the whole checkpoint."""
-        state = read_state(path)
+        state = self._read(path)
         self.networks.model.load_state_dict(self._checked_weights(state, path, self.options.step))
         weights = _localizer_weights(state)
         if self.networks.localizer is not None and weights is not None:
@@ -503,7 +515,7 @@ class Snapshot:
     def _load_previous_step(self, path: Path) -> None:
         """Student and teacher start from the previous step's model; new classifiers are new."""
         step, model = self.options.step, self.networks.model
-        state = read_state(path)
+        state = self._read(path)
         self._history = list(state.get("history", []))
         weights = self._checked_weights(state, path, step - 1)
         missing, unexpected = model.load_state_dict(weights, strict=False)
@@ -536,7 +548,7 @@ class Snapshot:
 
     def _load_localizer(self, path: Path) -> None:
         """``--pl_ckpt``: start from the localizer of another checkpoint."""
-        state = read_state(path)
+        state = self._read(path)
         weights = _localizer_weights(state)
         if weights is None or self.networks.localizer is None:
             raise UserError(f"--pl_ckpt {path}: this checkpoint holds no localizer")

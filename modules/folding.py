@@ -46,8 +46,9 @@ class Activation(nn.Module):
 def fold_norms(network: Network, dtype: torch.dtype) -> Network:
     """A copy of ``network`` without the norms that follow a convolution, in evaluation and without gradients.
 
-    In float32 its outputs are those of ``network`` in evaluation up to rounding, 1e-5 of their greatest value. Folding is done in float64
-    and always alike, so that a run that goes on sees the same.
+    In float32 its outputs are those of ``network`` in evaluation up to rounding: below 1e-5 of their greatest value in the tests' small
+    networks, 1.7e-5 was measured of EfficientNet-Lite0 at 160 pixels. Folding is done in float64 and always alike, so that a run that
+    goes on sees the same.
 
     Args:
         network: any; where nothing can be folded it is given back itself.

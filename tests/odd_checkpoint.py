@@ -6,14 +6,11 @@ from pathlib import Path
 
 import torch
 
-import argparser
 from dataset import shapes
 from dataset.shapes import CLASS_NAMES
 from dataset.transform import val_transform
-from tasks import load_task
+from tests.trainers import make_trainer
 from train import Trainer
-from utils import distributed
-from utils.logger import Logger
 
 ORDER = '{"0": [5, 2, 1, 3], "1": [8, 4]}'
 # Class ids in channel order.
@@ -59,10 +56,7 @@ def odd_checkpoint(folder: Path, small_shapes: Path) -> Path:
         f"--dataset shapes --task {folder / 'odd.json'} --step 1 --bce --backbone timm:resnet10t --crop_size 64 --device cpu "
         f"--step_ckpt {previous} --name odd --norm_act iabn"
     )
-    options = argparser.parse(line.split())
-    task = load_task("shapes", options.task)
-    logger = Logger(folder / "log", main=False, name="odd", options={})
-    trainer = Trainer(options, task, CLASS_NAMES, distributed.start("cpu"), logger)
+    trainer = make_trainer(line, folder / "log", CLASS_NAMES)
     enliven(trainer, small_shapes, looks=40)
     trainer.build(1)
     trainer.snapshot.save(folder / "odd_1.pth", trainer.progress, trainer.optimisation)

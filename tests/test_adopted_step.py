@@ -15,22 +15,22 @@ import torch
 from PIL import Image
 
 import argparser
+import engine.state
 import generate_label
 import run
 from dataset.replay_tree import images_of, originals
 from dataset.shapes import CLASS_NAMES
 from engine.state import weights_origin
 from segmentation_module import load_segmenter
-from tasks import load_task
 from tests.conftest import ROOT
 from tests.modules.adopting import images
 from tests.replay_trees import images as replay_images
 from tests.replay_trees import labelled
 from tests.tiny_models import LIBRARIES, PACKAGES, SHAPES, save_base
+from tests.trainers import make_trainer
 from train import Trainer
-from utils import checkpoint, distributed
+from utils import checkpoint
 from utils.errors import UserError
-from utils.logger import Logger
 
 EXPERIMENT = "shapes-5-3-ov"
 WEAK = "--weakly --affinity --loss_de 1 --pseudo_ep 0 --lr 0.001"
@@ -72,12 +72,17 @@ def losses(folder: Path, name: str) -> dict[str, float]:
     return {row["tag"][5:]: row["value"] for row in rows if row["tag"].startswith("loss/")}
 
 
-def test_nothing_changes_before_training(base: Path, small_shapes: Path, tmp_path: Path) -> None:
+def test_nothing_changes_before_training(
+    base: Path, small_shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The student's first predictions are the adopted segmenter's on every pixel: the new channels win nowhere."""
-    options = argparser.parse(line(base, small_shapes, "start", f"{WEAK} --init_balanced"))
-    logger = Logger(tmp_path, main=False, name="start", options={})
-    trainer = Trainer(options, load_task("shapes", "5-3"), CLASS_NAMES, distributed.start("cpu"), logger)
-    trainer.snapshot.start(weights_origin(options), None)
+    reads: list[Path] = []
+    read = engine.state.read_state
+    monkeypatch.setattr(engine.state, "read_state", lambda path: reads.append(path) or read(path))
+    words = " ".join(line(base, small_shapes, "start", f"{WEAK} --init_balanced"))
+    trainer = make_trainer(words, tmp_path, CLASS_NAMES)
+    trainer.snapshot.start(weights_origin(trainer.options), None)
+    assert reads == [path_of(base, "base", 0)], "a checkpoint is read once"
     model, segmenter = trainer.networks.model.eval(), load_segmenter(path_of(base, "base", 0), device="cpu")
     assert segmenter.description.class_names == SHAPES
     seen: set[int] = set()

@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-import argparser
 from dataset.batch import Batch
 from methods import weak
-from tasks import load_task
 from tests.golden_fill import fill_state
+from tests.trainers import make_trainer
 from train import Trainer
-from utils import distributed
-from utils.logger import Logger
 from utils.normalisation import Normalisation
 
 # Column of the golden table -> name of the project's loss term.
@@ -33,10 +30,7 @@ def _trainer(golden_file: Path, data: dict[str, np.ndarray], tmp_path: Path) -> 
         f"--batch_size {data['image_0'].shape[0]} --alpha {float(data['alpha'])} --lr 0.001 --lr_pseudo 0.01 --loss_de 1 "
         f"--lr_policy none --device cpu --step_ckpt {dummy}" + (" --affinity" if data["affinity"] else "")
     )
-    options = argparser.parse(line.split())
-    logger = Logger(tmp_path / "log", main=False, name="golden", options={})
-    task = load_task("voc", "15-5")
-    trainer = Trainer(options, task, {}, distributed.start("cpu"), logger)
+    trainer = make_trainer(line, tmp_path / "log")
     trainer.networks.student.double()
     fill_state(trainer.networks.model)
     assert trainer.networks.teacher is not None and trainer.networks.localizer is not None
@@ -109,14 +103,12 @@ def test_reproduces_the_reference(golden: Path, affinity: int, tmp_path: Path, m
 
 def _losses(line: str, batch: Batch, folder: Path, normalisation: Normalisation | None) -> list[dict[str, float]]:
     """Of three iterations; with a ``normalisation`` in place of the network's own."""
-    options = argparser.parse(line.split())
-    runtime, logger = distributed.start("cpu"), Logger(folder, main=False, name="bytes", options={})
-    trainer = Trainer(options, load_task("shapes", "5-3"), {}, runtime, logger)
+    trainer = make_trainer(line, folder)
     if normalisation is not None:
         trainer.networks = replace(trainer.networks, normalisation=normalisation)
     trainer.build(3)
     trainer.networks.student.train()
-    return [trainer.train_step(batch.to(runtime.device), epoch=0) for _ in range(3)]
+    return [trainer.train_step(batch.to(trainer.runtime.device), epoch=0) for _ in range(3)]
 
 
 @pytest.mark.parametrize("step", ["--step 0 --bce", "--step 1 --weakly --pseudo_ep 0 --loss_de 1 --step_ckpt"])

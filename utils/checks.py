@@ -12,6 +12,8 @@ from utils.texts import composed
 
 # What stands behind --precision; ``utils.distributed`` says what each is.
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
+# Of the discriminator, whose losses nobody scales as fp16 needs it.
+UNSCALED_PRECISIONS = tuple(name for name in PRECISIONS if name != "fp16")
 
 
 def images_per_rank(batch_size: int, world: int) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from modules.adopted.parts import Found, Parts, adopted
 from modules.adopted.settings import AdoptSettings
-from modules.adopted.weights import read_weights
+from modules.adopted.weights import misfit, read_weights
 from modules.description import SIGMOID, SOFTMAX, Description
 from utils.errors import UserError, printable, reason
 from utils.normalisation import NORMALISATIONS, Normalisation
@@ -253,34 +253,31 @@ def _fitting(
     others = [] if "encoder_depth" in known else [other for other in DEPTHS if other != depth]
     classes = len(weights[LAST[architecture["name"]]])
     network = _network(architecture, classes, where)
-    misfit = _load(network, weights)
-    for other in others if misfit else []:
+    wrong = _load(network, weights)
+    for other in others if wrong else []:
         changed = {**architecture, "encoder_depth": other}
         try:
             network = _network(changed, classes, where)
         except UserError:  # Not every depth can be had.
             continue
-        if _load(network, weights) is None:
+        if not _load(network, weights):
             return changed, network
-    if misfit:
+    if wrong:
         encoder = printable(str(architecture["encoder_name"]))
-        raise UserError(f"{where}: its weights are not of {architecture['name']} with encoder {encoder}: {misfit}")
+        raise UserError(f"{where}: its weights are not of {architecture['name']} with encoder {encoder} ({wrong})")
     return architecture, network
 
 
-def _load(network: Any, weights: Mapping[str, Tensor]) -> str | None:
-    """Give a network its weights, whose earlier names the library knows; what does not fit, or None."""
+def _load(network: Any, weights: Mapping[str, Tensor]) -> str:
+    """Give a network its weights, whose earlier names the library knows; what does not fit, or ""."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The library's on other shapes, which are told below.
         missing, unexpected = network.load_state_dict(dict(weights), strict=False)
-    shapes = [key for key in missing if key in weights]
-    if not missing and not unexpected:
-        return None
-    first = printable(str([*missing, *unexpected][0]))
+    shapes, said = [key for key in missing if key in weights], ""
     if shapes:
         shape, own = weights[shapes[0]].shape, network.state_dict()[shapes[0]].shape
-        first = f"{printable(shapes[0])} is {tuple(shape)}, not {tuple(own)}"
-    return f"{len(missing) - len(shapes)} missing, {len(unexpected)} unexpected, {len(shapes)} of another shape ({first} ...)"
+        said = f"{printable(shapes[0])} is {tuple(shape)}, not {tuple(own)}"
+    return misfit([key for key in missing if key not in weights], unexpected, shapes, said)
 
 
 def _multiple(network: Any) -> int:

@@ -18,7 +18,7 @@ from torchvision.models import get_model, list_models, segmentation
 
 from modules.adopted.parts import Found, Parts, adopted
 from modules.adopted.settings import AdoptSettings
-from modules.adopted.weights import read_weights
+from modules.adopted.weights import misfit, read_weights
 from modules.description import SIGMOID, Description
 from modules.timm_body import TimmBody
 from utils.errors import UserError, printable
@@ -107,12 +107,9 @@ def adopt(source: str, settings: AdoptSettings) -> tuple[Description, dict[str, 
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     other = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
-    if missing or unexpected or other:
-        first = printable([*missing, *unexpected, *sorted(other)][0])
-        raise UserError(
-            f"{where}: its weights are of another network ({len(missing)} missing, {len(unexpected)} unexpected, "
-            f"{len(other)} of another shape: {first} ...)"
-        )
+    wrong = misfit(missing, unexpected, sorted(other))
+    if wrong:
+        raise UserError(f"{where}: its weights are of another network ({wrong})")
     model.load_state_dict(weights, assign=True)
     found = Found(
         library=LIBRARY,

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from modules.adopted.parts import Found, Parts, adopted
 from modules.adopted.settings import NO_BACKGROUND, AdoptSettings
+from modules.adopted.weights import misfit, read_tensors
 from modules.description import SIGMOID, Description
-from utils import checkpoint
 from utils.errors import UserError, printable, reason
 from utils.normalisation import Normalisation
 
@@ -337,7 +337,7 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     for name in ("model.safetensors", "pytorch_model.bin"):
         path, index = folder / name, folder / f"{name}.index.json"
         if path.is_file():
-            return path, _tensors(path)
+            return path, read_tensors(path)
         if index.is_file():
             values = _json(index)
             files = values.get("weight_map") if isinstance(values, dict) else None
@@ -347,29 +347,11 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
                 raise UserError(f"{index}: has no weight_map of files beside it")
             weights: dict[str, Tensor] = {}
             for file in sorted(set(files.values())):
-                weights |= _tensors(folder / file)
+                weights |= read_tensors(folder / file)
             return index, weights
     raise UserError(
         f"{folder}: no model.safetensors or pytorch_model.bin there; give the folder that save_pretrained wrote"
     )
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file; no code is run."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            weights = load_file(path)
-        except (OSError, SafetensorError, ValueError) as error:
-            raise UserError(f"{path}: damaged or not a file of safetensors ({reason(error)})") from error
-    else:
-        weights = checkpoint.read(path, "file of weights")
-        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise UserError(f"{path}: holds no state dict")
-    checkpoint.check_tensors(weights, path)
-    return weights
 
 
 def _model(config: Any, folder: Path) -> Any:
@@ -389,14 +371,12 @@ def _model(config: Any, folder: Path) -> Any:
         raise UserError(
             f"{path}: {LIBRARY} cannot give its weights to a {config.model_type} ({reason(error)})"
         ) from error
-    missing = sorted(report["missing_keys"])
     other = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"])
+    missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if missing or other:
-        raise UserError(
-            f"{path}: its weights are of another network than {folder / CONFIG} ({len(missing)} missing, {len(other)} of another "
-            f"shape: {printable([*other, *missing][0])} ...)"
-        )
-    unused = sorted(key for key in report["unexpected_keys"] if not key.startswith("auxiliary_head."))
+        wrong = misfit(missing, unused, other)
+        raise UserError(f"{path}: its weights are of another network than {folder / CONFIG} ({wrong})")
+    unused = [key for key in unused if not key.startswith("auxiliary_head.")]
     if unused:
         LOG.info(
             "%s: %d tensors are not the segmenter's (%s ...), and not taken", path, len(unused), printable(unused[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,51 @@ def read_weights(path: Path, anchor: str) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, damaged or holds no state dict; a weight is not finite.
     """
-    state = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
+    state = _read(path)
     wrapper = _wrapper(state)
     if wrapper is not None:
         LOG.info("%s: the weights are those under %s", path, wrapper)
         state = state[wrapper]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: holds no state dict; save model.state_dict()")
-    weights = _inner({str(key): value.detach() for key, value in state.items()}, anchor, path)
+    weights = _inner(_state_dict(state, path), anchor, path)
     checkpoint.check_tensors(weights, path)
     return weights
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that is a network's state dict, or a part of it, under their own names.
+
+    Raises:
+        UserError: as for ``read_weights``.
+    """
+    weights = _state_dict(_read(path), path)
+    checkpoint.check_tensors(weights, path)
+    return weights
+
+
+def misfit(missing: Sequence[str], unexpected: Sequence[str], reshaped: Sequence[str], said: str = "") -> str:
+    """How weights differ from a network's, in words; "" where they do not.
+
+    Args:
+        missing: names of weights that the network has and the file has not.
+        unexpected: names that the network does not know.
+        reshaped: names of weights of another shape.
+        said: what is said of the first of them in place of its name.
+    """
+    names = [*missing, *unexpected, *reshaped]
+    if not names:
+        return ""
+    counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(reshaped)} of another shape"
+    return f"{counts}: {said or printable(names[0])} ..."
+
+
+def _read(path: Path) -> Any:
+    return _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
+
+
+def _state_dict(state: Any, path: Path) -> dict[str, Tensor]:
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds no state dict; save model.state_dict()")
+    return {str(key): value.detach() for key, value in state.items()}
 
 
 def _wrapper(state: Any) -> str | None:

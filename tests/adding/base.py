@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import argparser
 from dataset.shapes import CLASS_NAMES
-from tasks import load_task
 from tests.odd_checkpoint import enliven
-from train import Trainer
-from utils import distributed
-from utils.logger import Logger
+from tests.trainers import make_trainer
 
 
 def checkpoint_of_four_shapes(folder: Path, drawn: Path) -> Path:
@@ -19,10 +15,7 @@ def checkpoint_of_four_shapes(folder: Path, drawn: Path) -> Path:
         "--dataset shapes --task 4-2 --bce --backbone timm:resnet10t --pretrained none --crop_size 64 --device cpu --name four "
         f"--norm_act iabn --protocol overlap --checkpoints {folder}"
     )
-    options = argparser.parse(line.split())
-    task = load_task("shapes", options.task)
-    logger = Logger(folder / "log", main=False, name="four", options={})
-    trainer = Trainer(options, task, CLASS_NAMES, distributed.start("cpu"), logger)
+    trainer = make_trainer(line, folder / "log", CLASS_NAMES)
     enliven(trainer, drawn, looks=15)
     trainer.build(1)
     trainer.progress.finished = True

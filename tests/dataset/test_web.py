@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import dataset.decoded
 from dataset.replay_placing import place_web
 from dataset.replay_tree import Marker, images_of, originals, write_marker
 from dataset.transform import train_transform
@@ -19,9 +21,16 @@ from dataset.web import WebView
 from tasks import Task, load_task
 from utils import manifest
 from utils.errors import UserError
-from utils.images import write_mask
+from utils.images import load_image, write_mask
 
 TASK = load_task("voc", "4-2")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("WEBWILSS_CACHE", str(folder))
+    return folder
 
 
 def picture(path: Path) -> None:
@@ -130,6 +139,50 @@ def test_what_is_passed_over_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.INFO, logger="webwilss"):
         view(tmp_path, labels="caption")
     assert "1 whose caption does not name their class" in caplog.text
+
+
+def test_images_are_decoded_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second start decodes what is new, what changed and what could not be read."""
+    names = "cow/1.png", "cow/2.png", "cow/3.png", "sheep/1.png"
+    for name in names:
+        picture(tmp_path / name)
+    whole = (tmp_path / "cow/3.png").read_bytes()
+    (tmp_path / "cow/3.png").write_bytes(whole[: len(whole) // 2])
+    opened: list[str] = []
+
+    def noted(path: Path) -> Image.Image:
+        opened.append(path.relative_to(tmp_path).as_posix())
+        return load_image(path)
+
+    monkeypatch.setattr(dataset.decoded, "load_image", noted)
+    assert view(tmp_path).names == [names[0], names[1], names[3]] and opened == list(names)
+    opened.clear()
+    picture(tmp_path / "sheep/2.png")
+    os.utime(tmp_path / "cow/2.png", ns=(1, 1))
+    with caplog.at_level(logging.INFO, logger="webwilss"):
+        assert len(view(tmp_path)) == 4
+    assert opened == [names[1], names[2], "sheep/2.png"]
+    assert (
+        "decoded to see whether they can be read: 2; before: 2" in caplog.text and "1 web images cannot" in caplog.text
+    )
+    opened.clear()
+    (kept,) = cache.iterdir()
+    kept.write_bytes(b"\xff")
+    (tmp_path / "cow/3.png").write_bytes(whole)
+    assert len(view(tmp_path)) == 5 and len(opened) == 5 and "cannot be read: all web images" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WEBWILSS_CACHE", str(tmp_path / "file"))
+    for name in ("cow/1.png", "sheep/1.png"):
+        picture(tmp_path / "web" / name)
+    assert len(view(tmp_path / "web")) == 2
+    assert "Web images are decoded again at the next start" in caplog.text
 
 
 def test_accents_in_another_form_of_unicode(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-import argparser
 import engine.networks
 from dataset.batch import Batch
 from engine.networks import Student
@@ -17,10 +16,9 @@ from methods.base import Iteration
 from modules.localizer import make_localizer
 from modules.norm import make_norm
 from segmentation_module import make_model
-from tasks import load_task
+from tests.trainers import make_trainer
 from train import Trainer
 from utils import distributed
-from utils.logger import Logger
 from utils.normalisation import Normalisation
 
 
@@ -34,7 +32,7 @@ apply = Normalisation.apply
 EXACT = Exact(torch.device("cpu"))
 
 
-def make_trainer(folder: Path, extra: str, same: bool = True) -> Trainer:
+def make_step(folder: Path, extra: str, same: bool = True) -> Trainer:
     """A weak step of 5-3 in float64; ``same``: the teacher's body has the student's weights."""
     dummy = folder / "previous.pth"
     dummy.touch()
@@ -42,9 +40,7 @@ def make_trainer(folder: Path, extra: str, same: bool = True) -> Trainer:
         f"--dataset shapes --task 5-3 --overlap --step 1 --weakly --affinity --pseudo_ep 0 --backbone timm:resnet10t --crop_size 32 "
         f"--batch_size 2 --device cpu --step_ckpt {dummy} {extra}"
     )
-    options = argparser.parse(line.split())
-    logger = Logger(folder / "log", main=False, name="networks", options={})
-    trainer = Trainer(options, load_task("shapes", "5-3"), {}, distributed.start("cpu"), logger)
+    trainer = make_trainer(line, folder / "log")
     networks = trainer.networks
     assert networks.teacher is not None
     networks.student.double(), networks.teacher.double()
@@ -86,7 +82,7 @@ def test_losses_are_those_of_two_passes(
 ) -> None:
     if ": 0 of" in told:
         monkeypatch.setattr(engine.networks, "FOLDS_ON", set())
-    two, one = (make_trainer(tmp_path, extra, same) for _ in range(2))
+    two, one = (make_step(tmp_path, extra, same) for _ in range(2))
     networks = one.networks
     keys = {key: value.clone() for key, value in networks.model.state_dict().items()}
     lines = networks.settle(EXACT, keep_teacher=False)
@@ -107,7 +103,7 @@ def test_losses_are_those_of_two_passes(
 
 
 def test_a_teacher_that_is_asked_later_stays_as_it_was(tmp_path: Path) -> None:
-    networks = make_trainer(tmp_path, "--loss_de 1").networks
+    networks = make_step(tmp_path, "--loss_de 1").networks
     assert networks.teacher is not None
     before = copy.deepcopy(networks.teacher.state_dict())
     networks.settle(EXACT, keep_teacher=True)

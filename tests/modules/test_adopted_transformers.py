@@ -270,12 +270,12 @@ REFUSED = {
     "a value": (lambda f: config(f, hidden_sizes="many"), "transformers refuses its configuration"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), r"no model\.safetensors or pytorch_model\.bin there"),
     "code in weights": (hostile, r"pytorch_model\.bin: not a file of weights that can be read safely \(it asks for "),
-    "cut off": (lambda f: os.truncate(f / "model.safetensors", 20_000), "damaged or not a file of safetensors"),
+    "cut off": (lambda f: os.truncate(f / "model.safetensors", 20_000), "damaged or not a safetensors file"),
     "a tensor": (lambda f: without(f, "decode_head.classifier.bias"), r"1 missing, .*: decode_head\.classifier\.bias \.\.\."),
     "not finite": (not_finite, "hold NaN or infinity"),
     "another count": (
         lambda f: config(f, id2label={"0": "cat", "1": "background"}, label2id={"cat": 0, "background": 1}),
-        r"another network than .*config\.json \(0 missing, 2 of another shape: decode_head\.classifier\.bias \.\.\.\)",
+        r"another network than .*config\.json \(0 missing, 0 unexpected, 2 of another shape: decode_head\.classifier\.bias \.\.\.\)",
     ),
     "a shard elsewhere": (
         lambda f: ((f / "model.safetensors").unlink(),
