@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import adopt, animals, demo, paper
-from experiments.arms import ABLATIONS, ARMS, JOINT
+from experiments.arms import ABLATIONS, ARMS, BASELINES, JOINT
 from experiments.plan import Experiment, stages
 from experiments.runner import Runner, make_slots
 from experiments.stage import Stage
@@ -53,7 +53,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         "--arms",
         nargs="+",
         metavar="ARM",
-        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of {', '.join(ABLATIONS)}; adopt: of "
+        help=f"of {', '.join([*ARMS, JOINT])} [all that there is data for]; or of {', '.join([*ABLATIONS, *BASELINES])}; adopt: of "
         f"{', '.join(adopt.ARMS)}",
     )
     add(

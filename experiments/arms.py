@@ -24,6 +24,7 @@ class Arm:
         replay: whether old classes are rehearsed.
         best: a weak step by the best recipe or a part of it, not by the papers'; with replay its
             later steps rehearse the web images of earlier steps as well.
+        base: what its own base step has beside the others'; None: it starts from theirs.
     """
 
     options: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Arm:
     web: str | None = None
     replay: bool = False
     best: bool = False
+    base: tuple[str, ...] | None = None
 
 
 # In the order of the table; joint training, which has no steps, comes last.
@@ -83,7 +85,13 @@ ADDITIONS = {
         "best-paste": "--paste 0.5",
     }.items()
 }
-KNOWN = ARMS | ABLATIONS | ADDITIONS
+# Other methods of the field, run by name only (docs/method.md, "Baselines").
+BASELINES = {
+    "PLOP": Arm(line("--method plop --init_balanced")),
+    "SSUL": Arm(line("--method ssul --freeze"), base=line("--method ssul")),
+    "RaSP": Arm(line("--method rasp"), weak=True),
+}
+KNOWN = ARMS | ABLATIONS | ADDITIONS | BASELINES
 
 
 def possible_arms(web: bool, rehearsal: bool) -> tuple[str, ...]:

@@ -217,7 +217,10 @@ def _seed(experiment: Experiment, seed: int, arms: Sequence[Arm]) -> list[Stage]
         arm = KNOWN[name]
         options = line(sizes.best if arm.best else sizes.weak if arm.weak else sizes.pixel, sizes.step, arm.options)
         sources, after = _sources(experiment, seed, arm)
-        previous, checkpoint = base, experiment.checkpoint(base, 0)
+        previous = base if arm.base is None else f"{name}-{seed}"
+        checkpoint = experiment.checkpoint(previous, 0)
+        if arm.base is not None:
+            planned.append(_run(experiment, name, seed, experiment.task, 0, line(sizes.base, arm.base), drawn))
         for step in range(1, len(load_task(experiment.dataset, experiment.task))):
             if arm.replay and arm.best and step > 1:
                 planned += _later_tree(experiment, name, seed, step)

@@ -12,6 +12,7 @@ from modules.description import OWN, Description
 from modules.released import CONFIG, WEIGHTS
 from release.taught import FILE, Taught
 from utils.errors import shown_text
+from utils.names import IMAGE_METHODS
 from utils.normalisation import Normalisation
 from utils.visualise import palette
 
@@ -253,7 +254,7 @@ def _limits(description: Description, scores: Mapping[str, Any] | None, taught: 
     weak = {
         entry["step"]
         for entry in description.history
-        if entry.get("method") == "weak" and type(entry.get("step")) is int
+        if entry.get("method") in IMAGE_METHODS and type(entry.get("step")) is int
     }
     weak |= {len(description.steps) - 1} if options.get("weakly") else set()
     names = [name for step, _, name in _channels(description) if step in weak]

@@ -14,7 +14,7 @@ from captions.filters import NEW_PER_CLASS, RULES
 from captions.similarity import DEPTH_WEIGHT
 from dataset.replay import PRESENT
 from experiments.arms import KNOWN, PARTS
-from methods import losses, weak
+from methods import losses, plop, ssul, weak
 from modules import affinity
 from modules.adopted.parts import NEVER
 from modules.localizer import HIDDEN
@@ -74,6 +74,10 @@ def sentences() -> list[str]:
         f"at least {100 * PRESENT:.0f} % of the image",
         f"zero weights and a bias of {NEVER:g}: it never wins and its share of the sum, e^{NEVER:g}, is none",
         f"brought to a grid of stride {GRID}",
+        f"regions of the map, s = {', '.join(map(str, plop.SCALES))},",
+        f"times {plop.LOGITS}; lambda is {plop.FEATURES}",
+        f"in steps of {1 / plop.BINS};",
+        f"that class's and at least {ssul.SURE}",
     ]
 
 

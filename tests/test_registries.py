@@ -238,7 +238,9 @@ def test_data_set_backbone_norm_and_method(
     words = {"dataset": "halves", "backbone": "two_layers", "norm_act": "smooth", "method": "squared"}
     for option in ("dataset", "backbone", "norm_act"):
         assert refused_value(f"--{option} {words[option]}")
-    with pytest.raises(UserError, match=r"--method squared: unknown; choose one of supervised, plop, ssul, weak, rasp$"):
+    with pytest.raises(
+        UserError, match=r"--method squared: unknown; choose one of supervised, plop, ssul, weak, rasp$"
+    ):
         argparser.parse(["--method", "squared"])
 
     monkeypatch.setitem(DATA_SETS, "halves", add("dataset.halves", DATA_SET))

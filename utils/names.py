@@ -34,8 +34,8 @@ METHODS = {
 }
 # Of these: what learns from masks and what from image labels; what needs a previous step, or gives each class a probability of its own
 # (binary cross entropy) whatever the other options say.
-PIXEL_METHODS, IMAGE_METHODS = {"supervised", "plop", "ssul"}, {"weak", "rasp"}
-LATER_METHODS, BINARY_METHODS = {"plop", "weak", "rasp"}, {"ssul", "weak", "rasp"}
+PIXEL_METHODS, IMAGE_METHODS = ("supervised", "plop", "ssul"), ("weak", "rasp")
+LATER_METHODS, BINARY_METHODS = ("plop", "weak", "rasp"), ("ssul", "weak", "rasp")
 # Names of options that change the losses or the start of a method, and are none of these methods' own.
 FOREIGN = {
     "rasp": ("likeness",),

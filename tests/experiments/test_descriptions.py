@@ -11,7 +11,7 @@ import pytest
 import argparser
 from dataset import shapes
 from experiments.__main__ import get_argparser, main, make_runner
-from experiments.arms import ABLATIONS, ADDITIONS, ARMS
+from experiments.arms import ABLATIONS, ADDITIONS, ARMS, BASELINES
 from experiments.runner import Runner
 from experiments.stage import Stage
 from tasks import load_task
@@ -163,6 +163,23 @@ def test_an_addition_is_the_best_recipe_and_one_thing_more(data: Path) -> None:
     for arm in ADDITIONS:
         other = run_options(stages, arm, data)
         assert {key for key in best if best[key] != other[key]} == {arm.removeprefix("best-")}, arm
+
+
+def test_a_baseline_is_run_by_name_and_may_have_a_base_step_of_its_own(data: Path) -> None:
+    names = {stage.arm for stage in described("animals --data DATA --task 4-1 --seeds 0", data)}
+    assert not names & BASELINES.keys()
+    planned = described("animals --data DATA --task 4-1 --seeds 0", data, "--arms", *BASELINES)
+    stages = {stage.name: stage for stage in planned}
+    work = data.parent / "work/checkpoints/step/voc-4-1-ov"
+    begins = {"PLOP": "base-0_0.pth", "SSUL": "SSUL-0_0.pth", "RaSP": "base-0_0.pth"}
+    for arm, checkpoint in begins.items():
+        command = stages[f"{arm}-0-step1"].command
+        assert command[command.index("--step_ckpt") + 1] == str(work / checkpoint)
+        assert run_options(planned, arm, data)["method"] == arm.lower()
+    own = stages["SSUL-0"].command
+    assert "ssul" in own and "--step_ckpt" not in own and "SSUL-0" in stages["SSUL-0-step1"].after
+    assert set(own) - set(stages["base-0"].command) == {"SSUL-0", "--method", "ssul"}
+    assert stages["SSUL-0-step2"].after == ("SSUL-0-step1",)
 
 
 def test_steps_follow_one_another(data: Path) -> None:

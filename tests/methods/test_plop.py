@@ -131,7 +131,11 @@ def plain_losses(method: Plop, masks: Tensor, student: Prediction, teacher: Pred
         images.append((accepted / background if background else 1) * total / (size[0] * size[1]))
     pod = [pod_distance(a, b).item() for a, b in zip(student.layers, teacher.layers, strict=True)]
     logits = pod_distance(student.logits[:, :OLD], teacher.logits).item()
-    return {"seg": np.mean(images), "pod": method.features * np.mean(pod), "pod_logits": method.logits * logits}
+    return {
+        "seg": float(np.mean(images)),
+        "pod": method.features * float(np.mean(pod)),
+        "pod_logits": method.logits * logits,
+    }
 
 
 def test_losses_are_those_of_single_pixels() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -68,8 +70,8 @@ def test_all_else_is_wilson() -> None:
     assert found.pop("prior") > 0 and plain == found
 
 
-def test_names_become_likeness(tmp_path: object) -> None:
-    (tmp_path / "previous.pth").touch()  # type: ignore[operator]
+def test_names_become_likeness(tmp_path: Path) -> None:
+    (tmp_path / "previous.pth").touch()
     line = (
         f"--dataset shapes --task 5-3 --step 1 --weakly --method rasp --pseudo_ep 2 --step_ckpt {tmp_path}/previous.pth"
     )
