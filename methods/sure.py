@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def sure_shares(masks: Tensor, channels: int, size: torch.Size) -> Tensor:
+def sure_shares(masks: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     """How much of each cell of a grid is labelled, by channel.
 
     Args:

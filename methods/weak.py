@@ -227,7 +227,7 @@ class Weak:
             old_yields=self.old_yields,
             fold_absent=self.fold_absent,
             confused=None if self.memory is None else partial(self.memory, average=iteration.average),
-            sure=self._sure(batch, masks.shape[-2:]),
+            sure=self._sure(batch, (masks.shape[-2], masks.shape[-1])),
         )
         terms["ref"] = losses.balanced_ce(student.localizer, targets.pseudo_mask, batch.image_labels)
         wanted = targets.segmenter if student.pasted is None else composed(targets.segmenter, student.pasted)
@@ -237,7 +237,7 @@ class Weak:
         terms["seg"] = self.l_seg * weighted_mean(per_image, weight, iteration, NO_IMAGE_EPS)
         return terms
 
-    def _sure(self, batch: Batch, size: torch.Size) -> Tensor | None:
+    def _sure(self, batch: Batch, size: tuple[int, int]) -> Tensor | None:
         """What ``--web_masks`` are sure of, at feature size; a replay image's mask is the teacher's business."""
         if not self.web_masks:
             return None

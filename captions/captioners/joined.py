@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from captions.captioners.base import NOTHING_SEEN, Captioner
@@ -18,7 +18,7 @@ class JoinedCaptioner:
 
     def __init__(self, captioners: dict[str, Captioner]) -> None:
         self.captioners = tuple(captioners.values())
-        self.origin = {
+        self.origin: Mapping[str, object] = {
             "captioner": "+".join(captioners),
             "parts": [dict(captioner.origin) for captioner in self.captioners],
         }
