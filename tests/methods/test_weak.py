@@ -81,7 +81,7 @@ def test_sure_pixels_stand_in_for_the_masks() -> None:
     """Cell by cell in the ratio of what is sure; the old target yields to a label as to a mask."""
     mask = torch.full((1, 8, 8), 255)
     mask[0, :4, :4], mask[0, :2, 4:], mask[0, 4:, :4] = 3, 1, 0
-    shares = sure_shares(mask, TOTAL, torch.Size((2, 2)))
+    shares = sure_shares(mask, TOTAL, (2, 2))
     expected = torch.zeros(1, TOTAL, 2, 2)
     expected[0, 3, 0, 0], expected[0, 1, 0, 1], expected[0, 0, 1, 0] = 1, 0.5, 1
     assert torch.equal(shares, expected)
