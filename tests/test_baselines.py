@@ -137,7 +137,7 @@ def test_what_is_unknown_goes_on_too(base: Path, small_shapes: Path) -> None:
     ("start", "options"), [("base", "--method plop --init_balanced"), ("ssul", "--method ssul --freeze")]
 )
 def test_two_ranks_equal_one(base: Path, small_shapes: Path, tmp_path: Path, start: str, options: str) -> None:
-    few = ("--epochs", "2", "--iters_per_epoch", "1", "--lr", "0.001", "--norm_act", "iabn_sync")
+    few = ("--epochs", "2", "--iters_per_epoch", "1", "--lr", "0.0002", "--norm_act", "iabn_sync")
     for name, ranks in (("one", 1), ("two", 2)):
         launched(command(tmp_path, small_shapes, name, *later(base, *options.split(), *few, start=start)), ranks)
     compare(tmp_path, 1)
