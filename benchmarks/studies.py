@@ -160,6 +160,9 @@ TABLES = {
 PAGES = {
     "captions.md": Page("which similarity of nouns filters downloads best", "default", ("precision", "recall")),
     "nouns.md": Page("which tagger finds the nouns of captions best", "hanta", ("F1",)),
+    "web.md": Page(
+        "does the discriminator transfer, what does selection keep", "captions", ("precision", "recall", "kept")
+    ),
     "domain.md": Page(
         "what a domain discriminator tells apart and chooses, by what it looks at and learns from",
         "captions",
