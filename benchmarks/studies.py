@@ -165,6 +165,9 @@ PAGES = {
         "least",
         ("now: kept", "now: precision"),
     ),
+    "web.md": Page(
+        "does the discriminator transfer, what does selection keep", "captions", ("precision", "recall", "kept")
+    ),
     "domain.md": Page(
         "what a domain discriminator tells apart and chooses, by what it looks at and learns from",
         "captions",

@@ -149,9 +149,12 @@ def test_vectors_are_taken_once_and_a_stopped_training_ends_alike(
     preprocessing = Preprocessing(NETWORK, name, "encoder" if name == "encoder" else "image", size=64)
     prepared: list[int] = []
     whole = Discriminator.prepare
-    monkeypatch.setattr(
-        Discriminator, "prepare", lambda self, images: prepared.append(len(images)) or whole(self, images)
-    )
+
+    def counted(self: Discriminator, images: torch.Tensor) -> torch.Tensor:
+        prepared.append(len(images))
+        return whole(self, images)
+
+    monkeypatch.setattr(Discriminator, "prepare", counted)
 
     def fitting() -> fittings.Fitting:
         return fittings.Fitting(discriminators.make(preprocessing, state, seed=1), found, RECIPE, RUNTIME, 0)
