@@ -1,4 +1,4 @@
-"""Objects of web images pasted into replay scenes, so that new and old classes stand side by side: docs/method.md, "Improvements".
+"""Objects of web images pasted into replay scenes, so that new and old classes stand side by side: docs/method.md, "More than the recipe".
 
 The idea is that of copy-paste in weakly supervised incremental segmentation (FMWISS, CVPR 2023); the formulas are this project's
 own. The step's own image before a replay image in a batch gives it what the localizer is sure of.
