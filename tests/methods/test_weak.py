@@ -7,7 +7,8 @@ import torch
 
 from dataset.batch import Batch
 from methods.base import Iteration, Prediction
-from methods.weak import Weak, folded, weak_targets
+from methods.losses import folded
+from methods.weak import Weak, weak_targets
 
 OLD, TOTAL = 3, 5
 
