@@ -1,4 +1,4 @@
-"""Which old classes the teacher takes new ones for, counted while a weak step goes on: docs/method.md, "Improvements".
+"""Which old classes the teacher takes new ones for, counted while a weak step goes on: docs/method.md, "More than the recipe".
 
 The idea, a score of how much classes are confused, is that of prototypes that evolve in few-shot segmentation; the formula is
 this project's own.

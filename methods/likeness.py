@@ -1,4 +1,4 @@
-"""What the teacher's old classes tell the localizer of a new class that is like them: docs/method.md, "Improvements".
+"""What the teacher's old classes tell the localizer of a new class that is like them: docs/method.md, "More than the recipe".
 
 The idea, that a new class is found where something like it was known, is RaSP's (arXiv 2305.19879); the formula is this project's own.
 """

@@ -123,6 +123,23 @@ def binarize(mask: Tensor) -> Tensor:
     return (mask == mask.amax(1, keepdim=True)).to(mask.dtype)
 
 
+def folded(masks: Tensor, present: Tensor) -> Tensor:
+    """Masks whose absent foreground is shared by the present classes in the ratio of their own: a cow taken for a horse is cow.
+
+    Args:
+        masks: (B, C, h, w) probabilities, channel 0 background.
+        present: (B, C, 1, 1) 1 for the classes of an image and for background.
+
+    Returns:
+        (B, C, h, w): the present foreground channels have grown by what the absent ones hold; all others are as they were.
+    """
+    foreground = present.clone()
+    foreground[:, 0] = 0
+    own = masks * foreground
+    absent = (masks * (1 - present)).sum(dim=1, keepdim=True)
+    return masks + absent * own / own.sum(dim=1, keepdim=True).clamp(min=torch.finfo(masks.dtype).tiny)
+
+
 def pseudo_mask(
     mask: Tensor, top: float = 0.6, bkg: float = 0.7, low: float = 0.2, drop_ambiguous: bool = True
 ) -> Tensor:

@@ -1,5 +1,6 @@
-"""Objects of web images pasted into replay scenes, so that new and old classes stand side by side: docs/method.md, "Improvements".
+"""Objects of web images pasted into replay scenes, so that new and old classes stand side by side.
 
+Source: docs/method.md, "More than the recipe".
 The idea is that of copy-paste in weakly supervised incremental segmentation (FMWISS, CVPR 2023); the formulas are this project's
 own. The step's own image before a replay image in a batch gives it what the localizer is sure of.
 """
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.losses import folded
 from modules.affinity import PAMR
 from utils.checks import replay_places
 from utils.normalisation import unit
@@ -145,6 +147,7 @@ class Pasting:
         start: epoch from which the localizer is sure of something (``--pseudo_ep``).
         new: number of new classes N.
         affinity: as of ``cut``.
+        fold: what the localizer sees of absent classes goes to the present ones before objects are cut out (``--fold_absent``).
     """
 
     share: float
@@ -154,6 +157,7 @@ class Pasting:
     start: int
     new: int
     affinity: PAMR | None
+    fold: bool = False
 
     def pairs(self, epoch: int, number: int, rank: int, world: int) -> Pairs:
         """The pairs of a rank's batch; which there are in the whole batch depends on seed, epoch and iteration alone.
@@ -191,7 +195,10 @@ class Pasting:
         Returns:
             (K, 3, H, W) images, and (K, N, h, w) what of them is an object of a new class.
         """
-        labels = image_labels[pairs.donors, -self.new :]
+        every = image_labels[pairs.donors]
+        if self.fold:
+            probabilities = folded(probabilities, F.pad(every, (1, 0), value=1.0)[:, :, None, None])
+        labels = every[:, -self.new :]
         drawn = pairs.drawn[:, 1:].to(images.device, non_blocking=True)
         objects = moved(cut(images[pairs.donors], probabilities, labels, self.affinity), drawn)
         claims = F.interpolate(objects.masks, probabilities.shape[-2:], mode="area")

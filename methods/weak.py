@@ -53,23 +53,6 @@ class WeakTargets(NamedTuple):
     image_weight: Tensor
 
 
-def folded(masks: Tensor, present: Tensor) -> Tensor:
-    """Masks whose absent foreground is shared by the present classes in the ratio of their own: a cow taken for a horse is cow.
-
-    Args:
-        masks: (B, C, h, w) probabilities, channel 0 background.
-        present: (B, C, 1, 1) 1 for the classes of an image and for background.
-
-    Returns:
-        (B, C, h, w): the present foreground channels have grown by what the absent ones hold; all others are as they were.
-    """
-    foreground = present.clone()
-    foreground[:, 0] = 0
-    own = masks * foreground
-    absent = (masks * (1 - present)).sum(dim=1, keepdim=True)
-    return masks + absent * own / own.sum(dim=1, keepdim=True).clamp(min=torch.finfo(masks.dtype).tiny)
-
-
 def weak_targets(
     masks: Tensor,
     refined: Tensor,
@@ -95,7 +78,7 @@ def weak_targets(
         old_yields: the old targets, background's too, are the teacher's times the share that q leaves to them. What is new is
             then not taught as the old class that the teacher takes it for, and elsewhere the teacher alone is followed.
             Not in the papers.
-        fold_absent: what the masks give to absent foreground classes goes to the present ones (``folded``) and is not lost to
+        fold_absent: what the masks give to absent foreground classes goes to the present ones (``losses.folded``) and is not lost to
             background. Not in the papers.
         confused: with ``old_yields``, how far each old class yields to each new one, (N, O) in [0, 1], by what new classes claim,
             (B, N, h, w), and ``old_probabilities``; None: wholly. Not in the papers.
@@ -105,7 +88,7 @@ def weak_targets(
     old = old_probabilities.shape[1]
     present = F.pad(image_labels, (1, 0), value=1.0)[:, :, None, None]
     if fold_absent:
-        masks, refined = folded(masks, present), folded(refined, present)
+        masks, refined = losses.folded(masks, present), losses.folded(refined, present)
     masks, refined = masks * present, refined * present
     pseudo = losses.pseudo_mask(refined, top=MASK_TOP, bkg=MASK_BACKGROUND, low=MASK_LOW, drop_ambiguous=True)
     soft = losses.soft_target(masks, alpha)
@@ -169,7 +152,15 @@ class Weak:
         pasting = None
         if options.paste:
             batch = options.batch_size, options.replay_share
-            pasting = Pasting(options.paste, options.random_seed, *batch, options.pseudo_ep, total - old, affinity)
+            pasting = Pasting(
+                options.paste,
+                options.random_seed,
+                *batch,
+                options.pseudo_ep,
+                total - old,
+                affinity,
+                options.fold_absent,
+            )
         return cls(
             old=old,
             total=total,

@@ -107,6 +107,19 @@ def test_what_is_pasted_and_what_it_teaches() -> None:
     torch.testing.assert_close(found[0, :, 0, 1], target[0, :, 0, 1] * 0.75 + torch.tensor([0, 0, 0, 0, 0.25]))
 
 
+@pytest.mark.parametrize("fold", [False, True])
+def test_a_cow_that_is_taken_for_a_horse_is_an_object_of_a_cow_where_absent_classes_are_folded(fold: bool) -> None:
+    pasting = Pasting(1.0, 7, 2, 0.5, 0, NEW, None, fold)
+    images = torch.randint(256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
+    probabilities = torch.zeros(1, OLD + NEW, 8, 8)
+    probabilities[:, 0] = 1
+    probabilities[:, :, 2:6, 2:6] = torch.tensor([0.1, 0.6, 0, 0, 0.3])[:, None, None]
+    labels = torch.tensor([[0.0, 0, 0, 1], [0, 1, 0, 0]])
+    scenes, claims = pasting(images, probabilities, labels, pasting.pairs(0, 0, 0, 1))
+    assert bool(claims[0, 1].any()) == fold and not claims[0, 0].any()
+    assert torch.equal(scenes, images[1:]) != fold
+
+
 @pytest.mark.parametrize(("batch", "share"), [(8, 0.5), (8, 0.25), (8, 0.75)])
 def test_two_ranks_paste_what_one_does(batch: int, share: float) -> None:
     pasting = Pasting(0.6, 7, batch, share, 2, NEW, None)

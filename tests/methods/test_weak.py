@@ -7,8 +7,9 @@ import torch
 
 from dataset.batch import Batch
 from methods.base import Iteration, Prediction
+from methods.losses import folded
 from methods.sure import sure_shares
-from methods.weak import Weak, folded, weak_targets
+from methods.weak import Weak, weak_targets
 
 OLD, TOTAL = 3, 5
 
