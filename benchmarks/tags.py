@@ -51,19 +51,21 @@ PAGE = """# Classes that tags name
 
 **Kept**: share of a class's web images whose caption names it; {floor:.0%} are wanted. **Precision**: right images of those kept, where
 {noise:.0%} of the candidates are web images of other classes, each class alike; {precision} is wanted. A folder's name is taken for the
-truth: a motorbike's rider is a wrong image of person here. The table of classes and the threshold were made by the photographs
-and by every other web image (*tuned*); the others are *held out*.
+truth: a motorbike's rider is a wrong image of person here. Drawings, the other noise of a search, are not among them. The table of
+classes and the sums were made by the photographs and by every other web image (*tuned*); the others are *held out*.
 
 ## Every class
 
 *Before* is the ImageNet names alone, as in 0.1.0. *Now* the class is named too where the probabilities of all ImageNet classes that show
-it sum to {least}.
+it sum to {least}; {own} have a sum of their own (`captions/imagenet.json`).
 
 {web_table}
 
 Held out, {reached} of {classes} classes reach both.{segmenter}
 
 ## Threshold
+
+Other sums for the classes that have none of their own:
 
 {threshold_table}
 
@@ -314,6 +316,7 @@ def page(captioner: tags.TagCaptioner, web: Images, photos: Images) -> str:
         noise=NOISE,
         precision=PRECISION,
         least=tags.LEAST_SHOWN,
+        own=", ".join(one.name for one in imagenet.shown() if one.least is not None),
         large=LARGE,
         web_table="\n".join(web_table(scores, [int((web.names[held] == name).sum()) for name in CLASSES])),
         reached=int(scores["now"].reached.sum()),
