@@ -21,8 +21,9 @@ def sure_shares(masks: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     Returns:
         (B, channels, h, w) shares; their sum over the channels is 1 where every pixel of the cell is sure, 0 where none is.
     """
+    height, width = size
     # One channel at a time: all at once would take as many maps of the images' size as there are channels.
-    return torch.stack([F.adaptive_avg_pool2d((masks == c).float(), size) for c in range(channels)], dim=1)
+    return torch.stack([F.adaptive_avg_pool2d((masks == c).float(), (height, width)) for c in range(channels)], dim=1)
 
 
 def with_sure(soft: Tensor, shares: Tensor) -> Tensor:
