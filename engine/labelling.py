@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -130,7 +130,8 @@ class Labeller:
         self.segmenter = Segmenter(description, weights, runtime, str(path))
         self.model = self.segmenter.model
         if settings.agree:
-            self.segmenter.model = self._with_localizer(localizer, description)
+            # It answers as a segmenter does, with twice the channels.
+            self.segmenter.model = cast(SegmentationModule, self._with_localizer(localizer, description))
 
     def _with_localizer(self, weights: dict[str, Tensor], description: Description) -> WithLocalizer:
         """The segmenter beside its localizer."""

@@ -78,7 +78,12 @@ def test_nothing_changes_before_training(
     """The student's first predictions are the adopted segmenter's on every pixel: the new channels win nowhere."""
     reads: list[Path] = []
     read = engine.state.read_state
-    monkeypatch.setattr(engine.state, "read_state", lambda path: reads.append(path) or read(path))
+
+    def noted(path: Path) -> dict[str, Any]:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(engine.state, "read_state", noted)
     words = " ".join(line(base, small_shapes, "start", f"{WEAK} --init_balanced"))
     trainer = make_trainer(words, tmp_path, CLASS_NAMES)
     trainer.snapshot.start(weights_origin(trainer.options), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ def test_the_peer_of_the_affinity_computes_the_same() -> None:
 
 def test_the_peers_of_the_norm_compute_the_same_and_keep_more() -> None:
     values, results, kept = torch.randn(4, 3, 8, 8), [], []
-    for way in (nullcontext(), *map(plain, peers.NORMS.values())):
+    ways: list[AbstractContextManager[None]] = [nullcontext(), *map(plain, peers.NORMS.values())]
+    for way in ways:
         layer = make_norm("iabn")(3)
         held: dict[int, Any] = {}
         leaf = values.clone().requires_grad_()

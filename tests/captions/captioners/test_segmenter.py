@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import generate_caption
@@ -61,14 +62,15 @@ def test_large_images_are_looked_at_smaller(odd_ckpt: Path, tmp_path: Path) -> N
     Image.new("RGB", (2000, 40)).save(tmp_path / "wide.png")
     captioner = make_captioner("segmenter", CaptionerSettings(model=str(odd_ckpt)), RUNTIME)
     sizes = []
-    captioner.segmenter.logits = lambda pixels: sizes.append(tuple(pixels.shape)) or _stop()  # type: ignore[attr-defined]
+
+    def stop(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(pixels.shape))
+        raise UserError("seen")
+
+    captioner.segmenter.logits = stop  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="seen"):
         captioner.caption_files([tmp_path / "wide.png"])
     assert sizes == [(1, 3, 10, 512)]
-
-
-def _stop() -> None:
-    raise UserError("seen")
 
 
 def test_captions_of_two_checkpoints_are_not_mixed(odd_ckpt: Path, photos: Path, tmp_path: Path) -> None:
