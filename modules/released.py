@@ -38,7 +38,7 @@ LONGEST_TABLE = 1 << 24
 # Options that name places of the machine that trained; of their values the last part is released.
 PLACES = frozenset(
     (
-        "data_root dataset_dir train_list val_list pseudo replay_path web_path logdir checkpoints ckpt step_ckpt pl_ckpt "
+        "data_root dataset_dir train_list val_list pseudo replay_path web_path web_masks logdir checkpoints ckpt step_ckpt pl_ckpt "
         "pretrained task"
     ).split()
 )

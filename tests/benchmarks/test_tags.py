@@ -56,7 +56,7 @@ def test_photographs(tmp_path: Path) -> None:
     found = np.zeros((2, len(CLASSES)), dtype=bool)
     found[:, [CAT, DOG]] = True
     rows = photo_table({"now": found}, np.stack([shares, np.zeros_like(shares)]))
-    assert "| cat | 1 | 100% | 0.50 |" in rows and "| dog | 0 |  | 0.50 |" in rows
+    assert "| cat | 1 | 100% | 0.50 |" in rows and "| dog | 0 | | 0.50 |" in rows
 
 
 def test_a_folder_that_lacks_classes(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_ranks_see_the_scenes_that_one_process_sees(tmp_path: Path, monkeypatch:
     # A localizer that has learned nothing is sure of nothing.
     monkeypatch.setattr("methods.paste.SURE", 0.1)
     monkeypatch.setattr("methods.paste.LARGEST", 1.0)
-    trainer = make_trainer(tmp_path, f"--freeze --batch_size 8 --replay --replay_path {tmp_path} --paste 0.8")
+    trainer = make_step(tmp_path, f"--freeze --batch_size 8 --replay --replay_path {tmp_path} --paste 0.8")
     networks = trainer.networks
     networks.settle(EXACT, keep_teacher=True)
     generator = torch.Generator().manual_seed(0)

@@ -76,7 +76,7 @@ ARMS: dict[str, dict[str, Any]] = {
 SCRIPTS = {
     "train_discriminator.py": {
         "network": "efficientnet_b0",
-        "source": "amplitude",
+        "input": "spectrum",
         "features": "image",
         "amplitude": "log",
         "band": "all",

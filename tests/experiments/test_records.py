@@ -36,7 +36,7 @@ def test_a_record_is_read_as_it_was_written(name: str, data: Path, tmp_path: Pat
     assert {stage.kind for stage in stages} >= {"train", "test", "table", "report"} and all(s.kind for s in stages)
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", [name for name in LINES if not name.startswith("voc256")])
 def test_a_command_of_an_earlier_version_says_what_its_record_does_not(name: str, data: Path) -> None:
     """From the name and the command alone: kind, arm, rule, seed, step and files of all stages that somebody reads."""
     more = ["--arms", "best", "ours", "discriminator", "joint"] if "animals" in name else []
