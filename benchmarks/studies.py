@@ -123,7 +123,7 @@ TABLES = {
     "voc20-15-5": Source(
         "Twenty classes: 15-5",
         f"The papers' own task, overlap: fifteen classes from pixel labels, then pottedplant, sheep, sofa, train and tvmonitor. {NOISE}",
-        f"{VOC256} 15-5 --overlap",
+        f"{VOC256} 15-5 --overlap --data DIR --jobs 2",
         VOC20,
         (*ARMS, JOINT),
         (
@@ -134,7 +134,7 @@ TABLES = {
     "voc20-10-10": Source(
         "Twenty classes: 10-10",
         f"Ten classes from pixel labels, then ten more, person among them; overlap. {NOISE}",
-        f"{VOC256} 10-10 --overlap",
+        f"{VOC256} 10-10 --overlap --data DIR --jobs 2",
         VOC20,
         (*ARMS, JOINT),
         (
@@ -146,14 +146,14 @@ TABLES = {
     "voc20-15-5s": Source(
         "Twenty classes: five steps of one class",
         f"Fifteen classes from pixel labels, then one at a time; after the last step, where tvmonitor alone is new; overlap. {NOISE}",
-        f"{VOC256} 15-5s --overlap --arms best raw-web joint",
+        f"{VOC256} 15-5s --overlap --data DIR --jobs 2 --arms best raw-web joint",
         VOC20,
     ),
     "voc20-ablation-15-5": Source(
         "Twenty classes: what might be added to the recipe",
         "15-5, overlap; `best` is `--recipe best`, the other arms have one thing more, or one less "
         "([method.md](method.md#improvements---recipe-best)).",
-        f"{VOC256} 15-5 --overlap --arms best ...",
+        f"{VOC256} 15-5 --overlap --data DIR --jobs 2 --arms best ...",
         VOC20,
     ),
 }
