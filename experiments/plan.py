@@ -423,20 +423,24 @@ def _relabelled(experiment: Experiment, name: str, seed: int, step: int) -> list
     )
     checkpoint = experiment.checkpoint(f"{first}-{seed}", step)
     label = line("generate_label.py --ckpt", checkpoint, "--path", path, "--agree --flip --scales 0.75 1 1.25")
-    return [
-        placed,
-        Stage(
-            f"relabel-{tree}",
-            label,
-            (placed.name,),
-            speed=experiment.sizes.speed,
-            allowed=LEFT_OUT,
-            ranks=True,
-            kind="labels",
-            seed=seed,
-            outputs={"marker": path / "labels.json"},
-        ),
-    ]
+    return [placed, _labels(experiment, f"relabel-{tree}", label, (placed.name,), seed, path)]
+
+
+def _labels(
+    experiment: Experiment, name: str, command: tuple[str, ...], after: tuple[str, ...], seed: int, path: Path
+) -> Stage:
+    """The stage that labels the tree ``path`` by a command of generate_label.py."""
+    return Stage(
+        name,
+        command,
+        after,
+        speed=experiment.sizes.speed,
+        allowed=LEFT_OUT,
+        ranks=True,
+        kind="labels",
+        seed=seed,
+        outputs={"marker": path / "labels.json"},
+    )
 
 
 def _web(experiment: Experiment, arm: Arm, seed: int) -> Path:
@@ -475,17 +479,8 @@ def _filled(experiment: Experiment, seed: int, tree: str) -> list[Stage]:
 def _labelled(experiment: Experiment, seed: int, tree: str, after: str, checkpoint: Path) -> list[Stage]:
     """Pseudo-labels by a checkpoint, and the train files, of a tree."""
     path = experiment.work / f"replay-{tree}"
-    labelled = Stage(
-        f"replay-labels-{tree}",
-        line("generate_label.py --ckpt", checkpoint, "--path", path),
-        (f"replay-tree-{tree}", after),
-        speed=experiment.sizes.speed,
-        allowed=LEFT_OUT,
-        ranks=True,
-        kind="labels",
-        seed=seed,
-        outputs={"marker": path / "labels.json"},
-    )
+    label = line("generate_label.py --ckpt", checkpoint, "--path", path)
+    labelled = _labels(experiment, f"replay-labels-{tree}", label, (f"replay-tree-{tree}", after), seed, path)
     command = line("generate_train_file.py --path", path)
     listed = Stage(f"replay-list-{tree}", command, (labelled.name,), allowed=LEFT_OUT, kind="train files", seed=seed)
     return [labelled, listed]

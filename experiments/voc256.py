@@ -11,8 +11,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.animals import SIZES as ANIMALS
 from experiments.arms import possible_arms
-from experiments.plan import Experiment, Rehearsal, Sizes
+from experiments.plan import Experiment, Rehearsal
 from experiments.stage import Stage, line
 from tasks import BACKGROUND, load_task
 
@@ -20,22 +21,13 @@ from tasks import BACKGROUND, load_task
 # class gets half as many more.
 ITERATIONS = {"15-5": 40, "10-10": 80, "15-5s": 12, "10-10s": 12, "10-2": 20, "10-5-5": 40}
 NETWORK = "tf_efficientnet_lite0"
-SIZES = Sizes(
+# As for animals, whose steps are of the same size, but for what every run and the base step have.
+SIZES = replace(
+    ANIMALS,
     common=line(
         "--crop_size 160 --crop_size_val 160 --batch_size 16 --sample_num 0 --val_interval 1000 --ckpt_interval 1"
     ),
     base=line("--bce --lr 0.02 --epochs 5"),
-    step=line("--epochs 8"),
-    pixel=line("--lr 0.002"),
-    # As for animals: poor statistics of small batches, and new classifiers that must not cover old classes.
-    weak=line(
-        "--weakly --affinity --alpha 0.5 --loss_de 1 --lr_policy warmup --pseudo_ep 3 --lr 0.001 --lr_head 2 --init_balanced "
-        "--freeze_norm"
-    ),
-    best=line("--weakly --affinity --alpha 0.5 --lr_policy warmup --pseudo_ep 2 --lr 0.001"),
-    discriminator=line("--network tf_efficientnet_lite0 --pretrained imagenet --size 160 --epochs 8"),
-    selection=line("--ratio 0.01"),
-    speed=line("--num_workers 0"),
 )
 CAPTIONS = "captions/voc_train_captions.json"
 # Training images of step 0 that are searched for: a hundred a class, or all where there are fewer.

@@ -24,6 +24,11 @@ FOCAL_POWER = 3
 FOCAL_FLOOR = 0.01
 
 
+def to_size(logits: Tensor, masks: Tensor) -> Tensor:
+    """Logits (B, C, h, w) at the size of masks (B, H, W), bilinear: (B, C, H, W)."""
+    return F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def _precise(logits: Tensor) -> Tensor:
     """``logits`` in float32, or as they are where they are that precise already."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

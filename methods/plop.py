@@ -16,6 +16,7 @@ from torch import Tensor
 from argparser import Options
 from dataset.batch import Batch
 from methods.base import Iteration, Prediction
+from methods.losses import to_size
 from tasks import BACKGROUND, IGNORE
 
 # Regions along each side at the scales 1, 1/2 and 1/4.
@@ -124,8 +125,7 @@ class Plop:
     def survey(self, looks: Iterable[tuple[Batch, Prediction]], total: Callable[[Tensor], Tensor]) -> None:
         """Median entropy of each old class over the pixels that have no label of the step."""
         counts = [
-            count_entropies(_to_size(teacher.logits, batch.masks), batch.masks == BACKGROUND)
-            for batch, teacher in looks
+            count_entropies(to_size(teacher.logits, batch.masks), batch.masks == BACKGROUND) for batch, teacher in looks
         ]
         self.thresholds = medians(total(torch.stack(counts).sum(dim=0)))
 
@@ -134,8 +134,8 @@ class Plop:
     ) -> dict[str, Tensor]:
         """``seg``, ``pod`` of the layers and ``pod_logits``."""
         assert teacher is not None and self.thresholds is not None, "survey comes first"
-        labels, filled = pseudo_labels(batch.masks, _to_size(teacher.logits, batch.masks), self.thresholds)
-        per_pixel = F.cross_entropy(_to_size(student.logits, labels), labels, ignore_index=IGNORE, reduction="none")
+        labels, filled = pseudo_labels(batch.masks, to_size(teacher.logits, batch.masks), self.thresholds)
+        per_pixel = F.cross_entropy(to_size(student.logits, labels), labels, ignore_index=IGNORE, reduction="none")
         pairs = zip(student.layers, teacher.layers, strict=True)
         distances = torch.stack([pod_distance(own, old) for own, old in pairs])
         return {
@@ -143,7 +143,3 @@ class Plop:
             "pod": self.features * distances.mean(),
             "pod_logits": self.logits * pod_distance(student.logits[:, : self.old], teacher.logits),
         }
-
-
-def _to_size(logits: Tensor, masks: Tensor) -> Tensor:
-    return F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)

@@ -16,6 +16,7 @@ from argparser import Options
 from dataset.batch import Batch
 from methods import losses
 from methods.base import Iteration, Prediction
+from methods.losses import to_size
 from tasks import BACKGROUND, IGNORE
 
 # Probability from which on the teacher's old classes are labels of the background.
@@ -91,16 +92,12 @@ class Ssul:
         """``seg`` and ``unknown``, means over all pixels, where ignored ones count as zero."""
         assert student.unknown is not None
         masks = batch.masks
-        old_logits = None if teacher is None else _to_size(teacher.logits, masks)
+        old_logits = None if teacher is None else to_size(teacher.logits, masks)
         labels, unknown = augmented_labels(masks, salient(student.body, masks.shape[-2:]), old_logits)
         valid = (masks != IGNORE).float()
         # The channels of old classes are as they were: nothing teaches them.
         learning = [BACKGROUND, *range(max(self.old, 1), self.total)]
         target = torch.stack([labels == channel for channel in learning], dim=1)
-        per_pixel = losses.soft_bce(_to_size(student.logits[:, learning], masks), target)
-        beside = losses.soft_bce(_to_size(student.unknown, masks), unknown.unsqueeze(1))
+        per_pixel = losses.soft_bce(to_size(student.logits[:, learning], masks), target)
+        beside = losses.soft_bce(to_size(student.unknown, masks), unknown.unsqueeze(1))
         return {"seg": (per_pixel * valid).mean(), "unknown": (beside * valid).mean()}
-
-
-def _to_size(logits: Tensor, masks: Tensor) -> Tensor:
-    return F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)

@@ -21,10 +21,7 @@ from argparser import Options
 from dataset.batch import Batch
 from methods import losses
 from methods.base import Iteration, Prediction
-
-
-def _to_size(logits: Tensor, masks: Tensor) -> Tensor:
-    return F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+from methods.losses import to_size
 
 
 @dataclass(frozen=True)
@@ -74,10 +71,10 @@ class Supervised:
         self, batch: Batch, student: Prediction, teacher: Prediction | None, iteration: Iteration
     ) -> dict[str, Tensor]:
         """``seg`` and, as the options ask, ``icarl``, ``de`` and ``kd``."""
-        logits = _to_size(student.logits, batch.masks)
+        logits = to_size(student.logits, batch.masks)
         old_logits = None
         if teacher is not None and (self.loss_kd > 0 or self.icarl):
-            old_logits = _to_size(teacher.logits, batch.masks)
+            old_logits = to_size(teacher.logits, batch.masks)
 
         terms = {"seg": self._segmentation(logits, batch.masks, old_logits)}
         if self.icarl and not self.icarl_disjoint and old_logits is not None:
